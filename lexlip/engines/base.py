@@ -1,0 +1,165 @@
+"""What every engine does: the protocol, and the checks that keep all of them equal.
+
+The contract: impacts are integers 1..255, query weights integers 1..64, at most 1,024 terms a
+query. A score is the integer sum of weight times impact, below 2**24, so that every engine
+returns the same integers. Hits are ordered by score, largest first, then by id in string (code
+point) order; this holds at the cut too, where integer impacts make ties common. A document that
+shares no term with the query is no hit.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from lexlip.errors import LexLIPError
+from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+
+MAX_ID_BYTES = 1024
+"""Longest id in UTF-8 bytes: room for any path, far below Lucene's 32,766 for a term."""
+
+
+class Hit(NamedTuple):
+    """One found document: its id and its integer score (> 0)."""
+
+    id: str
+    score: int
+
+
+class Engine(Protocol):
+    """An inverted index of impacts. `search`, `len` and `stats` show the last `commit`."""
+
+    def add(self, ids: Sequence[str], impacts: csr_array) -> None:
+        """Add documents; an id that is there already is replaced, the last one wins.
+
+        Parameters
+        ----------
+        ids
+            N names, not empty.
+        impacts
+            [N, V] integers 1..255. An empty row makes a document that no query finds.
+        """
+        ...
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete documents by id and return how many were there (uncommitted ones too)."""
+        ...
+
+    def commit(self) -> None:
+        """Make all additions and deletions visible, all at once."""
+        ...
+
+    def search(self, terms: Mapping[int, int], k: int) -> list[Hit]:
+        """Return the best `k` hits for {term id: weight}; unknown terms match nothing."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of documents, those with an empty row included."""
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Return `documents`, `postings` and `bytes` (on disk; in memory for memory engines)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and memory; what was not committed is lost. Closing twice is fine."""
+        ...
+
+
+def _integer(value: Any) -> int | None:
+    """Return an int for Python and numpy integers, None for anything else (2.9 must not be 2)."""
+    try:
+        return None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
+    """Return the query and `k` as plain ints.
+
+    Raises
+    ------
+    LexLIPError
+        For k < 1, more than 1,024 terms, negative term ids, or weights that are no integers 1..64.
+
+    Examples
+    --------
+    >>> check_query({7: 64}, 10)
+    ({7: 64}, 10)
+    """
+    count = _integer(k)
+    if count is None or count < 1:
+        raise LexLIPError(f"k is {k!r}: ask for a whole number of hits, 1 or more")
+    if len(terms) > MAX_QUERY_TERMS:
+        raise LexLIPError(
+            f"the query has {len(terms)} terms: keep the heaviest {MAX_QUERY_TERMS} at most"
+        )
+    checked = {}
+    for term, weight in terms.items():
+        number, value = _integer(term), _integer(weight)
+        if number is None or number < 0:
+            raise LexLIPError(f"term {term!r} is no term id: it must be a whole number from 0")
+        if value is None or not 1 <= value <= MAX_QUERY_WEIGHT:
+            raise LexLIPError(
+                f"term {number} has weight {weight!r}: it must be a whole number "
+                f"1 to {MAX_QUERY_WEIGHT}; see lexlip.impacts.quantise_query"
+            )
+        checked[number] = value
+    return checked, count
+
+
+def check_ids(ids: Iterable[str]) -> list[str]:
+    """Return the ids as a list.
+
+    Raises
+    ------
+    LexLIPError
+        For an id that is no string, is empty, is longer than 1,024 bytes, or holds a lone
+        surrogate (a file name that is not UTF-8).
+    """
+    if isinstance(ids, str):
+        raise LexLIPError(f"ids is the one string {ids!r}: give a list of ids")
+    checked = list(ids)
+    for name in checked:
+        if not isinstance(name, str) or not name:
+            raise LexLIPError(f"{name!r} is no id: it must be a string that is not empty")
+        try:
+            size = len(name.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise LexLIPError(f"id {name!r} is not valid Unicode: rename the file") from None
+        if size > MAX_ID_BYTES:
+            raise LexLIPError(f"id {name[:40]!r}... has {size} bytes: at most {MAX_ID_BYTES}")
+    return checked
+
+
+def check_documents(ids: Sequence[str], impacts: csr_array) -> tuple[list[str], csr_array]:
+    """Return ids and impacts ready for an engine: canonical int32 CSR without stored zeros.
+
+    Raises
+    ------
+    LexLIPError
+        When the numbers of ids and rows differ, or impacts are no integers 1..255.
+    """
+    names = check_ids(ids)
+    matrix = csr_array(impacts, copy=True)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    if matrix.ndim != 2 or matrix.shape[0] != len(names):
+        raise LexLIPError(f"{len(names)} ids but impacts of shape {matrix.shape}: one row an id")
+    if not np.issubdtype(matrix.dtype, np.integer):
+        raise LexLIPError(f"impacts are {matrix.dtype}: use lexlip.impacts.quantise first")
+    if matrix.nnz and (matrix.data.min() < 1 or matrix.data.max() > MAX_IMPACT):
+        raise LexLIPError(
+            f"impacts range from {matrix.data.min()} to {matrix.data.max()}: "
+            f"they must be 1 to {MAX_IMPACT}"
+        )
+    return names, matrix.astype(np.int32)
+
+
+def closed(what: str) -> LexLIPError:
+    """Return the error for using an engine after `close`."""
+    return LexLIPError(f"{what} is closed: open it again")

@@ -1,0 +1,217 @@
+"""Files and folders that are either there in full or not there at all.
+
+Everything is written to a temporary sibling, flushed to the disk, and renamed into place: a
+reader, or the next run after a power cut, never meets half a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lexlip.errors import LexLIPError
+
+MANIFEST = "manifest.json"
+
+
+def _sibling(path: Path, kind: str) -> Path:
+    """Return an unused hidden name beside `path`: same file system, so renames are atomic."""
+    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")
+
+
+def _fsync_directory(path: Path) -> None:
+    """Make the names inside a folder durable (a no-op where folders cannot be opened)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_tree(path: Path) -> None:
+    """Flush every file and folder below `path`, the deepest first."""
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            with open(os.path.join(folder, name), "rb+") as file:
+                os.fsync(file.fileno())
+        _fsync_directory(Path(folder))
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` atomically, making the parent folders.
+
+    Parameters
+    ----------
+    path
+        The file; an old one is replaced only when the new one is complete.
+    data
+        Its whole content.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target, "tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync_directory(target.parent)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `path` atomically (see `write_bytes`)."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars and arrays, which json does not know, into plain numbers and lists."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+    """Write `obj` as indented UTF-8 JSON to `path` atomically.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For NaN, infinities and objects that JSON does not know; nothing is written then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write_json(folder + "/a.json", {"recall": 0.5})
+    >>> read_json(folder + "/a.json")
+    {'recall': 0.5}
+    """
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    LexLIPError
+        When the file is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise LexLIPError(f"{path} does not exist: check the folder's name") from None
+    except OSError as error:
+        raise LexLIPError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise LexLIPError(f"{path} is not valid JSON ({error}): write it anew") from None
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
+
+    Raises
+    ------
+    LexLIPError
+        When the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LexLIPError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _check_replaceable(path: Path, marker: str | None) -> None:
+    """Refuse to put a new folder in the place of something that is not ours."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise LexLIPError(f"{path} is a file: give the name of a folder")
+    if marker is not None and any(path.iterdir()) and not (path / marker).is_file():
+        raise LexLIPError(
+            f"{path} is not empty and holds no {marker}, so it was not made here: "
+            "give a new folder, or empty it first"
+        )
+
+
+@contextmanager
+def atomic_directory(
+    path: str | os.PathLike[str], *, marker: str | None = MANIFEST
+) -> Iterator[Path]:
+    """Fill a temporary folder which becomes `path` when the block ends without an exception.
+
+    A folder that was at `path` is moved aside, the new one takes its place, then the old one is
+    deleted. These are two renames: a power cut between them leaves both folders, complete, under
+    hidden names beside `path`. After an exception the old folder is as it was.
+
+    Parameters
+    ----------
+    path
+        The folder to make.
+    marker
+        A non-empty folder is replaced only if it holds a file of this name. None replaces any.
+
+    Yields
+    ------
+    Path
+        The temporary folder, beside `path`.
+
+    Raises
+    ------
+    LexLIPError
+        When `path` is a file, or a folder with content and no `marker` (before anything is made).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "index"
+    >>> with atomic_directory(target) as folder:
+    ...     write_json(folder / "manifest.json", {"format": 1})
+    >>> sorted(p.name for p in target.iterdir())
+    ['manifest.json']
+    """
+    target = Path(os.path.realpath(path))
+    _check_replaceable(target, marker)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target, "tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _fsync_tree(temporary)
+        _check_replaceable(target, marker)
+        _swap(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Rename `temporary` to `target`, deleting what was there only after that."""
+    old = _sibling(target, "old")
+    replaces = target.exists()
+    if replaces:
+        os.rename(target, old)
+    try:
+        os.rename(temporary, target)
+    except BaseException:
+        if replaces:
+            os.rename(old, target)
+        raise
+    _fsync_directory(target.parent)
+    if replaces:
+        shutil.rmtree(old, ignore_errors=True)
