@@ -1,0 +1,1 @@
+"""Pictures and captions: the scenes the project draws itself, and readers of other collections."""

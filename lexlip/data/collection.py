@@ -1,0 +1,282 @@
+"""A collection: pictures with ids, their captions, and which pictures each caption is true of."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from lexlip.data import readers
+from lexlip.data.images import read_image
+from lexlip.data.readers import Pictures, Records, lines, read_texts
+from lexlip.errors import LexLIPError
+
+__all__ = ["Collection", "load_collection", "read_texts"]
+
+
+class Collection:
+    """Pictures, read when asked for, and their captions.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        All different.
+    captions : sequence of sequences of str
+        The captions of each picture, none empty.
+    pictures : Pictures
+        Something with ``pictures[i]``, a file or the bytes of one.
+    judged : mapping of str to container of str, optional
+        Query id -> ids of the pictures it is true of, for the captions that have been judged.
+    source : str
+        Where the pictures come from, in words.
+    dropped_captions : int
+        How many empty captions were left out.
+
+    Raises
+    ------
+    LexLIPError
+        If two pictures have one id.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        captions: Sequence[Sequence[str]],
+        pictures: Pictures,
+        judged: Mapping[str, Container[str]] | None = None,
+        source: str = "",
+        dropped_captions: int = 0,
+    ) -> None:
+        self.ids = list(ids)
+        self.captions = [list(c) for c in captions]
+        self.source = source
+        self.dropped_captions = dropped_captions
+        self._judged = judged or {}
+        self._all = pictures
+        self._rows: Sequence[int] = range(len(self.ids))
+        if len(self.captions) != len(self.ids):
+            raise ValueError(f"{len(self.ids)} ids but captions of {len(self.captions)} pictures")
+        if len(set(self.ids)) < len(self.ids):
+            double = Counter(self.ids).most_common(1)[0][0]
+            raise LexLIPError(f"{source}: two pictures have the id {double!r}: rename one")
+
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        """Say what this is, and how much of it."""
+        n = sum(map(len, self.captions))
+        return f"Collection({self.source!r}, {len(self)} pictures, {n} captions)"
+
+    @cached_property
+    def qrels(self) -> dict[str, set[str]]:
+        """Query id (``"<image id>#<number of the caption>"``) -> ids of the pictures it fits.
+
+        A caption fits its own picture, and those of this collection that judgements name.
+        """
+        kept = set(self.ids)
+        return {
+            (query := f"{name}#{n}"): {i for i in self._judged.get(query, ()) if i in kept} | {name}
+            for name, captions in zip(self.ids, self.captions, strict=True)
+            for n in range(len(captions))
+        }
+
+    def image(self, i: int) -> Image.Image:
+        """Decode picture number `i` to RGB.
+
+        Raises
+        ------
+        LexLIPError
+            Naming the picture and the reason, if it is missing, broken or too large.
+        """
+        picture = self._all[self._rows[i]]
+        name = os.fspath(picture) if isinstance(picture, Path) else f"{self.ids[i]} ({self.source})"
+        return read_image(picture, name)
+
+    def batches(
+        self, size: int, skipped: list[str] | None = None
+    ) -> Iterator[tuple[list[int], list[Image.Image]]]:
+        """Go through all pictures in order.
+
+        Parameters
+        ----------
+        size : int
+            Pictures a batch, at most.
+        skipped : list of str, optional
+            When given, a picture that cannot be read is left out and the reason added here;
+            otherwise it is an error.
+
+        Yields
+        ------
+        (list of int, list of PIL.Image.Image)
+            The numbers of the pictures, and the pictures.
+        """
+        for start in range(0, len(self), size):
+            numbers, pictures = [], []
+            for i in range(start, min(start + size, len(self))):
+                try:
+                    pictures.append(self.image(i))
+                    numbers.append(i)
+                except LexLIPError as error:
+                    if skipped is None:
+                        raise
+                    skipped.append(str(error))
+            if numbers:
+                yield numbers, pictures
+
+    def select(self, indices: Iterable[int]) -> Collection:
+        """Return the collection of these pictures, in this order."""
+        chosen = list(indices)
+        part = Collection(
+            [self.ids[i] for i in chosen],
+            [self.captions[i] for i in chosen],
+            self._all,
+            self._judged,
+            self.source,
+            self.dropped_captions,
+        )
+        part._rows = [self._rows[i] for i in chosen]
+        return part
+
+    def without(self, ids: Iterable[str]) -> Collection:
+        """Return the collection less the pictures with these ids; unknown ids do not matter."""
+        left_out = set(ids)
+        return self.select(i for i, name in enumerate(self.ids) if name not in left_out)
+
+
+def load_collection(
+    source: str | Path,
+    split: str | None = None,
+    limit: int | None = None,
+    cache: str | Path | None = None,
+    scenes: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Collection:
+    """Read a collection of pictures and their captions.
+
+    Parameters
+    ----------
+    source : str or Path
+        One of: the name ``scenes`` (drawn by `lexlip.data.scenes`) or ``flickr8k`` (in the folder
+        that the environment variable LEXLIP_DATA names, by default ``../shared/data``); a folder
+        of ``<split>-*.parquet``; a folder of pictures; a ``.csv`` or ``.tsv`` table; a ``.json``
+        of Karpathy's splits. `lexlip.data.readers` says what each must hold.
+    split : str, optional
+        A split, or several joined by ``+``. Needed where a folder of parquet has several (as the
+        two names do); else None is everything.
+    limit : int, optional
+        Only the first so many pictures.
+    cache : str or Path, optional
+        Folder for drawn scenes and memory-mapped tables; by default ``lexlip`` in the user's
+        cache folder (XDG_CACHE_HOME, or ``~/.cache``).
+    scenes : mapping of str to int, optional
+        Arguments of `write_scenes` (train, dev, test, size), for the source ``scenes``.
+    seed : int
+        Of the scenes.
+
+    Returns
+    -------
+    Collection
+        Pictures are not decoded yet, and may turn out to be missing or broken.
+
+    Raises
+    ------
+    LexLIPError
+        If the source or the split does not exist or cannot be read.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(cache) if cache is not None else home / "lexlip"
+    splits = None if split is None else [name.strip() for name in split.split("+")]
+    name = str(source)
+    if name == "scenes":
+        path, name = _draw(cache, dict(scenes or {}), seed)
+    elif name == "flickr8k":
+        path = Path(os.environ.get("LEXLIP_DATA", "../shared/data")) / "flickr8k"
+        if not path.is_dir():
+            raise LexLIPError(
+                f"no Flickr8k in {path}: set LEXLIP_DATA to the folder above flickr8k"
+            )
+    else:
+        path = Path(source)
+    if limit is not None and limit < 0:
+        raise LexLIPError(f"a limit of {limit} pictures: give 0 or more")
+    loaded = _assemble(_read(path, splits, cache / "datasets"), name)
+    return loaded if limit is None else loaded.select(range(min(limit, len(loaded))))
+
+
+def _draw(cache: Path, sizes: dict[str, int], seed: int) -> tuple[Path, str]:
+    """Write the scenes into a folder of `cache` and return it, with a name for their source."""
+    from lexlip.data.scenes import VERSION, write_scenes
+
+    counts = {"train": 6000, "dev": 500, "test": 500, "size": 64} | sizes
+    unknown = set(counts) - {"train", "dev", "test", "size"}
+    if unknown:
+        raise LexLIPError(
+            f"scenes have no {', '.join(sorted(unknown))}: give train, dev, test, size"
+        )
+    stem = "-".join(str(n) for n in (*counts.values(), seed))
+    size = counts.pop("size")
+    name = f"scenes version {VERSION}, seed {seed}, {size} px"
+    folder = cache / f"scenes-{VERSION}-{stem}"
+    return write_scenes(folder, **counts, seed=seed, size=size), name
+
+
+def _read(path: Path, splits: Sequence[str] | None, cache: Path) -> Records:
+    """Read any source with the reader it needs."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        if any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
+            return readers.read_parquet(path, splits, cache)
+        return readers.read_image_folder(path, splits)
+    if not path.exists():
+        raise LexLIPError(f"{path} does not exist: give a folder, a table, 'scenes' or 'flickr8k'")
+    if suffix == ".parquet":
+        return readers.read_parquet(path, splits, cache)
+    if suffix in (".csv", ".tsv"):
+        return readers.read_csv(path, splits)
+    if suffix == ".json":
+        return readers.read_karpathy(path, splits)
+    raise LexLIPError(f"{path}: not a folder, .parquet, .csv, .tsv or .json")
+
+
+def _assemble(records: Records, source: str) -> Collection:
+    """Drop empty captions, read the judgements and make the collection."""
+    known = set(records.ids)
+    judged: dict[str, set[str]] = {}
+    for path in records.qrels:
+        _add_qrels(judged, path, known)
+    captions, dropped = [], 0
+    renamed: dict[str, set[str]] = {}
+    for name, texts in zip(records.ids, records.captions, strict=True):
+        kept = [n for n, text in enumerate(texts) if text.strip()]
+        captions.append([texts[n].strip() for n in kept])
+        dropped += len(texts) - len(kept)
+        # Judgements count captions as the file does; a query id counts those that are kept.
+        for new, old in enumerate(kept):
+            if f"{name}#{old}" in judged:
+                renamed[f"{name}#{new}"] = judged[f"{name}#{old}"]
+    return Collection(records.ids, captions, records.pictures, renamed, source, dropped)
+
+
+def _add_qrels(judged: dict[str, set[str]], path: Path, known: set[str]) -> None:
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        parts = line.split("\t") if "\t" in line else line.split()
+        try:
+            query, _, image, grade = parts
+            relevant = int(grade) > 0
+        except ValueError:
+            raise LexLIPError(
+                f"{path}, line {number}: not 'query 0 image relevance' (TREC qrels)"
+            ) from None
+        if image not in known or query.rpartition("#")[0] not in known:
+            raise LexLIPError(f"{path}, line {number}: unknown picture: it is of another data set")
+        if relevant:
+            judged.setdefault(query, set()).add(image)

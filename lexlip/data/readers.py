@@ -1,0 +1,335 @@
+"""Readers: one function for each way a collection of pictures lies on disk.
+
+Each returns `Records`, in which pictures are still files or bytes: nothing is decoded here, and a
+missing or broken picture is found when it is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lexlip.data.images import SUFFIXES
+from lexlip.errors import LexLIPError
+from lexlip.files import read_json
+
+FILE_COLUMNS = ("image", "path", "filename", "file_name", "filepath")
+ID_COLUMNS = ("image_id", "id")
+CAPTION_COLUMNS = ("captions", "caption", "sentences", "text", "raw")
+
+
+class Pictures(Protocol):
+    """Pictures by number, as a file or as the bytes of one."""
+
+    def __getitem__(self, i: int, /) -> Path | bytes:
+        """Return picture number i, not decoded."""
+        ...
+
+
+@dataclass
+class Records:
+    """What a reader found: ids, captions as they are (empty ones too), pictures."""
+
+    ids: list[str]
+    captions: list[list[str]]
+    pictures: Pictures
+    qrels: list[Path] = field(default_factory=list)
+
+
+def texts_of(value: Any) -> list[str]:
+    """Return the captions in a value: a string, a list, or an object with a caption field.
+
+    Examples
+    --------
+    >>> texts_of({"sentences": [{"raw": "a dog"}, {"raw": "a cat"}]})
+    ['a dog', 'a cat']
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        named = [value[name] for name in CAPTION_COLUMNS if value.get(name) is not None]
+        return texts_of(named[0]) if named else []
+    if isinstance(value, Iterable):
+        return [text for item in value for text in texts_of(item)]
+    return []
+
+
+def _pick(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
+    """Return the first wanted column that is there."""
+    present = set(columns)
+    return next((name for name in wanted if name in present), None)
+
+
+def _no_split(where: Path, wanted: Iterable[str], found: Iterable[str]) -> LexLIPError:
+    names = ", ".join(sorted(found)) or "none"
+    return LexLIPError(f"{where} has no split {'+'.join(wanted)!r}: it has {names}")
+
+
+# --- parquet --------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """The image column of a memory-mapped table."""
+
+    def __init__(self, table: Any, folder: Path) -> None:
+        self.table, self.folder = table, folder
+
+    def __getitem__(self, i: int) -> Path | bytes:
+        image = self.table[i]["image"]
+        if isinstance(image, Mapping):
+            image = image.get("bytes") or image.get("path")
+        return image if isinstance(image, bytes) else self.folder / (image or "")
+
+
+def _shards(folder: Path, splits: Sequence[str] | None) -> tuple[list[str], list[Path]]:
+    """Return the chosen splits of a folder and their files; refuse an incomplete set of shards."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        found.setdefault(re.sub(r"-.*", "", path.stem), []).append(path)
+    if splits is None:
+        if len(found) > 1:
+            raise LexLIPError(f"{folder} has the splits {', '.join(found)}: say which one to read")
+        splits = list(found)
+    if not set(splits) <= set(found):
+        raise _no_split(folder, splits, found)
+    paths = [path for split in splits for path in found[split]]
+    for path in paths:
+        shard = re.fullmatch(r"(.+-)(\d+)-of-(\d+)", path.stem)
+        if shard and len(list(folder.glob(f"{shard[1]}*-of-{shard[3]}.parquet"))) != int(shard[3]):
+            raise LexLIPError(f"{folder} lacks some of the {int(shard[3])} files of {path.name}")
+    return list(splits), paths
+
+
+def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Records:
+    """Read ``<split>-*.parquet`` in a folder or its ``data/``, or one file, through `datasets`.
+
+    Rows are memory-mapped from a copy in `cache`: any order of access is cheap, whatever the size.
+    """
+    import datasets
+    import pyarrow.parquet as pq
+
+    folder = source.parent if source.is_file() else source
+    if source.is_file():
+        held = [source.stem.split("-")[0]]
+        if splits not in (None, held):
+            raise _no_split(source, splits or (), held)
+        splits, paths = held, [source]
+    else:
+        folder = folder if any(folder.glob("*.parquet")) else folder / "data"
+        splits, paths = _shards(folder, splits)
+    for path in paths:
+        try:
+            columns = pq.read_schema(path).names
+        except Exception as error:
+            raise LexLIPError(f"{path} is no parquet file, or damaged: fetch it again") from error
+        if "image" not in columns:
+            raise LexLIPError(f"{path} has no column 'image': it has {', '.join(columns)}")
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        table: Any = datasets.Dataset.from_parquet([str(p) for p in paths], cache_dir=str(cache))
+        if isinstance(table.features["image"], datasets.Image):
+            table = table.cast_column("image", datasets.Image(decode=False))
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise LexLIPError(f"{source}: its parquet files cannot be read ({message})") from error
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    named = _pick(table.column_names, (*ID_COLUMNS, "filename"))
+    told = _pick(table.column_names, CAPTION_COLUMNS)
+    stem = "+".join(splits)
+    ids = [str(v) for v in table[named]] if named else [f"{stem}-{i}" for i in range(len(table))]
+    captions = [texts_of(v) for v in table[told]] if told else [[] for _ in ids]
+    judged = [p for s in splits if (p := folder / f"qrels-{s}.tsv").is_file()]
+    return Records(ids, captions, _Rows(table, folder), judged)
+
+
+# --- folders of pictures --------------------------------------------------------------------------
+
+
+def read_image_folder(source: Path, splits: Sequence[str] | None) -> Records:
+    """Read every picture below a folder; splits are its subfolders.
+
+    The id is the path relative to the folder. Captions may stand in a ``metadata.csv`` or
+    ``metadata.jsonl`` of any folder, with a column `file_name` relative to it.
+    """
+    starts = [source / split for split in splits] if splits else [source]
+    if not all(start.is_dir() for start in starts):
+        raise _no_split(source, splits or (), (p.name for p in source.iterdir() if p.is_dir()))
+    found: dict[str, list[str]] = {}
+    for start in starts:
+        for base, folders, names in os.walk(start):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            here = Path(base)
+            for name in sorted(names):
+                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                    found.setdefault((here / name).relative_to(source).as_posix(), [])
+            for name in sorted({"metadata.csv", "metadata.jsonl"} & set(names)):
+                _add_metadata(found, source, here / name)
+    if not found:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise LexLIPError(f"no picture in {source}: give a folder that holds {kinds} files")
+    ids = sorted(found)
+    return Records(ids, [found[i] for i in ids], [source / i for i in ids])
+
+
+def _add_metadata(found: dict[str, list[str]], source: Path, path: Path) -> None:
+    rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
+    for number, row in rows:
+        if not isinstance(row, Mapping) or not isinstance(row.get("file_name"), str):
+            raise LexLIPError(f"{path}, row {number}: no 'file_name'")
+        name = os.path.normpath(path.parent.relative_to(source) / row["file_name"])
+        found.setdefault(Path(name).as_posix(), []).extend(texts_of(row))
+
+
+# --- tables and JSON ------------------------------------------------------------------------------
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, row) of a table with a header; a cell may hold a JSON list."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            delimiter = max("\t,;|", key=header.count)
+            reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+            for row in reader:
+                yield reader.line_num, {k: _cell(v) for k, v in row.items() if k is not None}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LexLIPError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _cell(value: str | None) -> Any:
+    if value and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            pass
+    return value
+
+
+def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
+    """Read a table of pictures and captions; several rows of one picture are joined.
+
+    Columns: `image`, `path`, `filename` or `file_name` (relative to the table), `caption` or
+    `captions` (a cell may be a JSON list), optionally `image_id` (else the id is the file's cell)
+    and `split`.
+    """
+    captions: dict[str, list[str]] = {}
+    files: dict[str, Path] = {}
+    seen = set()
+    for number, row in _csv_rows(source):
+        if splits is not None:
+            seen.add(row.get("split"))
+            if row.get("split") not in splits:
+                continue
+        column = _pick(row, FILE_COLUMNS)
+        if column is None:
+            raise LexLIPError(f"{source} has no column {' or '.join(FILE_COLUMNS)}: add a header")
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise LexLIPError(f"{source}, line {number}: no file name in column {column!r}")
+        file = source.parent / row[column].strip()
+        named = _pick(row, ID_COLUMNS)
+        name = str((row[named] if named else None) or row[column]).strip()
+        if files.setdefault(name, file) != file:
+            raise LexLIPError(f"{source}, line {number}: two files have the id {name!r}")
+        captions.setdefault(name, []).extend(texts_of(row))
+    if splits is not None and not captions:
+        raise _no_split(source, splits, (str(s) for s in seen if s))
+    return Records(list(captions), list(captions.values()), list(files.values()))
+
+
+def read_karpathy(source: Path, splits: Sequence[str] | None) -> Records:
+    """Read a file of Karpathy's splits (``dataset_coco.json``); `restval` belongs to `train`.
+
+    Pictures lie beside it, with or without their `filepath` and with or without a folder
+    ``images``. The id is the file name without its suffix.
+    """
+    content = read_json(source)
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list):
+        raise LexLIPError(f"{source} has no list 'images': give a file such as dataset_coco.json")
+    records = Records([], [], files := [])
+    seen = set()
+    for number, image in enumerate(images):
+        if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+            raise LexLIPError(f"{source}: image number {number} has no 'filename'")
+        split = "train" if image.get("split") == "restval" else str(image.get("split"))
+        seen.add(split)
+        if splits is None or split in splits:
+            records.ids.append(Path(image["filename"]).stem)
+            records.captions.append(texts_of(image.get("sentences")))
+            files.append(_beside(source.parent, str(image.get("filepath", "")), image["filename"]))
+    if splits is not None and not set(splits) <= seen:
+        raise _no_split(source, splits, seen)
+    return records
+
+
+def _beside(folder: Path, filepath: str, name: str) -> Path:
+    bases = [folder / filepath, folder, folder / "images" / filepath, folder / "images"]
+    return next((base / name for base in bases if (base / name).is_file()), bases[0] / name)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in lines(path):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise LexLIPError(f"{path}, line {number}: not JSON ({error})") from error
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line) of a UTF-8 text file, gzipped if its name ends in ``.gz``."""
+    try:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig") as file:
+            yield from enumerate((line.rstrip("\r\n") for line in file), start=1)
+    except FileNotFoundError:
+        raise LexLIPError(f"{path} does not exist: check its name") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise LexLIPError(f"{path} cannot be read as text: {error}") from error
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """Read captions without pictures.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.txt`` (a caption a line) or ``.jsonl`` (each row a string, a list, or an object with
+        `captions`, `caption`, `sentences`, `text` or `raw`), either also as ``.gz``.
+
+    Returns
+    -------
+    list of str
+        Captions in the order of the file, without the empty ones.
+
+    Raises
+    ------
+    LexLIPError
+        If the file cannot be read, or a row is not JSON or holds no caption field.
+    """
+    path = Path(path)
+    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if kind == ".txt":
+        return [line.strip() for _, line in lines(path) if line.strip()]
+    if kind != ".jsonl":
+        raise LexLIPError(f"{path}: captions are read from .txt, .jsonl, .txt.gz and .jsonl.gz")
+    found: list[str] = []
+    for number, row in _json_rows(path):
+        if isinstance(row, dict) and _pick(row, CAPTION_COLUMNS) is None:
+            raise LexLIPError(f"{path}, line {number}: no {', '.join(CAPTION_COLUMNS)}")
+        found.extend(text.strip() for text in texts_of(row) if text.strip())
+    return found
