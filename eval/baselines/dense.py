@@ -1,0 +1,124 @@
+"""Dense dual encoders, searched exhaustively: one inner product for every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.metrics import Run
+from eval.systems import (
+    DEPTH,
+    Gallery,
+    System,
+    batches,
+    best,
+    check_gallery,
+    median_ms,
+    require_folder,
+    search_all,
+)
+
+
+class DenseSystem(System):
+    """Exact search by inner product over unit vectors in float32.
+
+    Parameters
+    ----------
+    encoder : DenseDualEncoder
+        Anything with ``encode_query(texts)`` and ``encode_document(images)``, both giving
+        float32 [n, d] with rows of length one.
+    name, note : str
+        The row's name and what the encoder was trained on.
+    checkpoint : str or None
+        Where the encoder was read from.
+    batch_size : int
+        Items encoded at once.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        *,
+        name: str,
+        note: str,
+        checkpoint: str | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        self.encoder = encoder
+        self.name, self.note = name, note
+        self.checkpoint = checkpoint
+        self.fingerprint = getattr(encoder, "fingerprint", None)
+        self.batch_size = batch_size
+        self._texts: dict[str, np.ndarray] = {}
+
+    def index(self, gallery: Gallery) -> None:
+        """Encode the pictures and keep them as one matrix, rows in order of their ids."""
+        check_gallery(gallery)
+        vectors = self._encode_images(gallery)
+        order = sorted(range(len(gallery)), key=lambda i: gallery.ids[i])
+        self._ids = [gallery.ids[i] for i in order]
+        self._rows = {name: row for row, name in enumerate(self._ids)}
+        self._pictures = np.ascontiguousarray(vectors[order], dtype=np.float32)
+        self.bytes_per_image = 4.0 * self._pictures.shape[1]
+
+    def t2i(self, queries: Mapping[str, str], k: int = DEPTH) -> Run:
+        """Rank pictures by inner product with the text."""
+        texts = self._encode_texts(queries)
+        run, self.p50_ms = search_all(
+            lambda i: best(self._pictures @ texts[i], self._ids, k),
+            list(queries),
+            f"{self.name}: t2i",
+        )
+        self.encode_ms = self._encode_ms(queries)
+        return run
+
+    def i2t(self, image_ids: Sequence[str], captions: Mapping[str, str], k: int = DEPTH) -> Run:
+        """Rank captions by inner product with the picture."""
+        ids = sorted(captions)
+        texts = self._encode_texts({name: captions[name] for name in ids})
+        pictures = self._pictures[[self._rows[name] for name in image_ids]]
+        run, _ = search_all(
+            lambda i: best(texts @ pictures[i], ids, k), list(image_ids), f"{self.name}: i2t"
+        )
+        return run
+
+    def _encode_images(self, gallery: Gallery) -> np.ndarray:
+        parts = batches(len(gallery), self.batch_size, f"{self.name}: pictures")
+        return np.concatenate(
+            [self.encoder.encode_document([gallery.image(i) for i in part]) for part in parts]
+        )
+
+    def _encode_texts(self, queries: Mapping[str, str]) -> np.ndarray:
+        """Vectors of the texts in their order; each different text is encoded once, ever."""
+        new = [text for text in dict.fromkeys(queries.values()) if text not in self._texts]
+        for part in batches(len(new), self.batch_size, f"{self.name}: texts"):
+            chosen = [new[i] for i in part]
+            self._texts.update(zip(chosen, self.encoder.encode_query(chosen), strict=True))
+        return np.stack([self._texts[text] for text in queries.values()])
+
+    def _encode_ms(self, queries: Mapping[str, str]) -> float | None:
+        return median_ms(lambda text: self.encoder.encode_query([text]), list(queries.values()))
+
+
+def dual_encoder(folder: str | Path, batch_size: int = 32) -> DenseSystem:
+    """Read the dense twin of LexLIP from its checkpoint folder.
+
+    Raises
+    ------
+    LexLIPError
+        The folder does not exist.
+    """
+    path = require_folder(folder)
+    from lexlip.dense import DenseDualEncoder
+
+    encoder = DenseDualEncoder.from_pretrained(path)
+    return DenseSystem(
+        encoder,
+        name="dense dual encoder",
+        note="pictures only; trained here on the same trunks and data as lexlip, fp32, exhaustive",
+        checkpoint=str(folder),
+        batch_size=batch_size,
+    )

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from eval import benchmark
+from eval.benchmark import Part, Settings, Task, load_task, read_settings, run_benchmark
+from eval.metrics import read_qrels, read_trec_run, recall_at
+from eval.systems import System
+from lexlip.errors import LexLIPError
+
+
+class Listed(System):
+    """Ranks pictures in the order it was told, for every query; texts the other way about."""
+
+    def __init__(self, name: str, order: list[str], words=None) -> None:
+        self.name, self.order = name, order
+        self.note = "made up"
+        self._words = words
+        self.closed = False
+
+    def index(self, gallery) -> None:
+        self.bytes_per_image, self.p50_ms = 4.0, 0.0
+
+    def t2i(self, queries, k=100):
+        return {query: [(name, 1.0) for name in self.order[:k]] for query in queries}
+
+    def i2t(self, image_ids, captions, k=100):
+        return {name: [(c, 1.0) for c in list(captions)[:k]] for name in image_ids}
+
+    def words(self, k=None):
+        return self._words
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def task(make_gallery):
+    gallery = make_gallery(["a", "b"], [["red dog", "the dog"], ["blue car", "a car"]])
+    return Task(gallery, gallery.queries, gallery.qrels)
+
+
+def test_numbers_and_files_by_hand(task, tmp_path):
+    words = [[("dog", 2.0), ("boat", 1.0)], [("the", 3.0), ("car", 1.0)]]
+    systems = [Listed("first one", ["a", "b"], words), Listed("second", ["b", "a"])]
+    settings = Settings(out=str(tmp_path / "out"), seed=7)
+    results = run_benchmark(systems, task, settings)
+    first, second = results["systems"].values()
+    # Both systems always say the same: right for half of the captions, both right at 5.
+    assert first["t2i"] == second["t2i"] == {"R@1": 0.5, "R@5": 1.0, "R@10": 1.0}
+    # The first caption of the list is a's: right for a, wrong for b.
+    assert first["i2t"] == {"R@1": 0.5, "R@5": 1.0, "R@10": 1.0}
+    assert first["rsum"] == 500.0
+    # a: dog yes, boat no. b: "the" is no word, car yes.
+    assert first["grounded_p10"] == pytest.approx((0.5 + 1.0) / 2)
+    assert second["grounded_p10"] is None
+    assert (first["seed"], first["split"], first["queries"]) == (7, "dev", 4)
+    assert results["chance"]["t2i"] == {"R@1": 0.5, "R@5": 1.0, "R@10": 1.0}
+    # Two relevant among four captions.
+    assert results["chance"]["i2t"]["R@1"] == 0.5
+    (pair,) = results["paired"]
+    assert (pair["a"], pair["b"], pair["difference"], pair["units"]) == (
+        "first one",
+        "second",
+        0,
+        2,
+    )
+    assert all(system.closed for system in systems)
+
+    out = tmp_path / "out"
+    assert json.loads((out / "metrics.json").read_text()) == results
+    assert {path.name for path in out.iterdir()} == {
+        *("metrics.json", "t2i.qrels", "i2t.qrels"),
+        *("first-one.t2i.run", "first-one.i2t.run", "second.t2i.run", "second.i2t.run"),
+    }
+    # The files alone give the numbers again.
+    qrels = read_qrels(out / "t2i.qrels")
+    assert qrels == task.qrels
+    assert recall_at(read_trec_run(out / "second.t2i.run"), qrels) == second["t2i"]
+
+
+def test_a_system_is_counted_over_the_queries_it_answers(task, tmp_path):
+    system = Listed("some", ["a", "b"])
+    system.answers = lambda query_ids: [q for q in query_ids if q.startswith("a#")]
+    results = run_benchmark([system], task, Settings(out=str(tmp_path)))
+    entry = results["systems"]["some"]
+    assert entry["queries"] == 2 and entry["t2i"]["R@1"] == 1.0 and entry["i2t"]["R@1"] == 1.0
+
+
+def test_rankings_with_copies_leave_no_results(task, tmp_path):
+    system = Listed("copies", ["a", "b", "a"])
+    with pytest.raises(LexLIPError, match="twice"):
+        run_benchmark([system], task, Settings(out=str(tmp_path / "out")))
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert system.closed
+
+
+def test_two_systems_of_one_name_are_refused(task, tmp_path):
+    with pytest.raises(LexLIPError, match="share a name"):
+        run_benchmark([Listed("X", []), Listed("x", [])], task, Settings(out=str(tmp_path)))
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def test_options_override_the_file(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text('[bench]\nmodel = "m"\nmax-terms = 32\n'.replace("-", "_") + "bm25 = true\n")
+    found = read_settings(path, {"max_terms": 16, "split": None, "bm25": None})
+    assert found == Settings(model="m", max_terms=16, bm25=True)
+    assert read_settings(None, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[bench]\nmax_term = 3", "did you mean 'max_terms'"),
+        ('[bench]\nmax_terms = "3"', "expected a value of type int"),
+        ("[bench]\nbm25 = 1", "expected a value of type bool"),
+        ("[bench", "cannot read"),
+    ],
+)
+def test_bad_files_are_errors_for_people(tmp_path, text, message):
+    path = tmp_path / "bench.toml"
+    path.write_text(text)
+    with pytest.raises(LexLIPError, match=message):
+        read_settings(path, {})
+
+
+# --- collections --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collections(make_gallery, monkeypatch):
+    """Stand in for the library's reader with two splits in memory."""
+    splits = {
+        "train": make_gallery(["a", "b"], [["a0", "a1"], ["b0", "b1"]], [(1, 0, 0), (2, 0, 0)]),
+        "dev": make_gallery(
+            ["c", "d"],
+            [["c0", "c1"], ["d0", "d1"]],
+            [(3, 0, 0), (4, 0, 0)],
+            # c0 is true of d as well, and of a picture outside the split
+            qrels={"c#0": {"c", "d", "x"}, "c#1": {"c"}, "d#0": {"d"}, "d#1": {"d"}},
+        ),
+    }
+    module = types.ModuleType("lexlip.data.collection")
+    module.load_collection = lambda source, split, limit: splits[split]
+    monkeypatch.setitem(sys.modules, "lexlip.data.collection", module)
+    return splits
+
+
+def test_a_split_is_one_task(collections):
+    task = load_task(Settings(split="dev"))
+    assert task.queries == {"c#0": "c0", "c#1": "c1", "d#0": "d0", "d#1": "d1"}
+    assert task.qrels == {"c#0": {"c", "d"}, "c#1": {"c"}, "d#0": {"d"}, "d#1": {"d"}}
+
+
+def test_splits_are_joined(collections):
+    task = load_task(Settings(split="train+dev"))
+    assert task.gallery.ids == ["a", "b", "c", "d"]
+    assert [task.gallery.image(i).getpixel((0, 0))[0] for i in range(4)] == [1, 2, 3, 4]
+    assert len(task.queries) == 8
+
+
+def test_a_pool_restricts_gallery_and_queries(collections, tmp_path, capsys):
+    pool = tmp_path / "pool.json"
+    pool.write_text(json.dumps(["b", "d", "elsewhere"]))
+    assert set(load_task(Settings(split="train+dev", pool=str(pool))).queries) == {
+        *("b#0", "b#1", "d#0", "d#1")
+    }
+    (tmp_path / "queries.tsv").write_text("d.jpg\tasked of d\nelsewhere.jpg\tlost\n")
+    task = load_task(Settings(split="train+dev", pool=str(pool)))
+    assert task.gallery.ids == ["b", "d"]
+    assert task.queries == {"d#0": "asked of d"} and task.qrels == {"d#0": {"d"}}
+    assert "2 of 3 pictures, 1 of 2 queries" in capsys.readouterr().out
+
+
+def test_a_pool_elsewhere_is_an_error(collections, tmp_path):
+    (tmp_path / "pool.json").write_text('["nowhere"]')
+    with pytest.raises(LexLIPError, match="no queries"):
+        load_task(Settings(split="dev", pool=str(tmp_path / "pool.json")))
+    (tmp_path / "pool.json").write_text('{"a": 1}')
+    with pytest.raises(LexLIPError, match="not a JSON list"):
+        load_task(Settings(split="dev", pool=str(tmp_path / "pool.json")))
+
+
+def test_part_keeps_captions_with_their_pictures(collections):
+    part = Part(list(collections.values()), {"b", "c"})
+    assert (part.ids, part.captions, len(part)) == (["b", "c"], [["b0", "b1"], ["c0", "c1"]], 2)
+
+
+# --- command ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command():
+    app = typer.Typer()
+    app.command()(benchmark.main)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_a_missing_checkpoint_exits_with_2(command, tmp_path):
+    for option in ("--model", "--dense"):
+        found = command(option, str(tmp_path / "none"), "--out", str(tmp_path / "out"))
+        assert found.exit_code == 2
+        assert "no checkpoint in" in found.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_system_exits_with_2(command, tmp_path):
+    found = command("--out", str(tmp_path / "out"))
+    assert found.exit_code == 2 and "nothing to measure" in found.output
+
+
+def test_the_command_from_end_to_end(command, collections, tmp_path):
+    out = tmp_path / "out"
+    found = command("--split", "train", "--bm25", "--out", str(out), "--seed", "3")
+    assert found.exit_code == 0, found.output
+    assert "bm25 captions" in found.output and "chance" in found.output
+    results = json.loads((out / "metrics.json").read_text())
+    assert results["settings"]["seed"] == 3
+    # The held-out caption shares no word with the others here: nothing can be found.
+    assert results["systems"]["bm25 captions"]["rsum"] == 0.0
