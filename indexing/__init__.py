@@ -1,0 +1,1 @@
+"""Indexing: a checkpoint and a collection in, an index out."""

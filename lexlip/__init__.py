@@ -1,0 +1,38 @@
+"""lexlip: find pictures with words, through an inverted index of the words each picture became.
+
+>>> from lexlip import Index, LexLIP
+>>> model = LexLIP.from_pretrained("runs/demo/stage2")                      # doctest: +SKIP
+>>> index = Index.create("photos.lex", model, "photos/")                    # doctest: +SKIP
+>>> index.search("two red circles", k=5)                                    # doctest: +SKIP
+[Hit(id='a.png', score=31875), ...]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lexlip.config import LexLIPConfig
+    from lexlip.errors import LexLIPError
+    from lexlip.index import Index
+    from lexlip.lexicon import Lexicon
+    from lexlip.model import LexLIP
+
+__version__ = "0.1.0"
+_HOME = {
+    "Index": "lexlip.index",
+    "LexLIP": "lexlip.model",
+    "LexLIPConfig": "lexlip.config",
+    "LexLIPError": "lexlip.errors",
+    "Lexicon": "lexlip.lexicon",
+}
+__all__ = ["Index", "LexLIP", "LexLIPConfig", "LexLIPError", "Lexicon", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: ``import lexlip`` must not cost what torch costs."""
+    if name in _HOME:
+        import importlib
+
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'lexlip' has no attribute {name!r}")

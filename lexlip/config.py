@@ -1,0 +1,62 @@
+"""The shape of a LexLIP model, saved as ``config.json`` beside its weights."""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+class LexLIPConfig(PreTrainedConfig):
+    """Everything needed to rebuild a `lexlip.LexLIP` (or a `lexlip.dense.DenseDualEncoder`).
+
+    Parameters
+    ----------
+    vision_config, text_config : dict
+        Configurations of the two towers: any transformers vision transformer and any BERT-like
+        text model whose tokenizer's vocabulary becomes the lexicon.
+    lexicon_size : int
+        Number of vocabulary ids that may carry a weight (the allow-list; the ids themselves are
+        a buffer of the model).
+    patch_grid : int
+        Patch features are averaged to ``patch_grid x patch_grid`` before the vocabulary head
+        (0 keeps all). The product patches x lexicon dominates the cost of an image: 7 x 7 costs
+        a quarter of 14 x 14.
+    neck_layers, neck_heads : int
+        Trainable transformer layers between the vision trunk and the image head, at the trunk's
+        width. They are what learns when the trunk is frozen.
+    own_word_boost : bool
+        Learn a weight per term which is added for every term that the text itself contains, so
+        that a text keeps its own words whatever it expands to.
+    max_text_length : int
+        Longest text in tokens, special tokens included.
+    excluded_token_ids : list of int
+        Token ids whose *positions* never take part in pooling ([PAD], [CLS], [SEP], [UNK]).
+    dense_size : int
+        Width of the joint space of the dense dual encoder; unused by LexLIP itself.
+
+    Examples
+    --------
+    >>> LexLIPConfig().patch_grid
+    7
+    """
+
+    model_type = "lexlip"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="vit"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+    }
+
+    vision_config: PreTrainedConfig | dict | None = None
+    text_config: PreTrainedConfig | dict | None = None
+    lexicon_size: int = 0
+    patch_grid: int = 7
+    neck_layers: int = 2
+    neck_heads: int = 3
+    own_word_boost: bool = True
+    max_text_length: int = 40
+    excluded_token_ids: list[int] | None = None
+    dense_size: int = 256
+    initializer_range: float = 0.02
+
+
+AutoConfig.register("lexlip", LexLIPConfig, exist_ok=True)

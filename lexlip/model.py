@@ -1,0 +1,253 @@
+"""LexLIP: texts and pictures to weighted vocabulary words (Luo et al., ICCV 2023)."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, vstack
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
+
+from lexlip.config import LexLIPConfig
+from lexlip.impacts import top_terms, unit_normalise
+from lexlip.lexicon import Lexicon
+from lexlip.pooling import log_saturate, max_pool_logits
+from lexlip.processing import Processor, fingerprint
+from lexlip.towers import TextTower, VisionTower, batches
+
+
+class LexiconHead(nn.Module):
+    """BERT's masked-language-model head, read as a lexicon: transform, then words x bias.
+
+    The word vectors themselves are the text tower's input embeddings, shared by both heads;
+    only transform and bias are a head's own.
+    """
+
+    def __init__(self, config: LexLIPConfig) -> None:
+        super().__init__()
+        self.transform = BertPredictionHeadTransform(config.text_config)
+        self.bias = nn.Parameter(torch.zeros(config.lexicon_size))
+
+    def logits(self, hidden: Tensor, words: Tensor) -> Tensor:
+        """Vocabulary logits [N, Va] of hidden states [N, D] (for masked positions: few rows)."""
+        return self.transform(hidden) @ words.T + self.bias
+
+    def pool(
+        self, hidden: Tensor, words: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Max-pooled logits [B, Va] and winning positions; the bias commutes with the maximum."""
+        pooled, winner = max_pool_logits(self.transform(hidden), words, mask)
+        return pooled + self.bias, winner
+
+
+class LexLIPPreTrainedModel(PreTrainedModel):
+    """What LexLIP and its dense control share: two towers, a lexicon, a processor, a fingerprint."""
+
+    config_class = LexLIPConfig
+    base_model_prefix = "lexlip"
+    main_input_name = "pixel_values"
+    processor: Processor | None = None
+
+    def __init__(self, config: LexLIPConfig) -> None:
+        super().__init__(config)
+        self.vision = VisionTower(config)
+        self.text = TextTower(config)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Load weights, tokenizer and picture preprocessing from a folder or the hub."""
+        model = super().from_pretrained(name, *args, **kwargs)
+        model.processor = Processor.from_pretrained(name)
+        return model.eval()
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
+        """Save weights and, so that the folder stands alone, tokenizer and preprocessing."""
+        super().save_pretrained(save_directory, **kwargs)
+        if self.processor is not None:
+            self.processor.save_pretrained(save_directory)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over weights and vocabulary: an index remembers it and refuses another model."""
+        return fingerprint(self.state_dict(), self._processor.tokenizer)
+
+    @property
+    def _processor(self) -> Processor:
+        if self.processor is None:
+            raise ValueError("this model has no processor: set model.processor first")
+        return self.processor
+
+    def _text_batches(self, texts: Sequence[str], size: int) -> Iterable[dict[str, Tensor]]:
+        for part in batches(texts, size):
+            tokens = self._processor.tokenize(part, self.config.max_text_length)
+            yield {k: v.to(self.device) for k, v in tokens.items()}
+
+    def _image_features(self, images: Sequence[Any], size: int) -> Iterable[Tensor]:
+        for part in batches(images, size):
+            pixels = self._processor.pixels(part).to(self.device, self.dtype)
+            yield self.vision.features(pixels)
+
+
+class LexLIP(LexLIPPreTrainedModel):
+    """Two encoders whose outputs are words.
+
+    Examples
+    --------
+    >>> model = LexLIP.from_pretrained("runs/demo/stage2")        # doctest: +SKIP
+    >>> queries = model.encode_query(["a red circle"])            # doctest: +SKIP
+    >>> model.decode(queries, top_k=2)                            # doctest: +SKIP
+    [[('red', 2.1), ('circle', 2.0)]]
+    """
+
+    def __init__(self, config: LexLIPConfig) -> None:
+        super().__init__(config)
+        self.text_head = LexiconHead(config)
+        self.image_head = LexiconHead(config)
+        if config.own_word_boost:
+            self.own_word_boost = nn.Parameter(torch.ones(config.lexicon_size))
+        self.register_buffer("lexicon_ids", torch.zeros(config.lexicon_size, dtype=torch.int64))
+        self.post_init()
+
+    def start_image_head(self) -> None:
+        """Let the image head begin as a copy of the text head, as the official code does."""
+        self.image_head = copy.deepcopy(self.text_head)
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """The vocabulary and its allow-list."""
+        if "_lexicon" not in self.__dict__:
+            vocabulary = self._processor.tokenizer.get_vocab()
+            tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+            self.__dict__["_lexicon"] = Lexicon(tokens, self.lexicon_ids.cpu().numpy())
+        return self.__dict__["_lexicon"]
+
+    @property
+    def words(self) -> Tensor:
+        """Word vectors of the allow-list, [Va, D]: the text tower's own input embeddings."""
+        return self.text.word_embeddings[self.lexicon_ids]
+
+    def own_words(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """1 where a text itself contains a lexicon word, float [B, Va]."""
+        present = torch.zeros(
+            len(input_ids), self.config.text_config.vocab_size, device=input_ids.device
+        )
+        present.scatter_(1, torch.where(positions, input_ids, 0), 1.0)
+        return present[:, self.lexicon_ids]
+
+    def pool_text(
+        self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw pooled logits of texts (before log-saturation).
+
+        Parameters
+        ----------
+        input_ids, attention_mask : int64 Tensor [B, L]
+        words : Tensor [Va, D], optional
+            `self.words`, when a training step has gathered them already.
+
+        Returns
+        -------
+        pooled : float Tensor [B, Va]
+        winner : int16 Tensor [B, Va]
+            Token position that won each word.
+        hidden : Tensor [B, L, D]
+            Hidden states, for the masked-language-model loss.
+        """
+        hidden = self.text(input_ids, attention_mask)
+        positions = self.text.positions(input_ids, attention_mask)
+        words = self.words if words is None else words
+        pooled, winner = self.text_head.pool(hidden, words, positions)
+        if self.config.own_word_boost:
+            own = self.own_words(input_ids, positions)
+            pooled = pooled + own * torch.relu(self.own_word_boost)
+        return pooled, winner, hidden
+
+    def pool_image(self, features: Tensor, words: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Raw pooled logits [B, Va] and winning patches of trunk features [B, 1 + P, Dv]."""
+        hidden = self.vision(features)
+        return self.image_head.pool(hidden, self.words if words is None else words)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
+        """Texts to weights over the vocabulary.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        batch_size : int
+
+        Returns
+        -------
+        csr_array float32 [N, V]
+            log-saturated weights, not normalised; an empty or unknown text is an empty row.
+        """
+        rows = [
+            log_saturate(self.pool_text(**tokens)[0])
+            for tokens in self._text_batches(texts, batch_size)
+        ]
+        return self._stack(rows)
+
+    @torch.inference_mode()
+    def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
+        """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
+        rows = [
+            log_saturate(self.pool_image(f)[0]) for f in self._image_features(images, batch_size)
+        ]
+        return self._stack(rows)
+
+    @torch.inference_mode()
+    def encode_features(self, features: Any, batch_size: int = 256) -> csr_array:
+        """Cached trunk features [N, 1 + P, Dv] (array or memory map) to weights [N, V]."""
+        rows = []
+        for part in batches(features, batch_size):
+            tensor = torch.as_tensor(np.asarray(part, dtype=np.float32), device=self.device)
+            rows.append(log_saturate(self.pool_image(tensor)[0]))
+        return self._stack(rows)
+
+    def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
+        """Queries to weights [N, V]; sentence-transformers' name for `encode_text`."""
+        return self.encode_text(texts, batch_size)
+
+    def encode_document(self, items: Sequence[Any], batch_size: int = 32) -> csr_array:
+        """Documents to weights [N, V]: a `str` is a text; a `Path`, PIL image, bytes or array a picture."""
+        texts = [isinstance(item, str) for item in items]
+        if all(texts):
+            return self.encode_text(items, batch_size)
+        if any(texts):
+            raise ValueError("encode_document takes texts or pictures, not both in one call")
+        return self.encode_image(items, batch_size)
+
+    def decode(self, weights: csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
+        """Weights [N, V] to words, heaviest first."""
+        return self.lexicon.decode(weights, top_k)
+
+    @staticmethod
+    def similarity(queries: csr_array, documents: csr_array) -> np.ndarray:
+        """Cosine of all pairs, float32 [Q, D]: the similarity that training optimises."""
+        return (unit_normalise(queries) @ unit_normalise(documents).T).toarray()
+
+    def intersection(self, query: csr_array, document: csr_array, top_k: int = 10) -> list[Any]:
+        """Words that two vectors share, with the products that make up their similarity."""
+        return self.decode(
+            csr_array(unit_normalise(query).multiply(unit_normalise(document))), top_k
+        )
+
+    def words_of(self, item: str | Path | Any, top_k: int = 20) -> list[tuple[str, float]]:
+        """The heaviest words of one text or picture."""
+        return self.decode(top_terms(self.encode_document([item]), top_k))[0]
+
+    def _stack(self, rows: Sequence[Tensor]) -> csr_array:
+        if not rows:
+            return csr_array((0, len(self.lexicon.tokens)), dtype=np.float32)
+        parts = [self.lexicon.expand(r.float().cpu().numpy()) for r in rows]
+        return csr_array(vstack(parts, format="csr"))
+
+
+AutoModel.register(LexLIPConfig, LexLIP, exist_ok=True)

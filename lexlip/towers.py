@@ -1,0 +1,126 @@
+"""The two towers that LexLIP and its dense control share: pixels and tokens to hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, pad
+from transformers import AutoModel, BertConfig
+from transformers.models.bert.modeling_bert import BertEncoder
+
+from lexlip.config import LexLIPConfig
+
+
+def small_encoder(width: int, layers: int, heads: int, dropout: float = 0.0) -> BertEncoder:
+    """Randomly initialised transformer layers (the neck of the image side, the weak decoder)."""
+    config = BertConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        attn_implementation="eager",
+    )
+    return BertEncoder(config)
+
+
+def tower(config: Any) -> nn.Module:
+    """Build a trunk from its configuration, without the pooler that nothing here reads."""
+    # Eager attention: attention maps need it, and on CPU in bf16 its backward pass measured
+    # four times faster than the fused kernel's.
+    options: dict[str, Any] = {"attn_implementation": "eager"}
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=False, **options)
+    except TypeError:  # this family has no pooler to leave out
+        return AutoModel.from_config(config, **options)
+
+
+class VisionTower(nn.Module):
+    """Vision trunk, averaged patch grid, and the trainable neck that follows it."""
+
+    def __init__(self, config: LexLIPConfig) -> None:
+        super().__init__()
+        self.grid = config.patch_grid
+        self.trunk = tower(config.vision_config)
+        width = config.vision_config.hidden_size  # type: ignore[union-attr]
+        text_width = config.text_config.hidden_size  # type: ignore[union-attr]
+        self.neck = small_encoder(width, config.neck_layers, config.neck_heads)
+        self.out = nn.Linear(width, text_width)
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """Trunk output with its patches averaged to the grid.
+
+        Parameters
+        ----------
+        pixel_values : Tensor [B, 3, H, W]
+
+        Returns
+        -------
+        Tensor [B, 1 + grid * grid, Dv]
+            Position 0 is the trunk's own [CLS] (the mean where it has none): context for the
+            neck, never pooled. This is what a cache of a frozen trunk holds.
+        """
+        states = self.trunk(pixel_values=pixel_values).last_hidden_state
+        patch = self.trunk.config.patch_size
+        rows, columns = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
+        patches = states[:, states.shape[1] - rows * columns :]
+        whole = states[:, :1] if states.shape[1] > rows * columns else patches.mean(1, keepdim=True)
+        if self.grid:
+            image = patches.transpose(1, 2).unflatten(2, (rows, columns))
+            patches = adaptive_avg_pool2d(image, self.grid).flatten(2).transpose(1, 2)
+        return torch.cat([whole, patches], dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, 1 + P, Dv] to patch states [B, P, D] at the text tower's width."""
+        return self.out(self.neck(features).last_hidden_state[:, 1:])
+
+
+class TextTower(nn.Module):
+    """A BERT-like trunk and the rule which of its positions count."""
+
+    def __init__(self, config: LexLIPConfig) -> None:
+        super().__init__()
+        self.trunk = tower(config.text_config)
+        self.excluded = tuple(config.excluded_token_ids or ())
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """Input word embeddings, [V, D]."""
+        return self.trunk.get_input_embeddings().weight
+
+    def positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """True where a token takes part in pooling: no padding, no [CLS], [SEP] or [UNK]."""
+        mask = attention_mask.bool()
+        for token in self.excluded:
+            mask = mask & (input_ids != token)
+        return mask
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids [B, L] to hidden states [B, L, D].
+
+        A batch is as long as its longest text, twice the average one: rows are run in groups of
+        similar length, each cut to its own longest, and what padding remains comes back as zeros.
+        """
+        # Looked up once: the gradient of each look-up is a table as large as the vocabulary.
+        embedded = self.trunk.get_input_embeddings()(input_ids)
+        lengths = attention_mask.sum(1)
+        groups = lengths.argsort(stable=True).chunk(max(1, min(4, len(lengths) // 16)))
+        states, places = [], []
+        for rows in groups:
+            # Multiples of four keep the number of distinct shapes, each compiled once, small.
+            width = min(input_ids.shape[1], -(-int(lengths[rows].max()) // 4) * 4)
+            part, mask = embedded[rows, :width], attention_mask[rows, :width]
+            output = self.trunk(inputs_embeds=part, attention_mask=mask).last_hidden_state
+            states.append(pad(output, (0, 0, 0, input_ids.shape[1] - width)))
+            places.append(rows)
+        return torch.cat(states)[torch.cat(places).argsort()]
+
+
+def batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

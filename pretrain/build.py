@@ -1,0 +1,191 @@
+"""Settings to a fresh model: towers by name, folder or shape, the lexicon, calibrated heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertTokenizer,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from lexlip.config import LexLIPConfig
+from lexlip.dense import DenseDualEncoder
+from lexlip.lexicon import Lexicon
+from lexlip.model import LexLIP, LexLIPPreTrainedModel
+from lexlip.processing import Processor
+from lexlip.settings import resolve
+from pretrain.settings import Settings
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def word_tokenizer(texts: Sequence[str]) -> BertTokenizer:
+    """A BERT tokenizer whose vocabulary is the words of the captions themselves."""
+    plain = BertTokenizer(vocab={token: i for i, token in enumerate(SPECIAL)}, do_lower_case=True)
+    backend = plain.backend_tokenizer
+    words = set()
+    for text in texts:
+        normal = backend.normalizer.normalize_str(text)
+        words.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
+    return BertTokenizer(vocab={t: i for i, t in enumerate([*SPECIAL, *sorted(words)])})
+
+
+def processor_for(settings: Settings, texts: Sequence[str]) -> Processor:
+    """Tokenizer and picture preprocessing that belong to the chosen towers."""
+    model = settings.model
+    if isinstance(model.text, str):
+        tokenizer = AutoTokenizer.from_pretrained(resolve(model.text))
+    else:
+        tokenizer = word_tokenizer(texts)
+    if isinstance(model.vision, str):
+        images = AutoImageProcessor.from_pretrained(resolve(model.vision), backend="pil")
+    else:
+        images = ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    size = {"height": model.image_size, "width": model.image_size}
+    # Squeeze, never crop: what stands at the border is searched for as well.
+    images.size, images.do_center_crop = size, False
+    images.do_resize = images.do_rescale = images.do_normalize = True
+    return Processor(tokenizer, images)
+
+
+def _shape(tower: str | Mapping[str, Any], **extra: Any) -> Any:
+    if isinstance(tower, str):
+        return AutoConfig.from_pretrained(resolve(tower))
+    return AutoConfig.for_model(**{**tower, **extra})
+
+
+def config_for(settings: Settings, processor: Processor, lexicon: Lexicon) -> LexLIPConfig:
+    """The model's shape. Dropout is off: with a few epochs it only costs time."""
+    model, tokenizer = settings.model, processor.tokenizer
+    vision = _shape(model.vision, image_size=model.image_size)
+    text = _shape(model.text, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    for shape in (vision, text):
+        shape.hidden_dropout_prob = shape.attention_probs_dropout_prob = 0.0
+    excluded = [
+        tokenizer.pad_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+        tokenizer.unk_token_id,
+    ]
+    return LexLIPConfig(
+        vision_config=vision.to_dict(),
+        text_config=text.to_dict(),
+        lexicon_size=len(lexicon),
+        patch_grid=model.patch_grid,
+        neck_layers=model.neck_layers,
+        neck_heads=model.neck_heads,
+        own_word_boost=model.own_word_boost,
+        max_text_length=model.max_text_length,
+        excluded_token_ids=excluded,
+        dense_size=model.dense_size,
+    )
+
+
+def _load_trunks(model: LexLIPPreTrainedModel, settings: Settings) -> None:
+    vision, text = settings.model.vision, settings.model.text
+    if isinstance(vision, str):
+        weights = AutoModel.from_pretrained(resolve(vision)).state_dict()
+        model.vision.trunk.load_state_dict(weights, strict=False)
+    if isinstance(text, str):
+        weights = AutoModel.from_pretrained(resolve(text)).state_dict()
+        model.text.trunk.load_state_dict(weights, strict=False)
+    if settings.model.freeze_vision:
+        model.vision.trunk.requires_grad_(False)
+
+
+def _load_language_head(model: LexLIP, text: str | Mapping[str, Any]) -> None:
+    """Start from the text model's own masked-language head, or from the identity.
+
+    A text model without such a head (a sentence encoder) still ranks words well by the product
+    of its hidden states with its word vectors: a bias of 12 before the GELU makes the transform
+    linear, and LayerNorm removes it again.
+    """
+    transform = model.text_head.transform
+    if isinstance(text, str):
+        language, report = AutoModelForMaskedLM.from_pretrained(
+            resolve(text), output_loading_info=True
+        )
+        own = any("transform" in name for name in report["missing_keys"])
+        head = getattr(getattr(language, "cls", None), "predictions", None)
+        if head is not None and not own:
+            transform.load_state_dict(head.transform.state_dict())
+            model.text_head.bias.data = head.decoder.bias.data[model.lexicon_ids].clone()
+            return
+    nn.init.eye_(transform.dense.weight)
+    nn.init.constant_(transform.dense.bias, 12.0)
+
+
+@torch.no_grad()
+def calibrate(model: LexLIP, texts: Sequence[str], active: int = 128, spread: float = 1.5) -> None:
+    """Scale and shift both heads so that training starts sparse, but with no head dead.
+
+    Over the lexicon the pooled logits of texts get standard deviation `spread` (what a trained
+    masked-language head shows); biases let the `active` best words of an item pass the relu, or
+    a quarter of a small lexicon. Were they all below zero, no gradient would ever lift one.
+    Pictures are stood in for by noise: the neck is random at this point anyway.
+    """
+    assert model.processor is not None
+    tokens = model.processor.tokenize(list(texts)[:256], model.config.max_text_length)
+    positions = model.text.positions(**tokens)
+    hidden, words = model.text(**tokens), model.words
+    head = model.text_head
+    deviation = head.pool(hidden, words, positions)[0].std().clamp(min=1e-3)
+    head.transform.LayerNorm.weight.mul_(spread / deviation)
+    model.start_image_head()
+    shape = model.config.vision_config
+    patches = model.config.patch_grid or shape.image_size // shape.patch_size
+    noise = torch.randn(64, 1 + patches**2, shape.hidden_size)
+    share = min(0.25, active / len(words))
+    for head, states, mask in (
+        (model.text_head, hidden, positions),
+        (model.image_head, model.vision(noise), None),
+    ):
+        pooled = head.pool(states, words, mask)[0]
+        head.bias.sub_(torch.quantile(pooled, 1 - share, dim=1).mean())
+
+
+def build(settings: Settings, texts: Sequence[str], kind: type[LexLIPPreTrainedModel]) -> Any:
+    """A model at step 0 of stage 1 (or of the dense control), from its settings.
+
+    Parameters
+    ----------
+    settings : Settings
+    texts : sequence of str
+        All training captions: they decide which vocabulary ids are alive.
+    kind : LexLIP or DenseDualEncoder
+    """
+    torch.manual_seed(settings.seed)
+    processor = processor_for(settings, texts)
+    ids = processor.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    lexicon = Lexicon.from_tokenizer(
+        processor.tokenizer, ids, settings.words.min_count, settings.words.stop_words
+    )
+    model = kind(config_for(settings, processor, lexicon))
+    model.processor = processor
+    _load_trunks(model, settings)
+    if isinstance(model, LexLIP):
+        model.lexicon_ids.copy_(torch.from_numpy(lexicon.ids))
+        _load_language_head(model, settings.model.text)
+        calibrate(model, texts)
+    return model
+
+
+def load(folder: str | Path, settings: Settings, kind: type[LexLIPPreTrainedModel]) -> Any:
+    """A finished checkpoint as the start of the next stage, frozen as the settings say."""
+    model = kind.from_pretrained(folder)
+    if settings.model.freeze_vision:
+        model.vision.trunk.requires_grad_(False)
+    return model
+
+
+__all__ = ["DenseDualEncoder", "LexLIP", "build", "calibrate", "load", "word_tokenizer"]

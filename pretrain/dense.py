@@ -1,0 +1,53 @@
+"""The control: a dense dual encoder trained by CLIP's recipe on the same towers and data.
+
+python -m pretrain.dense --config flickr8k-tiny --run runs/flickr8k-tiny
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lexlip.dense import DenseDualEncoder
+from pretrain import build, loop, objectives
+from pretrain.settings import Settings
+
+
+class DenseTask(nn.Module):
+    """In-batch InfoNCE with a learned temperature, clamped at 100 as in CLIP."""
+
+    def __init__(self, model: DenseDualEncoder, settings: Settings) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = {"contrast": 1.0}
+
+    def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """The contrastive loss of one batch."""
+        image = self.model.embed_image(loop.features(self.model, batch["pictures"]))
+        captions = batch["captions"]
+        text = self.model.embed_text(captions["input_ids"], captions["attention_mask"])
+        # The same mercy for captions of one picture that LexLIP gets, so that the comparison is
+        # one of representations.
+        same = batch["owner"][:, None] == batch["owner"][None]
+        same |= batch["text"][:, None] == batch["text"][None]
+        scaled = text * self.model.logit_scale.clamp(max=math.log(100)).exp()
+        return {"contrast": objectives.contrast(scaled, image, 1.0, same)}
+
+    def after_step(self) -> None:
+        """Nothing follows the optimiser here."""
+
+
+def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
+    """Train the control of `config` and leave the checkpoint in ``<run>/dense``."""
+    bench = loop.Workbench.open(config, overrides)
+    model = build.build(bench.settings, bench.texts, DenseDualEncoder)
+    task = DenseTask(model, bench.settings)
+    loop.train(task, bench, bench.settings.dense, f"{run}/dense", resume=resume)
+
+
+if __name__ == "__main__":
+    loop.cli(main)

@@ -1,0 +1,105 @@
+"""The losses, one function each. Formulas: LexLIP (ICCV 2023) sections 3.2-3.3.
+
+All vectors here are compact (one column per lexicon word). `pooled` are raw max-pooled logits,
+`weights` are log-saturated, unit vectors are weights divided by their length.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+
+from pretrain.masking import IGNORE
+
+
+def unit(weights: Tensor) -> Tensor:
+    """Rows to length one; an empty row stays zero instead of becoming NaN."""
+    return weights / weights.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+
+
+def masked_language(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of [N, Va] logits at labelled positions; 0 when nothing was masked."""
+    if not (labels != IGNORE).any():
+        return logits.sum() * 0.0
+    return cross_entropy(logits.float(), labels, ignore_index=IGNORE)
+
+
+def bottleneck(pooled: Tensor, words: Tensor) -> Tensor:
+    """b = softmax(pooled) W: a text or picture squeezed through its word distribution, [B, D].
+
+    Gradient reaches the encoder only through the distribution; the word vectors are constants.
+    """
+    return torch.softmax(pooled.float(), dim=-1) @ words.detach().float()
+
+
+def contrast(
+    queries: Tensor, keys: Tensor, temperature: float, same: Tensor | None = None
+) -> Tensor:
+    """Symmetric InfoNCE of unit rows: row i of `queries` belongs to row i of `keys`.
+
+    Parameters
+    ----------
+    queries, keys : Tensor [B, Va]
+    temperature : float
+    same : bool Tensor [B, B], optional
+        Pairs off the diagonal that belong together (captions of one picture, equal captions):
+        they are no negatives.
+    """
+    scores = queries @ keys.T / temperature
+    if same is not None:
+        twin = same & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(twin, -torch.inf)
+    target = torch.arange(len(scores), device=scores.device)
+    return (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
+
+
+def queue_contrast(
+    queries: Tensor, keys: Tensor, queue: Tensor, temperature: float, same: Tensor | None = None
+) -> Tensor:
+    """InfoNCE of each query with its own momentum key against a queue (He et al., 2020).
+
+    Parameters
+    ----------
+    queries, keys : Tensor [B, Va]
+        Unit rows of the live encoder of one modality and the momentum encoder of the other.
+    queue : Tensor [K, Va]
+        Unit rows, older keys of the same modality as `keys`; constants.
+    same : bool Tensor [B, K], optional
+        Queue entries that are no negatives of a query.
+    """
+    positive = (queries * keys.detach()).sum(-1, keepdim=True)
+    negative = queries @ queue.detach().T.to(queries.dtype)
+    if same is not None:
+        negative = negative.masked_fill(same, -torch.inf)
+    scores = torch.cat([positive, negative.to(positive.dtype)], dim=1) / temperature
+    return cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+
+
+def flops(weights: Tensor) -> Tensor:
+    """sum_j (mean_n |w_nj|)^2: expected multiplications of a search (Paria et al., 2020).
+
+    On unit rows this is the mean cosine of the batch, at most 1, and binds nothing; training
+    therefore gives it raw weights, with a ramp.
+    """
+    return weights.abs().mean(0).square().sum()
+
+
+def grounding(pooled: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy between the caption words of an item and its word distribution.
+
+    The decoder-free relative of the lexicon bottleneck: a picture's words must be able to say
+    its captions. Without it contrast invents a code of words that mean nothing.
+
+    Parameters
+    ----------
+    pooled : Tensor [B, Va]
+    target : Tensor [B, Va]
+        Non-negative counts of caption words; rows without a word are skipped.
+    """
+    total = target.sum(-1, keepdim=True)
+    rows = total.squeeze(-1) > 0
+    if not rows.any():
+        return pooled.sum() * 0.0
+    share = target[rows] / total[rows]
+    return -(share * log_softmax(pooled[rows].float(), dim=-1)).sum(-1).mean()

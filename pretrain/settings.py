@@ -1,0 +1,80 @@
+"""Settings of a run: frozen dataclasses, read from TOML, overridden as ``stage1.lr=1e-4``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lexlip import settings as toml
+from lexlip.settings import Data
+
+
+@dataclass(frozen=True)
+class Model:
+    """Towers by name, folder or shape."""
+
+    vision: str | Mapping[str, Any] = ""
+    text: str | Mapping[str, Any] = ""
+    freeze_vision: bool = False
+    image_size: int = 224
+    patch_grid: int = 7
+    neck_layers: int = 2
+    neck_heads: int = 3
+    own_word_boost: bool = True
+    max_text_length: int = 40
+    dense_size: int = 256
+
+
+@dataclass(frozen=True)
+class Words:
+    """Who may be a term."""
+
+    min_count: int = 1
+    stop_words: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Optimisation and loss weights of one stage."""
+
+    epochs: int = 1
+    batch_size: int = 256
+    texts_per_batch: int = 0  # extra captions without pictures per step
+    masked_rows: int = 0  # paired captions that are masked as well; 0 takes all
+    lr: float = 5e-5  # pretrained trunks
+    head_lr: float = 5e-4  # everything that starts from random weights
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of all steps
+    clip: float = 1.0
+    temperature: float = 0.05
+    encoder_mask: float = 0.3
+    decoder_mask: float = 0.5
+    queue_size: int = 0
+    momentum: float = 0.99
+    save_every: int = 200  # steps between checkpoints
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run, from data to dense control."""
+
+    name: str = "run"
+    seed: int = 0
+    precision: str = "bf16"  # "no" for float32
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    words: Words = field(default_factory=Words)
+    stage1: Stage = field(default_factory=Stage)
+    stage2: Stage = field(default_factory=Stage)
+    dense: Stage = field(default_factory=Stage)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a run's settings; tables that belong to other jobs are theirs to check."""
+    table = toml.read(path, overrides)
+    for other in ("index", "bench"):
+        table.pop(other, None)
+    return toml.build(Settings, table, "")

@@ -1,0 +1,98 @@
+"""Stage 2: momentum lexicon contrast against queues (LexLIP section 3.3).
+
+python -m pretrain.stage2 --config flickr8k-tiny --run runs/flickr8k-tiny
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lexlip.errors import LexLIPError
+from lexlip.model import LexLIP
+from lexlip.pooling import log_saturate
+from pretrain import build, loop, objectives
+from pretrain.momentum import MomentumEncoder, Queue
+from pretrain.settings import Settings
+
+WEIGHTS = {
+    "contrast": 1.0,
+    "image_grounding": 1.0,  # contrast alone forgets what the words mean
+    "text_grounding": 1.0,
+    "image_sparsity": 3e-3,
+    "text_sparsity": 3e-3,
+}
+
+
+class Stage2(nn.Module):
+    """Model, momentum encoder and one queue a modality."""
+
+    def __init__(self, model: LexLIP, settings: Settings) -> None:
+        super().__init__()
+        self.model, self.stage = model, settings.stage2
+        self.slow = MomentumEncoder(model, settings.stage2.momentum)
+        size = settings.stage2.queue_size
+        self.images = Queue(size, model.config.lexicon_size)
+        self.texts = Queue(size, model.config.lexicon_size)
+        self.weights = loop.merge_weights(WEIGHTS, settings.stage2.weights)
+
+    def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of one batch, before their weights; enqueues the batch's keys."""
+        model, stage = self.model, self.stage
+        tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
+        features = loop.features(model, batch["pictures"])
+        words = model.words
+        image, _ = model.pool_image(features, words)
+        text, _, _ = model.pool_text(**tokens, words=words)
+        w_image, w_text = log_saturate(image), log_saturate(text)
+        q_image, q_text = objectives.unit(w_image), objectives.unit(w_text)
+        with torch.no_grad():
+            slow = self.slow.model
+            if any(p.requires_grad for p in model.vision.trunk.parameters()):
+                features = loop.features(slow, batch["pictures"])
+            k_image = objectives.unit(log_saturate(slow.pool_image(features)[0]))
+            k_text = objectives.unit(log_saturate(slow.pool_text(**tokens)[0]))
+
+        owner, same_text = batch["owner"], batch["text"]
+        # The batch's other keys are negatives too: with small batches the queue alone would leave
+        # the freshest ones unused.
+        in_batch = (owner[:, None] == owner[None]) | (same_text[:, None] == same_text[None])
+        contrast = []
+        for query, key, queue in ((q_text, k_image, self.images), (q_image, k_text, self.texts)):
+            negatives = torch.cat([key.to(queue.keys.dtype), queue.keys])
+            same = torch.cat([in_batch, queue.no_negative(owner, same_text)], dim=1)
+            contrast.append(
+                objectives.queue_contrast(query, key, negatives, stage.temperature, same)
+            )
+        if self.training:
+            self.images.push(k_image, owner, same_text)
+            self.texts.push(k_text, owner, same_text)
+        return {
+            "contrast": (contrast[0] + contrast[1]) / 2,
+            "image_grounding": objectives.grounding(image, batch["words"]),
+            "text_grounding": objectives.grounding(text, batch["words"]),
+            "image_sparsity": objectives.flops(w_image),
+            "text_sparsity": objectives.flops(w_text),
+        }
+
+    def after_step(self) -> None:
+        """Move the momentum encoder, once per optimiser step and never in evaluation."""
+        self.slow.update(self.model)
+
+
+def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
+    """Train stage 2 from ``<run>/stage1`` and leave the checkpoint in ``<run>/stage2``."""
+    bench = loop.Workbench.open(config, overrides)
+    start = loop.Checkpoint(f"{run}/stage1")
+    if not start.finished:
+        raise LexLIPError(f"{run}/stage1 holds no finished stage 1: run make pretrain-stage1 first")
+    model = build.load(start.path, bench.settings, LexLIP)
+    task = Stage2(model, bench.settings)
+    loop.train(task, bench, bench.settings.stage2, f"{run}/stage2", resume=resume)
+
+
+if __name__ == "__main__":
+    loop.cli(main)

@@ -1,0 +1,73 @@
+"""What training watches on dev: recall of pruned vectors and whether their words mean something."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from lexlip.dense import DenseDualEncoder
+from lexlip.impacts import overlap, top_terms, unit_normalise
+from lexlip.model import LexLIP
+from pretrain.data import Pairs
+
+TERMS = 64
+
+
+def recall(
+    scores: np.ndarray, relevant: csr_array, ks: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, float]:
+    """Share of rows of `scores` [Q, N] with a relevant column among the best k (ties by column)."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : max(ks)]
+    hit = np.stack([relevant[[q]].toarray()[0, best[q]] > 0 for q in range(len(best))])
+    return {f"R@{k}": float(hit[:, :k].any(1).mean()) for k in ks}
+
+
+def relevance(pairs: Pairs, ids: list[str], qrels: dict[str, set[str]]) -> csr_array:
+    """Judgements as a matrix [captions, pictures]."""
+    place = {image_id: i for i, image_id in enumerate(ids)}
+    first: dict[int, int] = {}
+    rows, columns = [], []
+    for caption, image in enumerate(pairs.image):
+        number = caption - first.setdefault(int(image), caption)
+        for other in qrels[f"{ids[image]}#{number}"]:
+            if other in place:
+                rows.append(caption)
+                columns.append(place[other])
+    shape = (len(pairs.captions), len(ids))
+    return csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=shape)
+
+
+@torch.inference_mode()
+def validate(
+    model: LexLIP | DenseDualEncoder, pairs: Pairs, relevant: csr_array, texts: list[str]
+) -> dict[str, float]:
+    """Text-to-picture recall on dev; for LexLIP at 64 terms, with grounded P@10 and sparsity."""
+    features = pairs.views[:, 0]
+    if features.dtype == np.uint8:
+        assert model.processor is not None
+        parts = [features[i : i + 64] for i in range(0, len(features), 64)]
+        pixels = (model.processor.normalise(np.asarray(p)) for p in parts)
+        features = (
+            torch.cat([model.vision.features(p.to(model.device)) for p in pixels]).cpu().numpy()
+        )
+    images, queries = model.encode_features(features), model.encode_query(texts)
+    if isinstance(images, np.ndarray):
+        return {f"t2i_{k}": v for k, v in recall(queries @ images.T, relevant).items()}
+    pruned = top_terms(unit_normalise(images), TERMS)
+    scores = (unit_normalise(queries) @ pruned.T).toarray()
+    report = {f"t2i_{k}": v for k, v in recall(scores, relevant).items()}
+    # Words of an image's own captions, over the full vocabulary.
+    lexicon = model.lexicon
+    said = csr_array((len(lexicon.ids), len(lexicon.tokens)))
+    said = csr_array(
+        (np.ones(len(lexicon)), (np.arange(len(lexicon)), lexicon.ids)), shape=said.shape
+    )
+    top = top_terms(images, 10)
+    top.data[:] = 1
+    hits = top.multiply((pairs.words @ said) > 0).sum(1)
+    report["grounded_p10"] = float(np.mean(hits / np.maximum(1, np.diff(top.indptr))))
+    report["image_terms"] = images.nnz / images.shape[0]
+    report["text_terms"] = queries.nnz / queries.shape[0]
+    report["overlap"] = float(overlap(queries, images))
+    return report
