@@ -19,9 +19,9 @@ import typer
 
 from eval import metrics, report
 from eval.systems import Gallery, LexLIPSystem, System, check_gallery
+from lexlip import settings as toml
 from lexlip.errors import LexLIPError
 from lexlip.files import read_json, write_json
-from lexlip import settings as toml
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lexlip.errors import LexLIPError
@@ -34,14 +35,15 @@ def _readable(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _load(checkpoint: str) -> Any:
+def _load(checkpoint: str | None) -> Any:
+    """Load a model without transformers' chatter; None leaves that to the index."""
     from transformers.utils import logging
 
     from lexlip.model import LexLIP
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return LexLIP.from_pretrained(checkpoint)
+    return None if checkpoint is None else LexLIP.from_pretrained(checkpoint)
 
 
 def _picture_or_text(item: str) -> Path | str:
@@ -100,8 +102,7 @@ def search(
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
     if not (path / "manifest.json").is_file():
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
-    checkpoint = model or json.loads((path / "manifest.json").read_text()).get("checkpoint", "")
-    with Index.open(path, _load(checkpoint)) as opened:
+    with Index.open(path, _load(model)) as opened:
         terms = opened.query(image if image is not None else text)
         hits = opened.search(terms, k)
         words = opened.words(terms)
@@ -120,7 +121,7 @@ def search(
         typer.echo("nothing found: no picture has any of these words")
     table = Table("rank", "score", "picture", box=None)
     for rank, hit in enumerate(hits, 1):
-        table.add_row(str(rank), str(hit.score), hit.id)
+        table.add_row(str(rank), str(hit.score), escape(hit.id))
     console.print(table)
 
 

@@ -24,6 +24,8 @@ class LexLIPConfig(PreTrainedConfig):
     neck_layers, neck_heads : int
         Trainable transformer layers between the vision trunk and the image head, at the trunk's
         width. They are what learns when the trunk is frozen.
+    neck_positions : bool
+        Learn where each grid cell lies; for convolutional trunks, which do not know.
     own_word_boost : bool
         Learn a weight per term which is added for every term that the text itself contains, so
         that a text keeps its own words whatever it expands to.
@@ -52,6 +54,7 @@ class LexLIPConfig(PreTrainedConfig):
     patch_grid: int = 7
     neck_layers: int = 2
     neck_heads: int = 3
+    neck_positions: bool = False
     own_word_boost: bool = True
     max_text_length: int = 40
     excluded_token_ids: list[int] | None = None

@@ -140,7 +140,7 @@ class Index:
             manifest = {
                 "format": FORMAT,
                 "engine": engine,
-                "checkpoint": str(Path(checkpoint or model.name_or_path).resolve()),
+                "checkpoint": str(Path(checkpoint or model.name_or_path or ".").resolve()),
                 "model": model.fingerprint,
                 "vocabulary": model.lexicon.hash,
                 "source": collection.source,
@@ -196,7 +196,7 @@ class Index:
         return cls(folder, manifest, engine, model)
 
     def query(self, item: Any) -> dict[int, int]:
-        """Turn a text (`str`) or picture (`Path`, PIL image, bytes, array) into ``{term id: weight}``.
+        """Turn a text (`str`) or a picture (anything else) into ``{term id: weight}``.
 
         Empty when no word of it is in the lexicon.
         """

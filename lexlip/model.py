@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from scipy.sparse import csr_array, vstack
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from lexlip.config import LexLIPConfig
+from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.pooling import log_saturate, max_pool_logits
@@ -24,36 +26,37 @@ from lexlip.towers import TextTower, VisionTower, batches
 
 
 class LexiconHead(nn.Module):
-    """BERT's masked-language-model head, read as a lexicon: transform, then words x bias.
+    """BERT's masked-language-model head, read as a lexicon: transform, then words and bias.
 
-    The word vectors themselves are the text tower's input embeddings, shared by both heads;
-    only transform and bias are a head's own.
+    As in the official code the word vectors are not tied to the input embeddings, and each
+    modality has its own: contrast needs the freedom.
     """
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__()
         self.transform = BertPredictionHeadTransform(config.text_config)
+        width = config.text_config.hidden_size  # type: ignore[union-attr]
+        self.words = nn.Parameter(torch.empty(config.lexicon_size, width).normal_(0, 0.02))
         self.bias = nn.Parameter(torch.zeros(config.lexicon_size))
 
-    def logits(self, hidden: Tensor, words: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits [N, Va] of hidden states [N, D] (for masked positions: few rows)."""
-        return self.transform(hidden) @ words.T + self.bias
+        return self.transform(hidden) @ self.words.T + self.bias
 
-    def pool(
-        self, hidden: Tensor, words: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def pool(self, hidden: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Max-pooled logits [B, Va] and winning positions; the bias commutes with the maximum."""
-        pooled, winner = max_pool_logits(self.transform(hidden), words, mask)
+        pooled, winner = max_pool_logits(self.transform(hidden), self.words, mask)
         return pooled + self.bias, winner
 
 
 class LexLIPPreTrainedModel(PreTrainedModel):
-    """What LexLIP and its dense control share: two towers, a lexicon, a processor, a fingerprint."""
+    """What LexLIP and its dense control share: two towers, a processor, a fingerprint."""
 
     config_class = LexLIPConfig
     base_model_prefix = "lexlip"
     main_input_name = "pixel_values"
     processor: Processor | None = None
+    config: LexLIPConfig
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__(config)
@@ -62,9 +65,28 @@ class LexLIPPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Load weights, tokenizer and picture preprocessing from a folder or the hub."""
-        model = super().from_pretrained(name, *args, **kwargs)
-        model.processor = Processor.from_pretrained(name)
+        """Load weights, tokenizer and picture preprocessing from a folder or the hub.
+
+        Raises
+        ------
+        LexLIPError
+            When there is no such checkpoint, it is damaged, or it is of another model.
+        """
+        kwargs["output_loading_info"] = True
+        try:
+            loaded: Any = super().from_pretrained(name, *args, **kwargs)
+            model, report = loaded
+            model.processor = Processor.from_pretrained(name)
+        except (OSError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise LexLIPError(
+                f"no checkpoint at {name}: give a folder that training wrote ({reason})"
+            ) from error
+        if report["missing_keys"]:  # transformers would leave them as they come from memory
+            raise LexLIPError(
+                f"{name} is no {cls.__name__} checkpoint ({min(report['missing_keys'])} and others "
+                "are missing): give one of that kind"
+            )
         return model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
@@ -106,6 +128,8 @@ class LexLIP(LexLIPPreTrainedModel):
     [[('red', 2.1), ('circle', 2.0)]]
     """
 
+    lexicon_ids: Tensor
+
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__(config)
         self.text_head = LexiconHead(config)
@@ -130,7 +154,7 @@ class LexLIP(LexLIPPreTrainedModel):
 
     @property
     def words(self) -> Tensor:
-        """Word vectors of the allow-list, [Va, D]: the text tower's own input embeddings."""
+        """Input embeddings of the lexicon, [Va, D]: what the bottleneck speaks with."""
         return self.text.word_embeddings[self.lexicon_ids]
 
     def own_words(self, input_ids: Tensor, positions: Tensor) -> Tensor:
@@ -141,16 +165,12 @@ class LexLIP(LexLIPPreTrainedModel):
         present.scatter_(1, torch.where(positions, input_ids, 0), 1.0)
         return present[:, self.lexicon_ids]
 
-    def pool_text(
-        self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def pool_text(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw pooled logits of texts (before log-saturation).
 
         Parameters
         ----------
         input_ids, attention_mask : int64 Tensor [B, L]
-        words : Tensor [Va, D], optional
-            `self.words`, when a training step has gathered them already.
 
         Returns
         -------
@@ -162,17 +182,16 @@ class LexLIP(LexLIPPreTrainedModel):
         """
         hidden = self.text(input_ids, attention_mask)
         positions = self.text.positions(input_ids, attention_mask)
-        words = self.words if words is None else words
-        pooled, winner = self.text_head.pool(hidden, words, positions)
+        pooled, winner = self.text_head.pool(hidden, positions)
         if self.config.own_word_boost:
             own = self.own_words(input_ids, positions)
             pooled = pooled + own * torch.relu(self.own_word_boost)
         return pooled, winner, hidden
 
-    def pool_image(self, features: Tensor, words: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def pool_image(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Raw pooled logits [B, Va] and winning patches of trunk features [B, 1 + P, Dv]."""
         hidden = self.vision(features)
-        return self.image_head.pool(hidden, self.words if words is None else words)
+        return self.image_head.pool(hidden)
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
@@ -216,7 +235,9 @@ class LexLIP(LexLIPPreTrainedModel):
         return self.encode_text(texts, batch_size)
 
     def encode_document(self, items: Sequence[Any], batch_size: int = 32) -> csr_array:
-        """Documents to weights [N, V]: a `str` is a text; a `Path`, PIL image, bytes or array a picture."""
+        """Documents to weights [N, V]: a `str` is a text; a `Path`, PIL image, bytes or array is
+        a picture.
+        """
         texts = [isinstance(item, str) for item in items]
         if all(texts):
             return self.encode_text(items, batch_size)

@@ -50,7 +50,9 @@ class _MaxPooledLogits(torch.autograd.Function):
             pooled[rows, words] = best.values
             winner[rows, words] = best.indices
         if mask is not None:
-            pooled.masked_fill_(~mask.any(dim=1, keepdim=True), NEVER)
+            empty = ~mask.any(dim=1, keepdim=True)
+            pooled.masked_fill_(empty, NEVER)
+            winner.masked_fill_(empty, -1)  # a constant: no position gets its gradient
         ctx.save_for_backward(h, w, winner)
         ctx.tile, ctx.dtypes = tile, (hidden.dtype, weight.dtype)
         ctx.mark_non_differentiable(winner)
@@ -105,7 +107,7 @@ def max_pool_logits(
     pooled : float32 Tensor [B, V]
         `NEVER` where an item has no position at all.
     winner : int16 Tensor [B, V]
-        Position that won the maximum: the provenance of each word.
+        Position that won the maximum: the provenance of each word. -1 where there is none.
 
     Examples
     --------

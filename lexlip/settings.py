@@ -14,7 +14,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lexlip.data.collection import Collection, load_collection
 from lexlip.errors import LexLIPError
@@ -67,18 +68,25 @@ def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
             raise LexLIPError(f"unknown setting {where}{key}{hint}")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
             value = build(hints[key], value, f"{where}{key}.")  # type: ignore[arg-type]
-        elif isinstance(value, list):
-            value = tuple(value)
         else:
-            kinds = get_args(hints[key]) or (hints[key],)  # int | None, str | Mapping[str, Any]
-            plain = [kind for kind in kinds if kind in (int, float, bool, str)]
-            if float in plain and type(value) is int:
-                value = float(value)
-            if plain and type(value) not in plain and not isinstance(value, Mapping):
-                wanted = " or ".join(kind.__name__ for kind in plain)
-                raise LexLIPError(f"setting {where}{key} must be {wanted}, not {value!r}")
+            value = _fit(value, hints[key], f"{where}{key}")
         values[key] = value
     return cls(**values)
+
+
+def _fit(value: Any, hint: Any, name: str) -> Any:
+    """Return a TOML value as the type that a field is annotated with."""
+    union = get_origin(hint) in (Union, UnionType)  # int | None, str | Mapping[str, Any]
+    kinds = [get_origin(kind) or kind for kind in (get_args(hint) if union else (hint,))]
+    if float in kinds and type(value) is int:
+        return float(value)
+    if tuple in kinds and isinstance(value, list):
+        return tuple(value)
+    if type(value) in kinds or (Mapping in kinds and isinstance(value, Mapping)):
+        return value
+    says = {int: "int", float: "float", bool: "bool", str: "str", tuple: "a list"}
+    wanted = " or ".join(says.get(kind, "a table") for kind in kinds if kind is not NoneType)
+    raise LexLIPError(f"setting {name} must be {wanted}, not {value!r}")
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -112,6 +120,8 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         inner = table
         for section in sections:
             inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise LexLIPError(f"override {override!r}: {section} is no table")
         inner[key] = value
     return table
 

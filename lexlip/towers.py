@@ -39,6 +39,11 @@ def tower(config: Any) -> nn.Module:
         return AutoModel.from_config(config, **options)
 
 
+def vision_width(config: Any) -> int:
+    """Channels of a vision trunk's output: transformers name one, convolutional trunks a list."""
+    return getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+
+
 class VisionTower(nn.Module):
     """Vision trunk, averaged patch grid, and the trainable neck that follows it."""
 
@@ -46,9 +51,11 @@ class VisionTower(nn.Module):
         super().__init__()
         self.grid = config.patch_grid
         self.trunk = tower(config.vision_config)
-        width = config.vision_config.hidden_size  # type: ignore[union-attr]
+        width = vision_width(config.vision_config)
         text_width = config.text_config.hidden_size  # type: ignore[union-attr]
         self.neck = small_encoder(width, config.neck_layers, config.neck_heads)
+        if config.neck_positions:
+            self.places = nn.Parameter(torch.zeros(1 + self.grid**2, width))
         self.out = nn.Linear(width, text_width)
 
     def features(self, pixel_values: Tensor) -> Tensor:
@@ -65,8 +72,12 @@ class VisionTower(nn.Module):
             neck, never pooled. This is what a cache of a frozen trunk holds.
         """
         states = self.trunk(pixel_values=pixel_values).last_hidden_state
-        patch = self.trunk.config.patch_size
-        rows, columns = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
+        if states.ndim == 4:  # a convolutional trunk: channels x rows x columns
+            rows, columns = states.shape[2:]
+            states = states.flatten(2).transpose(1, 2)
+        else:
+            patch = self.trunk.config.patch_size
+            rows, columns = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
         patches = states[:, states.shape[1] - rows * columns :]
         whole = states[:, :1] if states.shape[1] > rows * columns else patches.mean(1, keepdim=True)
         if self.grid:
@@ -76,6 +87,8 @@ class VisionTower(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, 1 + P, Dv] to patch states [B, P, D] at the text tower's width."""
+        if hasattr(self, "places"):
+            features = features + self.places
         return self.out(self.neck(features).last_hidden_state[:, 1:])
 
 

@@ -33,7 +33,7 @@ def word_tokenizer(texts: Sequence[str]) -> BertTokenizer:
     """A BERT tokenizer whose vocabulary is the words of the captions themselves."""
     plain = BertTokenizer(vocab={token: i for i, token in enumerate(SPECIAL)}, do_lower_case=True)
     backend = plain.backend_tokenizer
-    words = set()
+    words: set[str] = set()
     for text in texts:
         normal = backend.normalizer.normalize_str(text)
         words.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
@@ -84,6 +84,7 @@ def config_for(settings: Settings, processor: Processor, lexicon: Lexicon) -> Le
         patch_grid=model.patch_grid,
         neck_layers=model.neck_layers,
         neck_heads=model.neck_heads,
+        neck_positions=model.neck_positions,
         own_word_boost=model.own_word_boost,
         max_text_length=model.max_text_length,
         excluded_token_ids=excluded,
@@ -99,8 +100,15 @@ def _load_trunks(model: LexLIPPreTrainedModel, settings: Settings) -> None:
     if isinstance(text, str):
         weights = AutoModel.from_pretrained(resolve(text)).state_dict()
         model.text.trunk.load_state_dict(weights, strict=False)
+    freeze(model, settings)
+
+
+def freeze(model: LexLIPPreTrainedModel, settings: Settings) -> None:
+    """Hold still what the settings say: the vision trunk, the table of word embeddings."""
     if settings.model.freeze_vision:
         model.vision.trunk.requires_grad_(False)
+    if settings.model.freeze_embeddings:
+        model.text.trunk.get_input_embeddings().requires_grad_(False)
 
 
 def _load_language_head(model: LexLIP, text: str | Mapping[str, Any]) -> None:
@@ -111,6 +119,7 @@ def _load_language_head(model: LexLIP, text: str | Mapping[str, Any]) -> None:
     linear, and LayerNorm removes it again.
     """
     transform = model.text_head.transform
+    model.text_head.words.data = model.words.detach().clone()
     if isinstance(text, str):
         language, report = AutoModelForMaskedLM.from_pretrained(
             resolve(text), output_loading_info=True
@@ -119,6 +128,7 @@ def _load_language_head(model: LexLIP, text: str | Mapping[str, Any]) -> None:
         head = getattr(getattr(language, "cls", None), "predictions", None)
         if head is not None and not own:
             transform.load_state_dict(head.transform.state_dict())
+            model.text_head.words.data = head.decoder.weight.data[model.lexicon_ids].clone()
             model.text_head.bias.data = head.decoder.bias.data[model.lexicon_ids].clone()
             return
     nn.init.eye_(transform.dense.weight)
@@ -137,20 +147,19 @@ def calibrate(model: LexLIP, texts: Sequence[str], active: int = 128, spread: fl
     assert model.processor is not None
     tokens = model.processor.tokenize(list(texts)[:256], model.config.max_text_length)
     positions = model.text.positions(**tokens)
-    hidden, words = model.text(**tokens), model.words
-    head = model.text_head
-    deviation = head.pool(hidden, words, positions)[0].std().clamp(min=1e-3)
+    hidden, head = model.text(**tokens), model.text_head
+    deviation = head.pool(hidden, positions)[0].std().clamp(min=1e-3)
     head.transform.LayerNorm.weight.mul_(spread / deviation)
     model.start_image_head()
-    shape = model.config.vision_config
-    patches = model.config.patch_grid or shape.image_size // shape.patch_size
-    noise = torch.randn(64, 1 + patches**2, shape.hidden_size)
-    share = min(0.25, active / len(words))
+    assert model.processor is not None
+    size = model.processor.image_processor.size["height"]
+    noise = model.vision.features(torch.randn(16, 3, size, size))
+    share = min(0.25, active / model.config.lexicon_size)
     for head, states, mask in (
         (model.text_head, hidden, positions),
         (model.image_head, model.vision(noise), None),
     ):
-        pooled = head.pool(states, words, mask)[0]
+        pooled = head.pool(states, mask)[0]
         head.bias.sub_(torch.quantile(pooled, 1 - share, dim=1).mean())
 
 
@@ -183,8 +192,7 @@ def build(settings: Settings, texts: Sequence[str], kind: type[LexLIPPreTrainedM
 def load(folder: str | Path, settings: Settings, kind: type[LexLIPPreTrainedModel]) -> Any:
     """A finished checkpoint as the start of the next stage, frozen as the settings say."""
     model = kind.from_pretrained(folder)
-    if settings.model.freeze_vision:
-        model.vision.trunk.requires_grad_(False)
+    freeze(model, settings)
     return model
 
 

@@ -43,7 +43,6 @@ class WeakDecoder(nn.Module):
         masked: Sequence[Tensor],
         attention_mask: Sequence[Tensor],
         labels: Sequence[Tensor],
-        words: Tensor,
     ) -> list[Tensor]:
         """Loss of guessing captions from each source, all sources in one pass.
 
@@ -54,8 +53,6 @@ class WeakDecoder(nn.Module):
             Raw pooled logits of each source.
         masked, attention_mask, labels : sequence of int64 Tensor [B_s, L]
             The captions that each source must help to fill in.
-        words : Tensor [Va, D]
-            The model's word vectors.
 
         Returns
         -------
@@ -63,13 +60,13 @@ class WeakDecoder(nn.Module):
             One loss a source.
         """
         embedded = model.text.trunk.embeddings(input_ids=torch.cat(list(masked)))
-        squeezed = bottleneck(torch.cat(list(pooled)), words).to(embedded.dtype)
+        squeezed = bottleneck(torch.cat(list(pooled)), model.words).to(embedded.dtype)
         states = torch.cat([squeezed.unsqueeze(1), embedded[:, 1:]], dim=1)
         allow = torch.cat(list(attention_mask))[:, None, None, :].to(states.dtype)
         states = self.encoder(states, attention_mask=(1 - allow) * NEVER).last_hidden_state
         target = torch.cat(list(labels))
         chosen = target >= 0
-        logits = model.text_head.logits(states[chosen], words)
+        logits = model.text_head.logits(states[chosen])
         sizes = [int((part >= 0).sum()) for part in labels]
         return [
             masked_language(guess, truth)

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexlip.dense import DenseDualEncoder
 from pretrain import build, loop, objectives
 from pretrain.settings import Settings
 
 
-class DenseTask(nn.Module):
+class DenseTask(loop.Task):
     """In-batch InfoNCE with a learned temperature, clamped at 100 as in CLIP."""
 
     def __init__(self, model: DenseDualEncoder, settings: Settings) -> None:
@@ -36,9 +36,6 @@ class DenseTask(nn.Module):
         same |= batch["text"][:, None] == batch["text"][None]
         scaled = text * self.model.logit_scale.clamp(max=math.log(100)).exp()
         return {"contrast": objectives.contrast(scaled, image, 1.0, same)}
-
-    def after_step(self) -> None:
-        """Nothing follows the optimiser here."""
 
 
 def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:

@@ -22,10 +22,10 @@ from lexlip.data.collection import Collection, read_texts
 from lexlip.errors import LexLIPError
 from lexlip.files import atomic_directory, read_json, write_json
 from lexlip.model import LexLIPPreTrainedModel
+from lexlip.settings import resolve
 from pretrain import settings as settings_module
 from pretrain.cache import cached_features, cached_pixels
 from pretrain.data import Pairs
-from lexlip.settings import resolve
 from pretrain.settings import Settings, Stage
 from pretrain.validate import relevance, validate
 
@@ -114,10 +114,10 @@ class Checkpoint:
             write_json(folder / "train_state" / "progress.json", dict(progress))
             write_json(folder / "manifest.json", {"format": "lexlip-checkpoint/1", **progress})
 
-    def restore(self, task: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def restore(self, task: Task, optimizer: torch.optim.Optimizer) -> int:
         """Load weights and optimiser state in place; returns the next step."""
-        weights = load_file(Path(self.path) / "model.safetensors")
-        task.model.load_state_dict(weights, strict=False)
+        # Not the file itself: transformers writes some towers' weights under other names.
+        task.model.load_state_dict(type(task.model).from_pretrained(self.path).state_dict())
         tensors = load_file(Path(self.path) / "train_state" / "state.safetensors")
         own = {k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")}
         task.load_state_dict(own, strict=False)
@@ -129,6 +129,24 @@ class Checkpoint:
         return int(self.progress["step"])
 
 
+class Task(nn.Module):
+    """A model with its losses: a batch in, named losses out.
+
+    Attributes
+    ----------
+    model : LexLIP or DenseDualEncoder
+        What the checkpoint is for; everything else of a task lives in ``train_state/``.
+    weights : dict of str to float
+        Weight of each loss in the sum that is minimised; names that end in ``sparsity`` ramp up.
+    """
+
+    model: Any
+    weights: dict[str, float]
+
+    def after_step(self) -> None:
+        """Do what follows an optimiser step; nothing by default."""
+
+
 def merge_weights(defaults: Mapping[str, float], chosen: Mapping[str, float]) -> dict[str, float]:
     """Loss weights with the run's own choices; an unknown loss is an error."""
     unknown = set(chosen) - set(defaults)
@@ -137,7 +155,7 @@ def merge_weights(defaults: Mapping[str, float], chosen: Mapping[str, float]) ->
     return {**defaults, **chosen}
 
 
-def features(model: LexLIPPreTrainedModel, pictures: np.ndarray) -> Tensor:
+def features(model: Any, pictures: np.ndarray) -> Tensor:
     """A cached batch to trunk features: bytes go through the trunk, features already did."""
     if pictures.dtype == np.uint8:
         assert model.processor is not None
@@ -145,7 +163,7 @@ def features(model: LexLIPPreTrainedModel, pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures.astype(np.float32)).to(model.device)
 
 
-def optimizer_for(task: nn.Module, settings: Settings, stage: Stage) -> torch.optim.AdamW:
+def optimizer_for(task: Task, settings: Settings, stage: Stage) -> torch.optim.AdamW:
     """AdamW: low rate for pretrained trunks, no decay for biases, norms and the own-word boost."""
     pretrained = [
         prefix
@@ -162,7 +180,8 @@ def optimizer_for(task: nn.Module, settings: Settings, stage: Stage) -> torch.op
             decay = stage.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
+        [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()],
+        fused=True,
     )
 
 
@@ -177,7 +196,7 @@ def ramp(step: int, steps: int) -> float:
     return min(1.0, (3 * step / max(1, steps)) ** 2)
 
 
-def train(task: nn.Module, bench: Workbench, stage: Stage, out: str, resume: bool = False) -> None:
+def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = False) -> None:
     """Train a task and leave a finished checkpoint in `out`, metrics in ``<out>.jsonl``."""
     settings, model, checkpoint = bench.settings, task.model, Checkpoint(out)
     if checkpoint.finished and resume:

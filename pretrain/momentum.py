@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, live: nn.Module, momentum: float) -> None:
         super().__init__()
+        self.model: Any
         shared = {id(p): p for p in live.parameters() if not p.requires_grad}
         self.model = copy.deepcopy(live, memo=shared)  # type: ignore[arg-type]
         self.momentum = momentum
@@ -51,6 +53,11 @@ class Queue(nn.Module):
         Lexicon words.
     """
 
+    keys: Tensor
+    owner: Tensor
+    text: Tensor
+    next: Tensor
+
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.register_buffer("keys", torch.zeros(size, width, dtype=torch.bfloat16))
@@ -67,6 +74,8 @@ class Queue(nn.Module):
     def push(self, keys: Tensor, owner: Tensor, text: Tensor) -> None:
         """Add keys [B, width] of pictures `owner` [B] and distinct captions `text` [B]."""
         size = len(self.owner)
+        if not size:
+            return
         keys, owner, text = keys[-size:], owner[-size:], text[-size:]
         slots = (self.next + torch.arange(len(keys), device=keys.device)) % size
         self.keys[slots] = keys.detach().to(self.keys.dtype)

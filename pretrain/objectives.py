@@ -6,6 +6,8 @@ All vectors here are compact (one column per lexicon word). `pooled` are raw max
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
@@ -55,7 +57,11 @@ def contrast(
 
 
 def queue_contrast(
-    queries: Tensor, keys: Tensor, queue: Tensor, temperature: float, same: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    negatives: Sequence[Tensor],
+    temperature: float,
+    same: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE of each query with its own momentum key against a queue (He et al., 2020).
 
@@ -63,16 +69,19 @@ def queue_contrast(
     ----------
     queries, keys : Tensor [B, Va]
         Unit rows of the live encoder of one modality and the momentum encoder of the other.
-    queue : Tensor [K, Va]
-        Unit rows, older keys of the same modality as `keys`; constants.
-    same : bool Tensor [B, K], optional
-        Queue entries that are no negatives of a query.
+    negatives : sequence of Tensor [K_n, Va]
+        Unit rows, keys of other items: the queue, the batch itself; constants.
+    temperature : float
+    same : bool Tensor [B, sum of K_n], optional
+        Entries that are no negatives of a query.
     """
     positive = (queries * keys.detach()).sum(-1, keepdim=True)
-    negative = queries @ queue.detach().T.to(queries.dtype)
+    # Each in its own precision: a float32 copy of the queue would cost more than the product.
+    parts = [queries.to(n.dtype) @ n.detach().T for n in negatives]
+    negative = torch.cat([part.to(positive.dtype) for part in parts], dim=1)
     if same is not None:
         negative = negative.masked_fill(same, -torch.inf)
-    scores = torch.cat([positive, negative.to(positive.dtype)], dim=1) / temperature
+    scores = torch.cat([positive, negative], dim=1) / temperature
     return cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
 
 

@@ -18,10 +18,12 @@ class Model:
     vision: str | Mapping[str, Any] = ""
     text: str | Mapping[str, Any] = ""
     freeze_vision: bool = False
+    freeze_embeddings: bool = False  # the text tower's word vectors
     image_size: int = 224
     patch_grid: int = 7
     neck_layers: int = 2
     neck_heads: int = 3
+    neck_positions: bool = False
     own_word_boost: bool = True
     max_text_length: int = 40
     dense_size: int = 256

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexlip.model import LexLIP
 from lexlip.pooling import log_saturate
@@ -32,7 +32,7 @@ WEIGHTS = {
 }
 
 
-class Stage1(nn.Module):
+class Stage1(loop.Task):
     """Model, weak decoder and all objectives: a batch in, named losses out."""
 
     def __init__(self, model: LexLIP, settings: Settings) -> None:
@@ -48,11 +48,10 @@ class Stage1(nn.Module):
     def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of one batch, before their weights."""
         model, stage = self.model, self.stage
-        words = model.words
         tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
-        image, _ = model.pool_image(loop.features(model, batch["pictures"]), words)
-        text, _, _ = model.pool_text(**tokens, words=words)
-        losses = self._masked_language(batch, image, words, generator)
+        image, _ = model.pool_image(loop.features(model, batch["pictures"]))
+        text, _, _ = model.pool_text(**tokens)
+        losses = self._masked_language(batch, image, generator)
 
         w_image, w_text = log_saturate(image), log_saturate(text)
         same = batch["owner"][:, None] == batch["owner"][None]
@@ -67,7 +66,7 @@ class Stage1(nn.Module):
         return losses
 
     def _masked_language(
-        self, batch: Mapping[str, Any], image: Tensor, words: Tensor, generator: torch.Generator
+        self, batch: Mapping[str, Any], image: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The three masked-language losses: self, and through each bottleneck.
 
@@ -82,8 +81,8 @@ class Stage1(nn.Module):
         light, labels = self.mask(ids, numbers, stage.encoder_mask, generator)
         heavy, hidden_labels = self.mask(ids, numbers, stage.decoder_mask, generator)
 
-        text, _, hidden = model.pool_text(light, attention, words)
-        guessed = model.text_head.logits(hidden[labels >= 0], words)
+        text, _, hidden = model.pool_text(light, attention)
+        guessed = model.text_head.logits(hidden[labels >= 0])
         own = objectives.masked_language(guessed, labels[labels >= 0])
 
         # One decoder, one caption, two sources: the caption's own words, then its picture's.
@@ -93,12 +92,8 @@ class Stage1(nn.Module):
             [heavy, heavy[:pairs]],
             [attention, attention[:pairs]],
             [hidden_labels, hidden_labels[:pairs]],
-            words,
         )
         return {"self_mlm": own, "text_bottleneck": from_text, "image_bottleneck": from_image}
-
-    def after_step(self) -> None:
-        """Nothing follows the optimiser here."""
 
 
 def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexlip.errors import LexLIPError
 from lexlip.model import LexLIP
@@ -27,7 +27,7 @@ WEIGHTS = {
 }
 
 
-class Stage2(nn.Module):
+class Stage2(loop.Task):
     """Model, momentum encoder and one queue a modality."""
 
     def __init__(self, model: LexLIP, settings: Settings) -> None:
@@ -40,13 +40,12 @@ class Stage2(nn.Module):
         self.weights = loop.merge_weights(WEIGHTS, settings.stage2.weights)
 
     def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of one batch, before their weights; enqueues the batch's keys."""
+        """Losses of one batch, before their weights."""
         model, stage = self.model, self.stage
         tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
         features = loop.features(model, batch["pictures"])
-        words = model.words
-        image, _ = model.pool_image(features, words)
-        text, _, _ = model.pool_text(**tokens, words=words)
+        image, _ = model.pool_image(features)
+        text, _, _ = model.pool_text(**tokens)
         w_image, w_text = log_saturate(image), log_saturate(text)
         q_image, q_text = objectives.unit(w_image), objectives.unit(w_text)
         with torch.no_grad():
@@ -62,14 +61,12 @@ class Stage2(nn.Module):
         in_batch = (owner[:, None] == owner[None]) | (same_text[:, None] == same_text[None])
         contrast = []
         for query, key, queue in ((q_text, k_image, self.images), (q_image, k_text, self.texts)):
-            negatives = torch.cat([key.to(queue.keys.dtype), queue.keys])
             same = torch.cat([in_batch, queue.no_negative(owner, same_text)], dim=1)
+            negatives = [key, queue.keys]
             contrast.append(
                 objectives.queue_contrast(query, key, negatives, stage.temperature, same)
             )
-        if self.training:
-            self.images.push(k_image, owner, same_text)
-            self.texts.push(k_text, owner, same_text)
+        self.fresh = k_image, k_text, owner, same_text
         return {
             "contrast": (contrast[0] + contrast[1]) / 2,
             "image_grounding": objectives.grounding(image, batch["words"]),
@@ -79,7 +76,12 @@ class Stage2(nn.Module):
         }
 
     def after_step(self) -> None:
-        """Move the momentum encoder, once per optimiser step and never in evaluation."""
+        """Enqueue the batch's keys, which the backward pass may not meet, and move the momentum
+        encoder: once per optimiser step and never in evaluation.
+        """
+        k_image, k_text, owner, text = self.fresh
+        self.images.push(k_image, owner, text)
+        self.texts.push(k_text, owner, text)
         self.slow.update(self.model)
 
 

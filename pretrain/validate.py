@@ -19,7 +19,7 @@ def recall(
 ) -> dict[str, float]:
     """Share of rows of `scores` [Q, N] with a relevant column among the best k (ties by column)."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, : max(ks)]
-    hit = np.stack([relevant[[q]].toarray()[0, best[q]] > 0 for q in range(len(best))])
+    hit = np.take_along_axis(relevant.toarray() > 0, best, axis=1)
     return {f"R@{k}": float(hit[:, :k].any(1).mean()) for k in ks}
 
 
@@ -47,25 +47,22 @@ def validate(
     if features.dtype == np.uint8:
         assert model.processor is not None
         parts = [features[i : i + 64] for i in range(0, len(features), 64)]
-        pixels = (model.processor.normalise(np.asarray(p)) for p in parts)
-        features = (
-            torch.cat([model.vision.features(p.to(model.device)) for p in pixels]).cpu().numpy()
-        )
+        pixels = (model.processor.normalise(np.array(p)) for p in parts)
+        maps = [model.vision.features(p.to(model.device)).float() for p in pixels]
+        features = torch.cat(maps).cpu().numpy()
     images, queries = model.encode_features(features), model.encode_query(texts)
-    if isinstance(images, np.ndarray):
+    if isinstance(model, DenseDualEncoder):
         return {f"t2i_{k}": v for k, v in recall(queries @ images.T, relevant).items()}
     pruned = top_terms(unit_normalise(images), TERMS)
     scores = (unit_normalise(queries) @ pruned.T).toarray()
     report = {f"t2i_{k}": v for k, v in recall(scores, relevant).items()}
     # Words of an image's own captions, over the full vocabulary.
     lexicon = model.lexicon
-    said = csr_array((len(lexicon.ids), len(lexicon.tokens)))
-    said = csr_array(
-        (np.ones(len(lexicon)), (np.arange(len(lexicon)), lexicon.ids)), shape=said.shape
-    )
+    full = (np.ones(len(lexicon)), (np.arange(len(lexicon)), lexicon.ids))
+    said = pairs.words @ csr_array(full, shape=(len(lexicon), len(lexicon.tokens)))
     top = top_terms(images, 10)
     top.data[:] = 1
-    hits = top.multiply((pairs.words @ said) > 0).sum(1)
+    hits = top.multiply(said > 0).sum(1)
     report["grounded_p10"] = float(np.mean(hits / np.maximum(1, np.diff(top.indptr))))
     report["image_terms"] = images.nnz / images.shape[0]
     report["text_terms"] = queries.nnz / queries.shape[0]

