@@ -206,7 +206,8 @@ def measure(system: System, task: Task) -> tuple[dict[str, Any], metrics.Run, me
         "t2i": recall_t2i,
         "i2t": recall_i2t,
         "rsum": metrics.rsum(recall_t2i, recall_i2t),
-        "grounded_p10": None if words is None else _grounded(system, words, task.gallery),
+        "grounded_p10": None if words is None else _grounded(system, words, task.gallery, 10),
+        "grounded_p5": None if words is None else _grounded(system, words, task.gallery, 5),
         "terms_per_image": system.terms_per_image,
         "bytes_per_image": system.bytes_per_image,
         "p50_ms": system.p50_ms,
@@ -220,13 +221,14 @@ def measure(system: System, task: Task) -> tuple[dict[str, Any], metrics.Run, me
 
 
 def _grounded(
-    system: System, words: list[list[tuple[str, float]]], gallery: Gallery
+    system: System, words: list[list[tuple[str, float]]], gallery: Gallery, k: int
 ) -> float | None:
-    """Grounded precision at 10 over the pictures that have captions."""
+    """Grounded precision at k over the pictures that have captions."""
     judged = [i for i, captions in enumerate(gallery.captions) if captions]
     return metrics.grounded_precision(
         [[word for word, _ in words[i]] for i in judged],
         [gallery.captions[i] for i in judged],
+        k=k,
         tokenize=system.tokenize,
     )
 
@@ -347,6 +349,9 @@ def read_settings(
         table = {"model": f"{run}/stage2", **table, "out": run}
         if Path(run, "dense", "config.json").is_file():
             table["dense"] = f"{run}/dense"
+        manifest = Path(run, "stage2", "manifest.json")
+        if manifest.is_file():
+            table["seed"] = read_json(manifest)["settings"]["seed"]
     given = {key: value for key, value in options.items() if value is not None}
     return toml.build(Settings, {**table, **given}, "bench.")
 
@@ -386,6 +391,12 @@ def main(
         typer.echo(f"lexlip: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(report.table({settings.out: results}))
+    for name, entry in results["systems"].items():
+        if entry["grounded_p5"] is not None:
+            typer.echo(
+                f"{name}: {entry['grounded_p5']:.2f} of a picture's 5 heaviest words, "
+                f"{entry['grounded_p10']:.2f} of its 10, stand in its captions"
+            )
     typer.echo(f"\nwrote {Path(settings.out) / 'metrics.json'}")
 
 

@@ -27,8 +27,8 @@ class LexLIPConfig(PreTrainedConfig):
     neck_positions : bool
         Learn where each grid cell lies; for convolutional trunks, which do not know.
     own_word_boost : bool
-        Learn a weight per term which is added for every term that the text itself contains, so
-        that a text keeps its own words whatever it expands to.
+        Learn a weight per term which is added, after the relu, for every term that the text itself
+        contains: a text keeps its own words whatever it expands to.
     max_text_length : int
         Longest text in tokens, special tokens included.
     excluded_token_ids : list of int

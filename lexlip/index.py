@@ -124,7 +124,7 @@ class Index:
             from lexlip.java import find_java
 
             find_java()
-        collection = source if isinstance(source, Collection) else load_collection(source, split)
+        collection = source if isinstance(source, Collection) else load_collection(os.fspath(source), split)
         target = Path(path)
         with atomic_directory(target) as folder:
             ids, weights, skipped = encode_collection(model, collection)

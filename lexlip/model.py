@@ -135,7 +135,10 @@ class LexLIP(LexLIPPreTrainedModel):
         self.text_head = LexiconHead(config)
         self.image_head = LexiconHead(config)
         if config.own_word_boost:
-            self.own_word_boost = nn.Parameter(torch.ones(config.lexicon_size))
+            # Added after the relu, so a text never loses a word of its own. Without it, words that
+            # pictures cannot say yet die on the text side in the first steps, and a dead relu has
+            # no gradient to come back: measured on scenes, 4.5 of 9 words were left.
+            self.own_word_boost = nn.Parameter(torch.full((config.lexicon_size,), 2.0))
         self.register_buffer("lexicon_ids", torch.zeros(config.lexicon_size, dtype=torch.int64))
         self.post_init()
 
@@ -160,7 +163,7 @@ class LexLIP(LexLIPPreTrainedModel):
     def own_words(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """1 where a text itself contains a lexicon word, float [B, Va]."""
         present = torch.zeros(
-            len(input_ids), self.config.text_config.vocab_size, device=input_ids.device
+            len(input_ids), len(self.text.word_embeddings), device=input_ids.device
         )
         present.scatter_(1, torch.where(positions, input_ids, 0), 1.0)
         return present[:, self.lexicon_ids]
@@ -184,8 +187,9 @@ class LexLIP(LexLIPPreTrainedModel):
         positions = self.text.positions(input_ids, attention_mask)
         pooled, winner = self.text_head.pool(hidden, positions)
         if self.config.own_word_boost:
-            own = self.own_words(input_ids, positions)
-            pooled = pooled + own * torch.relu(self.own_word_boost)
+            own = self.own_words(input_ids, positions) > 0
+            kept = torch.relu(pooled) + torch.relu(self.own_word_boost)
+            pooled = torch.where(own, kept, pooled)
         return pooled, winner, hidden
 
     def pool_image(self, features: Tensor) -> tuple[Tensor, Tensor]:

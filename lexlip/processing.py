@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.image_processing_backends import PilBackend
 
 from lexlip.data.images import read_image
 
@@ -27,7 +26,7 @@ class Processor:
         is searched for as well).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_processor: PilBackend) -> None:
+    def __init__(self, tokenizer: Any, image_processor: Any) -> None:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
 
@@ -73,7 +72,7 @@ def fingerprint(state: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerFast)
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     for token, index in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{token}\t{index}\n".encode())
     return digest.hexdigest()

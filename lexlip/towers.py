@@ -23,12 +23,12 @@ def small_encoder(width: int, layers: int, heads: int, dropout: float = 0.0) -> 
         intermediate_size=4 * width,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        attn_implementation="eager",
     )
+    config._attn_implementation = "eager"
     return BertEncoder(config)
 
 
-def tower(config: Any) -> nn.Module:
+def tower(config: Any) -> Any:
     """Build a trunk from its configuration, without the pooler that nothing here reads."""
     # Eager attention: attention maps need it, and on CPU in bf16 its backward pass measured
     # four times faster than the fused kernel's.
@@ -46,6 +46,10 @@ def vision_width(config: Any) -> int:
 
 class VisionTower(nn.Module):
     """Vision trunk, averaged patch grid, and the trainable neck that follows it."""
+
+    trunk: Any
+    neck: Any
+    out: nn.Linear
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__()
@@ -94,6 +98,8 @@ class VisionTower(nn.Module):
 
 class TextTower(nn.Module):
     """A BERT-like trunk and the rule which of its positions count."""
+
+    trunk: Any
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__()

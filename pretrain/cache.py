@@ -27,7 +27,7 @@ def _fill(
         return np.load(done, mmap_mode="r", allow_pickle=False)
     path.mkdir(parents=True, exist_ok=True)
     part = done.with_suffix(f".{os.getpid()}.tmp")
-    rows: np.ndarray | None = None
+    rows: np.memmap | None = None
     for batch in tqdm(batches, desc=f"caching {what}", unit="batch", leave=False):
         values = compute(batch)  # type: ignore[operator]
         if rows is None:

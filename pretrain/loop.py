@@ -95,7 +95,7 @@ class Checkpoint:
         return bool(progress) and progress["step"] >= progress["steps"]
 
     def save(
-        self, task: nn.Module, optimizer: torch.optim.Optimizer, progress: Mapping[str, Any]
+        self, task: Task, optimizer: torch.optim.Optimizer, progress: Mapping[str, Any]
     ) -> None:
         """Write everything beside the old checkpoint, then swap: a kill leaves one of the two."""
         names = {id(p): n for n, p in task.named_parameters()}

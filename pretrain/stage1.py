@@ -38,7 +38,7 @@ class Stage1(loop.Task):
     def __init__(self, model: LexLIP, settings: Settings) -> None:
         super().__init__()
         self.model, self.stage = model, settings.stage1
-        width = model.config.text_config.hidden_size
+        width = model.words.shape[1]
         self.decoder = WeakDecoder(width, max(1, width // 32))
         assert model.processor is not None
         table = torch.from_numpy(model.lexicon.compact)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.sparse import csr_array
@@ -50,7 +52,8 @@ def validate(
         pixels = (model.processor.normalise(np.array(p)) for p in parts)
         maps = [model.vision.features(p.to(model.device)).float() for p in pixels]
         features = torch.cat(maps).cpu().numpy()
-    images, queries = model.encode_features(features), model.encode_query(texts)
+    images: Any = model.encode_features(features)
+    queries: Any = model.encode_query(texts)
     if isinstance(model, DenseDualEncoder):
         return {f"t2i_{k}": v for k, v in recall(queries @ images.T, relevant).items()}
     pruned = top_terms(unit_normalise(images), TERMS)
