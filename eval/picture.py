@@ -106,7 +106,7 @@ def draw_results(path: str | Path, rows: Sequence[ResultRow], title: str = "") -
 
 def _draw_query(figure: Any, cell: Any, row: ResultRow) -> None:
     """Draw the text above and its words as bars below it."""
-    lines = textwrap.wrap(row.query, 38)[:2] or [""]
+    lines = textwrap.wrap(row.query, 38)[:3] or [""]
     upper, lower = cell.subgridspec(2, 1, height_ratios=[len(lines), 5], hspace=0.06)
     above = figure.add_subplot(upper)
     above.axis("off")

@@ -124,7 +124,10 @@ class Index:
             from lexlip.java import find_java
 
             find_java()
-        collection = source if isinstance(source, Collection) else load_collection(os.fspath(source), split)
+        if isinstance(source, Collection):
+            collection = source
+        else:
+            collection = load_collection(os.fspath(source), split)
         target = Path(path)
         with atomic_directory(target) as folder:
             ids, weights, skipped = encode_collection(model, collection)

@@ -72,7 +72,9 @@ def fingerprint(state: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerFast)
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
     for token, index in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{token}\t{index}\n".encode())
     return digest.hexdigest()

@@ -127,7 +127,7 @@ class TextTower(nn.Module):
         # Looked up once: the gradient of each look-up is a table as large as the vocabulary.
         embedded = self.trunk.get_input_embeddings()(input_ids)
         lengths = attention_mask.sum(1)
-        groups = lengths.argsort(stable=True).chunk(max(1, min(4, len(lengths) // 16)))
+        groups = lengths.argsort(stable=True).chunk(max(1, min(4, len(lengths) // 32)))
         states, places = [], []
         for rows in groups:
             # Multiples of four keep the number of distinct shapes, each compiled once, small.
