@@ -177,7 +177,7 @@ def main(
     count: Annotated[int, typer.Option(help="How many queries to draw.")] = 6,
 ) -> None:
     """Draw a few queries with their words and answers into RUN/results.png."""
-    from eval.benchmark import read_settings
+    from eval.task import read_settings
     from lexlip.index import Index
 
     try:

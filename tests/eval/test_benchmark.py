@@ -7,9 +7,10 @@ import typer
 from typer.testing import CliRunner
 
 from eval import benchmark
-from eval.benchmark import Part, Settings, Task, load_task, read_settings, run_benchmark
+from eval.benchmark import run_benchmark
 from eval.metrics import read_qrels, read_trec_run, recall_at
 from eval.systems import System
+from eval.task import Part, Settings, Task, load_task, read_settings
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
 
