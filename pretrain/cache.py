@@ -43,14 +43,17 @@ def _key(collection: Collection, *parts: str) -> str:
     return json.dumps([*parts, collection.ids])
 
 
+def _pictures(processor: Processor) -> str:
+    """How pictures are resized and normalised, as text."""
+    return json.dumps(processor.image_processor.to_dict(), default=str)
+
+
 def cached_pixels(
     collection: Collection, processor: Processor, folder: str | Path, batch: int = 64
 ) -> np.ndarray:
     """Resized bytes of every picture, uint8 [N, 1, 3, H, W] (one view)."""
     ranges = [range(i, min(i + batch, len(collection))) for i in range(0, len(collection), batch)]
-    key = _key(
-        collection, collection.source, json.dumps(processor.image_processor.to_dict(), default=str)
-    )
+    key = _key(collection, collection.source, _pictures(processor))
 
     def compute(rows: range) -> np.ndarray:
         return processor.resize([collection.image(i) for i in rows])[:, None]
@@ -70,7 +73,7 @@ def cached_features(
     assert model.processor is not None
     processor = model.processor
     trunk = fingerprint(model.vision.trunk.state_dict(), processor.tokenizer)
-    settings = f"{trunk} grid={model.vision.grid} flip={flip}"
+    settings = f"{trunk} grid={model.vision.grid} flip={flip} {_pictures(processor)}"
     ranges = [range(i, min(i + batch, len(collection))) for i in range(0, len(collection), batch)]
 
     def compute(rows: range) -> np.ndarray:

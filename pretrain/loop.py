@@ -213,6 +213,8 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
     first = checkpoint.restore(task, optimizer) if resume and checkpoint.progress else 0
     log = Path(f"{out}.jsonl")
     log.parent.mkdir(parents=True, exist_ok=True)
+    if not first:
+        log.unlink(missing_ok=True)  # rows of an earlier run would mix with this one's
     began, metrics = time.perf_counter(), {}
     bar = tqdm(total=steps, initial=first, desc=Path(out).name, unit="step", mininterval=2)
 
