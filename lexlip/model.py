@@ -39,13 +39,23 @@ class LexiconHead(nn.Module):
         self.words = nn.Parameter(torch.empty(config.lexicon_size, width).normal_(0, 0.02))
         self.bias = nn.Parameter(torch.zeros(config.lexicon_size))
 
+    def transformed(self, hidden: Tensor) -> Tensor:
+        """Hidden states after the transform, always in float32.
+
+        Training lets the transform's outputs drift far from zero (its layer norm does not see
+        it); in bf16 that cost 4 % of the signal, the maximum turned the noise into weight, and a
+        model trained so named fewer words in float32 and found half a point less at rank 1.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.transform(hidden.float())
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits [N, Va] of hidden states [N, D] (for masked positions: few rows)."""
-        return self.transform(hidden) @ self.words.T + self.bias
+        return self.transformed(hidden) @ self.words.T + self.bias
 
     def pool(self, hidden: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Max-pooled logits [B, Va] and winning positions; the bias commutes with the maximum."""
-        pooled, winner = max_pool_logits(self.transform(hidden), self.words, mask)
+        pooled, winner = max_pool_logits(self.transformed(hidden), self.words, mask)
         return pooled + self.bias, winner
 
 

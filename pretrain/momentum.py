@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pretrain.objectives import no_negative
+
 
 class MomentumEncoder(nn.Module):
     """A slow copy of the live model, made *after* its weights were loaded.
@@ -85,5 +87,4 @@ class Queue(nn.Module):
 
     def no_negative(self, owner: Tensor, text: Tensor) -> Tensor:
         """Slots that are empty, of the same picture or with the same caption, bool [B, size]."""
-        same = (self.owner[None] == owner[:, None]) | (self.text[None] == text[:, None])
-        return same | ~self.filled[None]
+        return no_negative(owner, text, self.owner, self.text) | ~self.filled[None]

@@ -35,6 +35,31 @@ def bottleneck(pooled: Tensor, words: Tensor) -> Tensor:
     return torch.softmax(pooled.float(), dim=-1) @ words.detach().float()
 
 
+def no_negative(
+    owner: Tensor, text: Tensor, owners: Tensor | None = None, texts: Tensor | None = None
+) -> Tensor:
+    """Pairs of the same picture or with the same caption: not to be told apart by contrast.
+
+    Parameters
+    ----------
+    owner, text : int Tensor [B]
+        Numbers of the picture and of the caption of each row.
+    owners, texts : int Tensor [N], optional
+        The same of what the rows are compared with; the rows themselves when left out.
+
+    Returns
+    -------
+    bool Tensor [B, N]
+
+    Examples
+    --------
+    >>> no_negative(torch.tensor([1, 1, 2]), torch.tensor([5, 6, 6])).int().tolist()
+    [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
+    """
+    owners, texts = owner if owners is None else owners, text if texts is None else texts
+    return (owner[:, None] == owners[None]) | (text[:, None] == texts[None])
+
+
 def contrast(
     queries: Tensor, keys: Tensor, temperature: float, same: Tensor | None = None
 ) -> Tensor:

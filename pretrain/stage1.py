@@ -54,8 +54,7 @@ class Stage1(loop.Task):
         losses = self._masked_language(batch, image, generator)
 
         w_image, w_text = log_saturate(image), log_saturate(text)
-        same = batch["owner"][:, None] == batch["owner"][None]
-        same |= batch["text"][:, None] == batch["text"][None]
+        same = objectives.no_negative(batch["owner"], batch["text"])
         losses["contrast"] = objectives.contrast(
             objectives.unit(w_text), objectives.unit(w_image), stage.temperature, same
         )

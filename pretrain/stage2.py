@@ -58,7 +58,7 @@ class Stage2(loop.Task):
         owner, same_text = batch["owner"], batch["text"]
         # The batch's other keys are negatives too: with small batches the queue alone would leave
         # the freshest ones unused.
-        in_batch = (owner[:, None] == owner[None]) | (same_text[:, None] == same_text[None])
+        in_batch = objectives.no_negative(owner, same_text)
         contrast = []
         for query, key, queue in ((q_text, k_image, self.images), (q_image, k_text, self.texts)):
             same = torch.cat([in_batch, queue.no_negative(owner, same_text)], dim=1)

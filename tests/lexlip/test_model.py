@@ -180,6 +180,21 @@ def test_logits_are_those_of_transformers_masked_language_model(masked_lm, capti
 
 
 @torch.inference_mode()
+def test_words_do_not_depend_on_the_precision_of_training(make_model):
+    """Far from zero, where training lets it drift, bf16 would leave the transform 5 bits."""
+    head = make_model().text_head
+    head.transform.dense.bias.fill_(12.0)
+    hidden = torch.randn(64, 9, head.words.shape[1], generator=torch.Generator().manual_seed(0))
+    exact, _ = head.pool(hidden)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained, _ = head.pool(hidden)
+        drowned = head.transform(hidden).float()
+    assert (trained - exact).norm() < 0.01 * exact.norm()
+    clean = head.transform(hidden)
+    assert (drowned - clean).norm() > 0.01 * clean.norm()  # what the float32 is there for
+
+
+@torch.inference_mode()
 def test_texts_are_those_of_sentence_transformers_splade(masked_lm):
     model, bert = masked_lm
     texts = some_texts(20)
