@@ -28,14 +28,17 @@ def _fill(
     path.mkdir(parents=True, exist_ok=True)
     part = done.with_suffix(f".{os.getpid()}.tmp")
     rows: np.memmap | None = None
-    for batch in tqdm(batches, desc=f"caching {what}", unit="batch", leave=False):
-        values = compute(batch)  # type: ignore[operator]
-        if rows is None:
-            rows = open_memmap(part, "w+", dtype=values.dtype, shape=(total, *values.shape[1:]))
-        rows[batch.start : batch.stop] = values
-    assert rows is not None, "an empty collection has no cache"
-    rows.flush()
-    os.replace(part, done)
+    try:
+        for batch in tqdm(batches, desc=f"caching {what}", unit="batch", leave=False):
+            values = compute(batch)  # type: ignore[operator]
+            if rows is None:
+                rows = open_memmap(part, "w+", dtype=values.dtype, shape=(total, *values.shape[1:]))
+            rows[batch.start : batch.stop] = values
+        assert rows is not None, "an empty collection has no cache"
+        rows.flush()
+        os.replace(part, done)
+    finally:
+        part.unlink(missing_ok=True)
     return np.load(done, mmap_mode="r", allow_pickle=False)
 
 
@@ -45,7 +48,8 @@ def _key(collection: Collection, *parts: str) -> str:
 
 def _pictures(processor: Processor) -> str:
     """How pictures are resized and normalised, as text."""
-    return json.dumps(processor.image_processor.to_dict(), default=str)
+    # Sorted: a preprocessor read back from a checkpoint lists the same settings in another order.
+    return json.dumps(processor.image_processor.to_dict(), default=str, sort_keys=True)
 
 
 def cached_pixels(
