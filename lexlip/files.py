@@ -37,7 +37,7 @@ def _fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _fsync_tree(path: Path) -> None:
+def fsync_tree(path: Path) -> None:
     """Flush every file and folder below `path`, the deepest first."""
     for folder, _, names in os.walk(path, topdown=False):
         for name in names:
@@ -192,7 +192,7 @@ def atomic_directory(
     temporary.mkdir()
     try:
         yield temporary
-        _fsync_tree(temporary)
+        fsync_tree(temporary)
         _check_replaceable(target, marker)
         _swap(temporary, target)
     except BaseException:

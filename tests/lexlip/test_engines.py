@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lexlip.engines import Engine, ExactEngine, Hit, LuceneEngine
+from lexlip.engines import Engine, Hit, LuceneEngine, PostingsEngine, postings
 from lexlip.engines.lucene import lucene_jar
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 from lexlip.java import find_java
+from lexlip.where import Where
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,18 +31,19 @@ def lucene():
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=["exact", pytest.param("lucene", marks=pytest.mark.java)])
-def new_engine(request, tmp_path):
-    """Return a function that makes an empty engine, each in a folder of its own."""
+@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
+def new_engine(request, tmp_path, monkeypatch):
+    """Return a function that makes an engine, each in a folder of its own unless given one."""
     made: list[Engine] = []
     if request.param == "lucene":
         request.getfixturevalue("lucene")
+    else:
+        monkeypatch.setattr(postings, "_SMALL", 0)  # several parts even of few documents
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no test cuts the power
+    kind = {"postings": PostingsEngine, "lucene": LuceneEngine}[request.param]
 
-    def make():
-        if request.param == "exact":
-            made.append(ExactEngine())
-        else:
-            made.append(LuceneEngine(tmp_path / f"index-{len(made)}"))
+    def make(name=None, mode="w"):
+        made.append(kind(tmp_path / (name or f"index-{len(made)}"), mode))
         return made[-1]
 
     yield make
@@ -103,6 +105,21 @@ def test_scores_and_order_are_the_oracles(engine):
         best = oracle(documents, terms, 8)
         cut_in_tie += len(best) == 8 and best[6].score == best[7].score
     assert cut_in_tie > 5  # the hard case did occur
+
+
+def test_scores_are_those_of_a_sparse_matrix_product(engine):
+    ids, impacts = collection(2000, v=300, seed=11, high=MAX_IMPACT)
+    for part in np.array_split(np.arange(2000), [10, 400, 1500]):
+        engine.add([ids[i] for i in part], impacts[part])
+        engine.commit()
+    for terms in queries(12, 15, v=320):
+        query = np.zeros(320, dtype=np.int64)
+        query[list(terms)] = list(terms.values())
+        scores = impacts @ query[:300]
+        order = np.lexsort((np.array(ids), -scores))
+        for k in (10, 1999):
+            best = [row for row in order[:k] if scores[row]]
+            assert engine.search(terms, k) == [Hit(ids[row], scores[row]) for row in best]
 
 
 def test_a_term_in_every_document_counts(engine):
@@ -282,6 +299,11 @@ def test_a_closed_engine_says_so(engine):
         lambda: engine.add(["a"], csr_array([[1]])),
         lambda: engine.delete(["a"]),
         lambda: engine.commit(),
+        lambda: engine.contributions("a", [0]),
+        lambda: engine.fetch(["a"]),
+        lambda: engine.reopen(),
+        lambda: engine.compact(),
+        lambda: engine.verify(),
         lambda: engine.stats(),
         lambda: len(engine),
     ):
@@ -302,62 +324,246 @@ def test_engines_that_wrote_in_another_order_agree(new_engine):
         assert one.search(terms, 6) == two.search(terms, 6)
 
 
-# What only one engine has
+# Metadata, filters, explanations
+
+FOLDERS = ["trip", "home", "Ünï", None]
+FILTERS = {
+    "year >= 2010": lambda d: d.get("year", 0) >= 2010,
+    "folder == 'trip'": lambda d: d.get("folder") == "trip",
+    "folder != 'trip'": lambda d: d.get("folder", "trip") != "trip",
+    "not (year < 2010)": lambda d: not d.get("year", 3000) < 2010,
+    "year in (2001, 2002, 2003) or good": lambda d: (
+        d.get("year", 0) in (2001, 2002, 2003) or d.get("good", False)
+    ),
+    "2005 <= year < 2015 and not folder == 'home'": lambda d: (
+        2005 <= d.get("year", 0) < 2015 and d.get("folder") != "home"
+    ),
+    "size > 0.5 and good": lambda d: d.get("size", 0) > 0.5 and d.get("good", False),
+    "year > 9999": lambda d: False,
+}
 
 
-def test_exact_takes_five_bytes_a_posting():
-    ids, impacts = collection(500)
-    impacts.indptr, impacts.indices = impacts.indptr.astype("i8"), impacts.indices.astype("i8")
-    engine = ExactEngine()
-    engine.add(ids, impacts)
+def metadata(n, seed=0):
+    """Return columns of n values and the same as n dictionaries."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        "year": [None if rng.random() < 0.1 else int(rng.integers(2000, 2020)) for _ in range(n)],
+        "folder": [FOLDERS[i] for i in rng.integers(0, len(FOLDERS), n)],
+        "good": [None if rng.random() < 0.2 else bool(rng.integers(2)) for _ in range(n)],
+        "size": [round(float(x), 2) for x in rng.random(n)],
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return columns, [{k: v for k, v in row.items() if v is not None} for row in rows]
+
+
+def part_of(columns, rows):
+    return {name: [values[row] for row in rows] for name, values in columns.items()}
+
+
+def test_filters_are_exact(engine):
+    ids, impacts = collection(200, seed=20)
+    columns, rows = metadata(200)
+    for part in np.array_split(np.arange(200), [30, 120]):
+        engine.add([ids[i] for i in part], impacts[part], part_of(columns, part))
+        engine.commit()
+    engine.delete(ids[:15])
+    engine.add(ids[15:20], impacts[15:20], part_of(columns, range(20, 25)))  # other metadata
+    engine.add(ids[20:25], impacts[20:25])  # none
     engine.commit()
-    engine.add(ids[:1], impacts[[0]])
+    documents = as_dicts(ids[15:], impacts[15:])
+    rows = dict(zip(ids, [*rows[:15], *rows[20:25], *[{}] * 5, *rows[25:]], strict=True))
+    for text, fulfils in FILTERS.items():
+        kept = {name: terms for name, terms in documents.items() if fulfils(rows[name])}
+        assert (text == "year > 9999") == (not kept)
+        for terms in queries(21, 4):
+            for k in (1, 5, 1000):
+                assert engine.search(terms, k, Where.parse(text)) == oracle(kept, terms, k)
+    assert engine.search({0: 1}, 1000) == oracle(documents, {0: 1}, 1000)
+
+
+def test_filters_show_the_last_commit(engine):
+    where = Where.parse("year == 1")
+    engine.add(["a", "b"], csr_array([[1], [1]]), {"year": [1, 2]})
     engine.commit()
-    assert engine.stats()["bytes"] == 5 * impacts.nnz + 4 * (impacts.shape[1] + 1)
-
-
-def test_exact_round_trip(tmp_path):
-    ids, impacts = collection(30, seed=4)
-    engine = ExactEngine()
-    engine.add(ids, impacts)
+    assert engine.search({0: 1}, 5, where) == [Hit("a", 1)]
+    engine.add(["b"], csr_array([[2]]), {"year": [1]})
+    engine.delete(["a"])
+    assert engine.search({0: 1}, 5, where) == [Hit("a", 1)]
     engine.commit()
-    engine.save(tmp_path / "saved")
-    loaded = ExactEngine.load(tmp_path / "saved")
-    for terms in queries(5, 5):
-        assert loaded.search(terms, 9) == oracle(as_dicts(ids, impacts), terms, 9)
-    assert loaded.stats() == engine.stats()
-    assert loaded.delete(ids[:3]) == 3
-    loaded.add(["new"], csr_array([[255]]))
-    loaded.commit()
-    loaded.save(tmp_path / "saved")
-    assert len(ExactEngine.load(tmp_path / "saved")) == 28
-    ExactEngine().save(tmp_path / "empty")
-    assert len(ExactEngine.load(tmp_path / "empty")) == 0
+    assert engine.search({0: 1}, 5, where) == [Hit("b", 2)]
+    assert engine.search({0: 1}, 5, Where.parse("not year == 1")) == []
 
 
-@pytest.mark.parametrize("name", ["impacts.npy", "indices.npy", "ids.json", "manifest.json"])
-def test_exact_refuses_damage(tmp_path, name):
-    ids, impacts = collection(20, seed=4)
-    engine = ExactEngine()
-    engine.add(ids, impacts)
+def test_filters_that_do_not_fit_are_refused(engine):
+    with pytest.raises(LexLIPError, match="no metadata"):
+        engine.search({0: 1}, 5, Where.parse("year == 1"))
+    engine.add(["a", "b"], csr_array([[1], [1]]), {"year": [1, 2], "folder": ["x", None]})
     engine.commit()
-    engine.save(tmp_path / "saved")
-    path = tmp_path / "saved" / name
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b'["a"]'):
-        path.write_bytes(damaged)
+    with pytest.raises(LexLIPError, match="'yaer'.*'year'"):
+        engine.search({0: 1}, 5, Where.parse("yaer == 1"))
+    with pytest.raises(LexLIPError, match="folder"):
+        engine.search({0: 1}, 5, Where.parse("folder > 3"))
+    engine.add(["c"], csr_array([[1]]), {"size": [1]})  # a column of the newest part only
+    engine.commit()
+    assert engine.search({0: 1}, 5, Where.parse("size == 1 or year == 2")) == [
+        Hit("b", 1),
+        Hit("c", 1),
+    ]
+
+
+def test_columns_keep_their_type(engine):
+    engine.add(["a"], csr_array([[1]]), {"year": [2001], "folder": [None]})
+    engine.commit()
+    for bad in ({"year": ["2001"]}, {"year": [True]}, {"year": [1, 2]}, {"": [1]}, {"x": [[]]}):
         with pytest.raises(LexLIPError):
-            ExactEngine.load(tmp_path / "saved")
-    path.unlink()
+            engine.add(["b"], csr_array([[1]]), bad)
+    engine.add(["c"], csr_array([[2]]), {"year": [2001.5], "folder": [3]})
+    engine.commit()
+    assert len(engine) == 2  # what was refused was not added
+    assert engine.search({0: 1}, 5, Where.parse("year > 2001.2")) == [Hit("c", 2)]
+    assert engine.search({0: 1}, 5, Where.parse("year <= 2001")) == [Hit("a", 1)]
+    first, second = engine.fetch(["a", "c"])
+    assert (first, second) == ({"year": 2001.0}, {"year": 2001.5, "folder": 3})
+    assert (type(first["year"]), type(second["folder"])) == (float, int)
+
+
+def test_fetch(engine):
+    assert engine.fetch([]) == engine.fetch(()) == []
+    assert engine.fetch(["a"]) == [None]
+    columns, rows = metadata(40)
+    ids, impacts = collection(40)
+    engine.add(ids, impacts, columns)
+    assert engine.fetch(ids[:2]) == [None, None]
+    engine.commit()
+    assert engine.fetch(ids) == rows
+    assert engine.fetch([ids[3], "nowhere", ids[3], ids[1]]) == [rows[3], None, rows[3], rows[1]]
+    engine.add(ids[:1], impacts[:1], {"new": ["only this"]})
+    engine.add(ids[1:2], impacts[1:2])
+    engine.delete(ids[2:3])
+    assert engine.fetch(ids) == rows
+    engine.commit()
+    assert engine.fetch(ids) == [{"new": "only this"}, {}, None, *rows[3:]]
     with pytest.raises(LexLIPError):
-        ExactEngine.load(tmp_path / "saved")
+        engine.fetch("ab")
 
 
-def test_exact_never_reads_pickles(tmp_path):
-    ExactEngine().save(tmp_path / "saved")
-    np.save(tmp_path / "saved" / "impacts.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(LexLIPError, match="damaged"):
-        ExactEngine.load(tmp_path / "saved")
+def test_contributions_add_up_to_the_score(engine):
+    ids, impacts = collection(120, seed=3)
+    for part in np.array_split(np.arange(120), 3):
+        engine.add([ids[i] for i in part], impacts[part])
+        engine.commit()
+    engine.add(["new"], csr_array([[0, MAX_IMPACT, 7]]))
+    for name in ("new", "nowhere"):
+        with pytest.raises(LexLIPError, match=f"no document '{name}'"):
+            engine.contributions(name, [1])
+    engine.commit()
+    documents = as_dicts(ids, impacts)
+    for terms in queries(4, 5, v=45):
+        for hit in engine.search(terms, 20):
+            if hit.id == "new":
+                continue
+            found = engine.contributions(hit.id, terms)
+            assert found == {t: documents[hit.id][t] for t in terms if t in documents[hit.id]}
+            assert sum(terms[term] * impact for term, impact in found.items()) == hit.score
+    assert engine.contributions("new", [2, 0, 10**8, 1]) == {2: 7, 1: MAX_IMPACT}
+    assert list(engine.contributions("new", [2, 1])) == [2, 1]
+    assert engine.contributions("new", []) == {}
+    engine.add(["new"], csr_array([[3]]))
+    engine.delete(ids[:1])
+    engine.commit()
+    assert engine.contributions("new", [0, 1, 2]) == {0: 3}
+    with pytest.raises(LexLIPError, match="no document"):
+        engine.contributions(ids[0], [0])
+    with pytest.raises(LexLIPError, match="no term id"):
+        engine.contributions("new", ["dog"])
+
+
+# Folders
+
+
+def test_a_folder_keeps_its_last_commit(new_engine):
+    columns, rows = metadata(60)
+    ids, impacts = collection(60, seed=7)
+    engine = new_engine("kept")
+    engine.add(ids[:50], impacts[:50], part_of(columns, range(50)))
+    engine.commit()
+    reader = new_engine("kept", "r")
+    engine.add(ids[50:], impacts[50:], part_of(columns, range(50, 60)))
+    engine.commit()
+    engine.delete(ids[:5])
+    engine.close()  # the deletion was not committed
+    assert len(reader) == 50  # a reader keeps its commit
+    for change in (lambda: reader.add(["a"], csr_array([[1]])), reader.commit):
+        with pytest.raises(LexLIPError, match="open for reading"):
+            change()
+    for mode in ("r", "w"):
+        again = new_engine("kept", mode)
+        assert len(again) == 60
+        assert again.fetch(ids) == rows
+        for terms in queries(8, 5):
+            assert again.search(terms, 9) == oracle(as_dicts(ids, impacts), terms, 9)
+
+
+def test_reopening_shows_the_newest_commit(new_engine):
+    engine, reader = new_engine("shared"), new_engine("shared", "r")
+    assert not reader.reopen()
+    engine.add(["a"], csr_array([[1]]), {"year": [1]})
+    assert not reader.reopen()
+    engine.commit()
+    assert (len(reader), reader.search({0: 1}, 1)) == (0, [])
+    assert reader.reopen()
+    assert (len(reader), reader.search({0: 1}, 1)) == (1, [Hit("a", 1)])
+    assert reader.search({0: 1}, 1, Where.parse("year == 1")) == [Hit("a", 1)]
+    assert not reader.reopen()
+    engine.add(["b"], csr_array([[2]]))
+    engine.reopen()  # a writer sees its own commits, and keeps what it did not commit
+    engine.commit()
+    assert engine.search({0: 1}, 5) == [Hit("b", 2), Hit("a", 1)]
+
+
+def test_compacting_drops_the_dead(engine):
+    ids, impacts = collection(60, seed=7)
+    columns, rows = metadata(60)
+    for part in np.array_split(np.arange(60), 3):
+        engine.add([ids[i] for i in part], impacts[part], part_of(columns, part))
+        engine.commit()
+    engine.delete(ids[:10])
+    engine.compact()
+    assert engine.stats()["documents"] == 50
+    assert engine.stats()["postings"] == impacts[10:].nnz
+    assert engine.fetch(ids) == [*[None] * 10, *rows[10:]]
+    documents = as_dicts(ids[10:], impacts[10:])
+    for terms in queries(8, 10):
+        assert engine.search(terms, 7) == oracle(documents, terms, 7)
+
+
+def test_verifying_finds_a_flipped_byte(new_engine, tmp_path):
+    engine = new_engine("index")
+    ids, impacts = collection(60)
+    engine.add(ids, impacts)
+    engine.commit()
+    engine.compact()
+    assert engine.verify() == []
+    files = [path for path in (tmp_path / "index").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    whole = largest.read_bytes()
+    at = len(whole) // 2
+    largest.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert len(engine.verify()) == 1 and "damaged" in engine.verify()[0]
+    largest.write_bytes(whole)
+    assert engine.verify() == []
+
+
+def test_one_writer_a_folder(new_engine):
+    first = new_engine("one")
+    with pytest.raises(LexLIPError, match="open for writing elsewhere"):
+        new_engine("one")
+    assert len(new_engine("one", "r")) == 0
+    first.close()
+    new_engine("one").commit()
+
+
+# What only one engine has
 
 
 @pytest.mark.java
@@ -389,14 +595,14 @@ def test_lucene_reopens_what_was_committed(tmp_path, lucene):
 
 
 @pytest.mark.java
-def test_lucene_optimise_drops_deleted_postings(tmp_path, lucene):
+def test_lucene_compact_drops_deleted_postings(tmp_path, lucene):
     ids, impacts = collection(60, seed=7)
     engine = LuceneEngine(tmp_path / "index")
     for start in (0, 20, 40):
         engine.add(ids[start : start + 20], impacts[start : start + 20])
         engine.commit()
     engine.delete(ids[:10])
-    engine.optimise()
+    engine.compact()
     assert engine.stats()["documents"] == 50
     assert engine.stats()["postings"] == impacts[10:].nnz
     documents = as_dicts(ids[10:], impacts[10:])
@@ -472,7 +678,7 @@ from scipy.sparse import csr_array
 engine = LuceneEngine(sys.argv[1])
 engine.add(["a"], csr_array([[5]]))
 engine.commit()
-engine.optimise()
+engine.compact()
 assert engine.search({0: 1}, 1) == [("a", 5)]
 engine.close()
 assert dict(os.environ) == before

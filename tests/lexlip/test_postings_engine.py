@@ -1,0 +1,570 @@
+"""What only the postings engine has: parts, merges, reopening, and what a kill leaves behind.
+
+`LEXLIP_STEPS` sets how many random steps the histories take, `LEXLIP_KILLS` how many processes
+are killed: `LEXLIP_STEPS=100000 LEXLIP_KILLS=500 pytest tests/lexlip/test_postings_engine.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from scipy.sparse import csr_array
+
+from lexlip.engines import Hit, PostingsEngine, postings
+from lexlip.errors import LexLIPError
+from lexlip.generations import verify
+from lexlip.where import Where
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = int(os.environ.get("LEXLIP_STEPS", "600"))
+KILLS = int(os.environ.get("LEXLIP_KILLS", "6"))
+WIDTH = 12
+FILTERS = {
+    "year >= 3": lambda d: d.get("year", 0) >= 3,
+    "not (year == 1 or folder == 'b')": lambda d: d.get("year") != 1 and d.get("folder") != "b",
+    "folder in ('a', 'c')": lambda d: d.get("folder") in ("a", "c"),
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No waiting for the disk: no test cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def many_parts(monkeypatch):
+    """Keep even small parts apart."""
+    monkeypatch.setattr(postings, "_SMALL", 0)
+
+
+def ranked(documents, terms, k, fulfils=lambda d: True):
+    """Search {id: ({term: impact}, metadata)} in plain Python."""
+    scores = {
+        name: sum(weight * impacts.get(term, 0) for term, weight in terms.items())
+        for name, (impacts, metadata) in documents.items()
+        if fulfils(metadata)
+    }
+    found = sorted((-score, name) for name, score in scores.items() if score)
+    return [Hit(name, -score) for score, name in found[:k]]
+
+
+def add(engine, documents):
+    """Add {id: ({term: impact}, metadata)} to an engine."""
+    impacts = np.zeros((len(documents), WIDTH), dtype=np.int32)
+    for row, (terms, _) in enumerate(documents.values()):
+        for term, impact in terms.items():
+            impacts[row, term] = impact
+    names = {name for _, metadata in documents.values() for name in metadata}
+    columns = {name: [row.get(name) for _, row in documents.values()] for name in sorted(names)}
+    engine.add(list(documents), csr_array(impacts), columns)
+
+
+def assert_holds(engine, documents, seed=0):
+    """Compare everything that an engine answers with the oracle."""
+    generator = random.Random(seed)
+    assert len(engine) == engine.stats()["documents"] == len(documents)
+    names = [*documents, "nowhere"]
+    generator.shuffle(names)
+    assert engine.fetch(names) == [documents[n][1] if n in documents else None for n in names]
+    terms = {t: generator.randint(1, 64) for t in generator.sample(range(WIDTH), 4)}
+    known = {name for _, metadata in documents.values() for name in metadata}
+    for k in (1, 3, len(documents) + 1):
+        assert engine.search(terms, k) == ranked(documents, terms, k)
+        for text, fulfils in FILTERS.items():
+            where = Where.parse(text)
+            if where.columns <= known:
+                expected = ranked(documents, terms, k, fulfils)
+                assert engine.search(terms, k, where) == expected
+    for name in list(documents)[:5]:
+        impacts = documents[name][0]
+        assert engine.contributions(name, range(WIDTH)) == dict(sorted(impacts.items()))
+
+
+# Random histories
+
+names = st.sampled_from([f"{a}{b}" for a in ("", "img/", "é", "\U0001f600") for b in range(12)])
+documents = st.tuples(
+    st.dictionaries(st.integers(0, WIDTH - 1), st.integers(1, 3), max_size=5),
+    st.fixed_dictionaries(
+        {}, optional={"year": st.integers(0, 5), "folder": st.sampled_from("abc")}
+    ),
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """Any order of calls, against a dictionary that is copied at each commit."""
+
+    folder: Path
+
+    def __init__(self):
+        super().__init__()
+        self.path = tempfile.mkdtemp(dir=self.folder)
+        self.engine = PostingsEngine(self.path)
+        self.reader = PostingsEngine(self.path, "r")
+        self.now, self.committed, self.read = {}, {}, {}
+
+    @rule(added=st.dictionaries(names, documents, max_size=8))
+    def add(self, added):
+        add(self.engine, added)
+        self.now.update(added)
+
+    @rule(gone=st.lists(names, max_size=6))
+    def delete(self, gone):
+        assert self.engine.delete(gone) == len(set(gone) & self.now.keys())
+        for name in gone:
+            self.now.pop(name, None)
+
+    @rule()
+    def commit(self):
+        self.engine.commit()
+        self.committed = dict(self.now)
+
+    @rule()
+    def compact(self):
+        self.engine.compact()
+        self.committed = dict(self.now)
+        assert self.engine.stats()["segments"] == bool(self.now)
+        assert self.engine.stats()["postings"] == sum(len(t) for t, _ in self.now.values())
+
+    @rule()
+    def reopen_writer(self):
+        self.engine.close()
+        self.engine = PostingsEngine(self.path)
+        self.now = dict(self.committed)
+
+    @rule()
+    def reopen_reader(self):
+        changed = self.reader.reopen()
+        assert changed or self.read == self.committed
+        assert not self.reader.reopen()
+        self.read = dict(self.committed)
+
+    @rule(seed=st.integers(0, 99))
+    def look(self, seed):
+        assert_holds(self.engine, self.committed, seed)
+        assert_holds(self.reader, self.read, seed)
+
+    @invariant()
+    def sizes(self):
+        assert len(self.engine) == len(self.committed)
+        assert len(self.reader) == len(self.read)
+
+    def teardown(self):
+        assert_holds(self.engine, self.committed)
+        assert verify(self.path) == []
+        self.reader.close()
+        self.engine.close()
+
+
+@pytest.mark.parametrize("small", [0, postings._SMALL])
+def test_any_history_is_a_dictionarys(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(postings, "_SMALL", small)
+    monkeypatch.setattr(Histories, "folder", tmp_path, raising=False)
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=max(1, STEPS // 60),
+            stateful_step_count=30,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+# Parts and merges
+
+
+def simulate(batches, small=2048):
+    """Sizes of parts after commits of these sizes, and how often a document was written."""
+
+    class Sized:
+        def __init__(self, size):
+            self.ids = range(size)
+
+    parts, written = {}, 0
+    for batch in batches:
+        merged = postings._to_merge(parts, batch, False)
+        size = batch + sum(parts[part] for part in merged)
+        parts = {part: count for part, count in parts.items() if part not in merged}
+        parts[Sized(size)] = size
+        written += size
+    return sorted(parts.values(), reverse=True), written / sum(batches)
+
+
+def test_parts_stay_few_and_merging_stays_cheap():
+    million = 1_000_000
+    assert simulate([million, 10]) == ([million, 10], 1.0)
+    sizes, _ = simulate([million, *[10] * 1000])
+    assert sizes[0] == million and len(sizes) < 6
+    for batches in ([10_000] * 100, [1000] * 1000, [137] * 3000, [10**i for i in range(7)]):
+        sizes, amplification = simulate(batches)
+        assert sum(sizes) == sum(batches)
+        assert len(sizes) <= np.log2(sum(batches) / 2048) + 2
+        assert amplification < np.log2(len(batches)) + 2048 / batches[0] + 2
+    generator = random.Random(0)
+    sizes, _ = simulate([generator.randint(1, 20_000) for _ in range(500)])
+    assert all(large > small for large, small in zip(sizes, sizes[1:], strict=False))
+
+
+def test_ten_pictures_more_do_not_rewrite_the_rest(tmp_path, many_parts):
+    engine = PostingsEngine(tmp_path)
+    engine.add([f"{i:04}" for i in range(3000)], csr_array(np.ones((3000, 3), dtype=np.int32)))
+    engine.commit()
+
+    def files():
+        return {p: p.stat().st_ino for p in tmp_path.rglob("*") if p.is_file()}
+
+    before = files()
+    engine.add(["new", "0007"], csr_array([[1, 0, 0], [0, 9, 0]]), {"year": [1, 2]})
+    engine.delete(["0000"])
+    engine.commit()
+    after = files()
+    kept = {path for path, inode in before.items() if after.get(path) == inode}
+    large = {path for path in before if path.parts[-2].startswith(("part", "postings"))}
+    assert large and large <= kept
+    assert engine.stats()["segments"] == 2
+    written = sum(path.stat().st_size for path in after if path not in kept)
+    assert written < 10_000
+    assert engine.search({1: 1}, 2) == [Hit("0007", 9), Hit("0001", 1)]
+    assert len(engine) == 3000
+    engine.compact()
+    assert engine.stats()["segments"] == 1
+    assert engine.stats()["postings"] == 3 * 2998 + 2
+    mark = {path.name for path in tmp_path.iterdir()}
+    engine.compact()  # nothing to do
+    assert {path.name for path in tmp_path.iterdir()} == mark
+    engine.close()
+
+
+def test_mostly_dead_parts_are_rewritten(tmp_path, many_parts):
+    engine = PostingsEngine(tmp_path)
+    ids = [f"{i:03}" for i in range(100)]
+    engine.add(ids, csr_array(np.ones((100, 3), dtype=np.int32)))
+    engine.commit()
+    engine.delete(ids[:40])
+    engine.commit()
+    assert engine.stats()["postings"] == 300
+    engine.delete(ids[40:60])
+    engine.commit()
+    assert engine.stats()["postings"] == 120
+    engine.delete(ids)
+    engine.commit()
+    assert engine.stats() | {"bytes": 0} == {
+        "documents": 0, "postings": 0, "bytes": 0, "segments": 0
+    }  # fmt: skip
+    engine.add(ids[:1], csr_array([[1]]))
+    engine.commit()
+    assert engine.search({0: 1}, 5) == [Hit("000", 1)]
+    engine.close()
+
+
+def test_words_of_deleted_documents_go_with_a_merge(tmp_path):
+    engine = PostingsEngine(tmp_path)
+    engine.add(["a", "b"], csr_array([[1], [1]]), {"tag": ["secret", "z"], "x": ["secret", None]})
+    engine.commit()
+    engine.delete(["a"])
+    engine.compact()
+    assert engine.fetch(["b"]) == [{"tag": "z"}]
+    with pytest.raises(LexLIPError, match="no document has a column 'x'"):
+        engine.search({0: 1}, 1, Where.parse("x == 'secret'"))
+    assert not any(b"secret" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    engine.close()
+
+
+# Memory, reading, damage
+
+
+def test_without_a_folder_it_is_temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = PostingsEngine()
+    engine.add(["a"], csr_array([[3]]))
+    engine.commit()
+    assert engine.search({0: 2}, 1) == [Hit("a", 6)]
+    folder = engine.path
+    assert folder.is_dir()
+    engine.close()
+    assert not folder.exists()
+
+
+def test_user_data_stays_with_its_commit(tmp_path):
+    engine = PostingsEngine(tmp_path)
+    assert engine.user_data == {}
+    engine.add(["a"], csr_array([[1]]))
+    engine.commit({"scale": "811.5", "wörd": "é"})
+    engine.add(["b"], csr_array([[1]]))
+    engine.commit()
+    engine.close()
+    engine = PostingsEngine(tmp_path)
+    assert engine.user_data == {"scale": "811.5", "wörd": "é"}
+    engine.commit({})
+    engine.close()
+    reader = PostingsEngine(tmp_path, "r")
+    assert (reader.user_data, len(reader)) == ({}, 2)
+    reader.close()
+
+
+def test_errors_are_readable(tmp_path):
+    with pytest.raises(LexLIPError, match="holds no index"):
+        PostingsEngine(tmp_path / "none", "r")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(LexLIPError, match="'w' or 'r'"):
+        PostingsEngine(tmp_path / "x", "a")
+    (tmp_path / "file").touch()
+    for mode in ("w", "r"):
+        with pytest.raises(LexLIPError):
+            PostingsEngine(tmp_path / "file", mode)
+    PostingsEngine(tmp_path / "index").close()
+    (tmp_path / "index" / "CURRENT").write_text("rubbish")
+    for mode in ("w", "r", "w"):  # also a second time: the lock was let go
+        with pytest.raises(LexLIPError, match="is damaged"):
+            PostingsEngine(tmp_path / "index", mode)
+
+
+def test_truncated_files_are_refused_and_flipped_ones_named(tmp_path, many_parts):
+    engine = PostingsEngine(tmp_path)
+    add(engine, {f"{i}": ({i % WIDTH: 1}, {"year": i, "folder": "a"}) for i in range(30)})
+    engine.commit()
+    engine.delete(["3"])
+    engine.commit()
+    engine.close()
+    assert verify(tmp_path) == []
+    checked = 0
+    for path in tmp_path.rglob("*"):
+        if path.is_dir() or path.name == "LOCK" or not path.stat().st_size:
+            continue
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.raises(LexLIPError):
+            PostingsEngine(tmp_path, "r")
+        at = len(whole) // 2
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert len(verify(tmp_path)) == 1
+        path.write_bytes(whole)
+        checked += 1
+    assert checked > 10
+    PostingsEngine(tmp_path, "r").close()
+
+
+# Threads
+
+
+def state(n):
+    """Documents of commit n: all of them change with every commit."""
+    own = {f"d{i}": ({0: n + 1, i + 1: 2}, {"year": n}) for i in range(6)}
+    return own | {f"new{i}": ({7: 1}, {"year": -1}) for i in range(n)}
+
+
+def test_searches_during_commits_see_old_or_new(tmp_path, many_parts):
+    """Fifty commits that replace everything, under searches that must never see two at once."""
+    writer = PostingsEngine(tmp_path)
+    add(writer, state(0))
+    writer.commit()
+    stop, wrong, seen = threading.Event(), [], set()
+
+    def check(engine):
+        hits = engine.search({0: 1}, 100)
+        n = hits[0].score - 1
+        seen.add(n)
+        if hits != [Hit(f"d{i}", n + 1) for i in range(6)]:
+            wrong.append(hits)
+        fetched = engine.fetch([f"d{i}" for i in range(6)])
+        if len({row["year"] for row in fetched}) != 1:
+            wrong.append(fetched)
+        hits = engine.search({0: 1, 7: 64}, 100, Where.parse("year >= 0"))
+        if len({hit.score for hit in hits}) != 1 or len(hits) != 6:
+            wrong.append(hits)
+
+    def search(engine, own):
+        try:
+            while not stop.is_set():
+                check(engine)
+                if own:
+                    engine.reopen()
+        except BaseException as error:
+            wrong.append(error)
+        finally:
+            if own:
+                engine.close()
+
+    reader = PostingsEngine(tmp_path, "r")
+    threads = [
+        threading.Thread(target=search, args=(writer, False)),
+        threading.Thread(target=search, args=(writer, False)),
+        threading.Thread(target=search, args=(reader, True)),
+    ]
+    old = PostingsEngine(tmp_path, "r")
+    for thread in threads:
+        thread.start()
+    for n in range(1, 51):
+        add(writer, state(n))
+        writer.compact() if n % 7 == 0 else writer.commit()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(seen) > 1
+    assert_holds(old, state(0))  # its files were removed long ago
+    old.reopen()
+    assert_holds(old, state(50))
+    old.close()
+    writer.close()
+
+
+# Death and full disks
+
+
+def step(n):
+    """Return what the n-th commit of the seeded history adds and deletes."""
+    generator = random.Random(n)
+    added = {
+        f"d{generator.randrange(60)}": (
+            {t: generator.randint(1, 255) for t in generator.sample(range(WIDTH), 3)},
+            {"year": generator.randint(0, 5), "folder": generator.choice("abc")},
+        )
+        for _ in range(generator.randint(0, 12))
+    }
+    gone = [f"d{generator.randrange(60)}" for _ in range(generator.randint(0, 5))]
+    return added, gone
+
+
+def after(steps):
+    """Return the documents after so many commits."""
+    documents = {}
+    for n in range(steps):
+        added, gone = step(n)
+        documents.update(added)
+        for name in gone:
+            documents.pop(name, None)
+    return documents
+
+
+def take_step(engine, n, compacts):
+    added, gone = step(n)
+    add(engine, added)
+    engine.delete(gone)
+    engine.commit({"steps": str(n + 1)})
+    if compacts:
+        engine.compact()
+
+
+def steps_of(engine):
+    return int(engine.user_data.get("steps", "0"))
+
+
+CHILD = """
+import importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("history", sys.argv[2])
+history = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(history)
+history.postings._SMALL = int(sys.argv[3])
+os.fsync = lambda descriptor: None
+engine = history.PostingsEngine(sys.argv[1])
+n = history.steps_of(engine)
+print("from", n, flush=True)
+while True:
+    history.take_step(engine, n, compacts=sys.argv[4] == "1")
+    n += 1
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.parametrize("compacts", [False, True], ids=["commits", "compacts"])
+def test_a_killed_writer_leaves_a_whole_commit(tmp_path, compacts):
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    generator = random.Random(compacts)
+    folder, most = tmp_path / "index", 0
+    for kill in range(max(1, KILLS // 2)):
+        small = str((0, 2048)[kill % 2])
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(folder), __file__, small, str(int(compacts))],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environ,
+        )
+        first = child.stdout.readline()
+        assert first == f"from {most}\n"
+        lines = [child.stdout.readline() for _ in range(generator.randint(0, 5))]
+        time.sleep(generator.random() * 0.1)
+        child.kill()
+        child.wait()
+        reported = [most, *(int(line) for line in [*lines, *child.stdout.read().split()])]
+        child.stdout.close()
+        reader = PostingsEngine(folder, "r")
+        steps = steps_of(reader)
+        assert steps in (reported[-1], reported[-1] + 1)
+        assert_holds(reader, after(steps), seed=kill)
+        reader.close()
+        assert verify(folder) == []
+        most = steps
+    assert most > 0
+    engine = PostingsEngine(folder)
+    take_step(engine, most, compacts=False)
+    assert_holds(engine, after(most + 1))
+    files = {path.name for path in folder.iterdir()}
+    engine.close()
+    assert files == {path.name for path in folder.iterdir()}  # nothing was left over
+
+
+@pytest.mark.parametrize("compacts", [False, True], ids=["commits", "compacts"])
+def test_a_full_disk_at_every_step_keeps_the_last_commit(tmp_path, many_parts, compacts):
+    """The n-th thing that a commit writes fails, for every n."""
+    for left in range(0, 200, 3 if compacts else 1):
+        engine = PostingsEngine(tmp_path / str(left))
+        for n in range(4):
+            take_step(engine, n, compacts=False)
+        calls = 0
+
+        def full(function, left=left):
+            def wrapped(*args, **kwargs):
+                nonlocal calls
+                calls += kwargs.get("mode") != "r"
+                if calls > left and kwargs.get("mode") != "r":
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return function(*args, **kwargs)
+
+            return wrapped
+
+        failed = None
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in (
+                (np, "save"),
+                (np.lib.format, "open_memmap"),
+                (os, "replace"),
+                (os, "fsync"),
+                (os, "mkdir"),
+            ):
+                patch.setattr(owner, name, full(getattr(owner, name)))
+            try:
+                take_step(engine, 4, compacts)
+            except LexLIPError as error:
+                failed = str(error)
+        if failed is None:
+            assert_holds(engine, after(5))
+            engine.close()
+            break
+        assert failed.endswith("No space left on device") and "\n" not in failed
+        reader = PostingsEngine(tmp_path / str(left), "r")
+        steps = steps_of(reader)
+        assert steps == 4 or calls > 15
+        assert_holds(reader, after(steps))
+        reader.close()
+        if steps == 4:
+            assert_holds(engine, after(4))
+        engine.commit({"steps": "5"})  # there is room again: nothing was forgotten
+        assert_holds(engine, after(5))
+        engine.close()
+        assert verify(tmp_path / str(left)) == []
+    assert left > 15
