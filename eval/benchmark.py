@@ -215,7 +215,7 @@ def main(
         bool | None, typer.Option("--bm25/--no-bm25", help="BM25 over captions.")
     ] = None,
     max_terms: Annotated[int | None, typer.Option(help="Terms kept of a picture.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, lucene or exact.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, lucene or postings.")] = None,
     pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs and numbers.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed that the checkpoints had.")] = None,

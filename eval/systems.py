@@ -203,8 +203,8 @@ class LexLIPSystem(System):
         Where the model was read from.
     max_terms : int
         Terms kept of a picture, of a caption, and of a picture asked as a query.
-    engine : {"auto", "lucene", "exact"}
-        ``auto`` takes Lucene where a Java is at hand, else the exact engine in memory; the note
+    engine : {"auto", "lucene", "postings"}
+        ``auto`` takes Lucene where a Java is at hand, else the postings engine; the note
         says which it was.
     batch_size : int
         Items encoded at once.
@@ -220,8 +220,8 @@ class LexLIPSystem(System):
         engine: str = "auto",
         batch_size: int = 32,
     ) -> None:
-        if engine not in ("auto", "lucene", "exact"):
-            raise LexLIPError(f"no engine {engine!r}: choose auto, lucene or exact")
+        if engine not in ("auto", "lucene", "postings"):
+            raise LexLIPError(f"no engine {engine!r}: choose auto, lucene or postings")
         if max_terms < 1:
             raise LexLIPError(f"max_terms is {max_terms}: keep at least one term")
         self.model = model
@@ -328,10 +328,10 @@ class LexLIPSystem(System):
         return engine, kind
 
     def _open_engine(self) -> tuple[Any, str]:
-        from lexlip.engines.exact import ExactEngine
+        from lexlip.engines.postings import PostingsEngine
 
-        if self._wanted == "exact":
-            return ExactEngine(), "exact engine in memory"
+        if self._wanted == "postings":
+            return PostingsEngine(), "postings engine"
         folder = tempfile.TemporaryDirectory(prefix="lexlip-eval-")
         try:
             from lexlip.engines.lucene import LuceneEngine
@@ -341,8 +341,8 @@ class LexLIPSystem(System):
             folder.cleanup()
             if self._wanted == "lucene":
                 raise
-            self._wanted = "exact"  # both indexes of one row use the same engine
-            return ExactEngine(), "exact engine in memory (no Java for Lucene)"
+            self._wanted = "postings"  # both indexes of one row use the same engine
+            return PostingsEngine(), "postings engine (no Java for Lucene)"
         self._folders.append(folder)
         return engine, "Lucene"
 

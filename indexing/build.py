@@ -45,6 +45,7 @@ def build(settings: Settings, data: toml.Data) -> Index:
         max_terms=settings.max_terms,
         engine=settings.engine,
         checkpoint=settings.model,
+        replace=(Path(settings.out) / "manifest.json").is_file(),
     )
 
 
@@ -56,7 +57,7 @@ def main(
     model: Annotated[str | None, typer.Option(help="checkpoint folder")] = None,
     out: Annotated[str | None, typer.Option(help="folder of the new index")] = None,
     max_terms: Annotated[int | None, typer.Option(help="terms kept of a picture")] = None,
-    engine: Annotated[str | None, typer.Option(help="lucene, or exact (no Java)")] = None,
+    engine: Annotated[str | None, typer.Option(help="lucene, or postings (no Java)")] = None,
 ) -> None:
     """Build an index and say what it cost."""
     options = {k: v for k, v in locals().items() if k not in ("config", "run") and v is not None}
@@ -73,9 +74,12 @@ def main(
     except LexLIPError as error:
         typer.echo(f"lexlip: {error}", err=True)
         raise typer.Exit(2) from None
-    facts = index.manifest
+    with index:
+        facts = index.stats()
+    for _, reason in index.skipped:
+        typer.echo(f"skipped: {reason}", err=True)
     typer.echo(
-        f"{index.path}: {facts['documents']} pictures ({facts['skipped']} skipped) in "
+        f"{index.path}: {facts['documents']} pictures ({len(index.skipped)} skipped) in "
         f"{time.perf_counter() - began:.1f} s, {facts['terms_per_image']:.1f} terms and "
         f"{facts['bytes_per_image']:.0f} bytes each; quantised with scale {facts['scale']:.0f}, "
         f"cosine to the float vectors {facts['quantisation']['cosine']:.5f}"

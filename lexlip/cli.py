@@ -1,4 +1,4 @@
-"""The command line: ``lexlip index``, ``lexlip search``, ``lexlip words``, ``lexlip doctor``."""
+"""The command line: ``lexlip index``, ``search``, ``words``, ``stats`` and what keeps an index."""
 
 from __future__ import annotations
 
@@ -35,15 +35,22 @@ def _readable(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _load(checkpoint: str | None) -> Any:
-    """Load a model without transformers' chatter; None leaves that to the index."""
+def _quiet() -> None:
+    """Keep transformers from chattering while it loads."""
     from transformers.utils import logging
-
-    from lexlip.model import LexLIP
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return None if checkpoint is None else LexLIP.from_pretrained(checkpoint)
+
+
+def _load(checkpoint: str | None) -> Any:
+    """Load a model; None leaves that to the index."""
+    if checkpoint is None:
+        return None
+    from lexlip.model import LexLIP
+
+    _quiet()
+    return LexLIP.from_pretrained(checkpoint)
 
 
 def _picture_or_text(item: str) -> Path | str:
@@ -62,27 +69,47 @@ def _picture_or_text(item: str) -> Path | str:
 @_readable
 def index(
     source: Annotated[
-        str, typer.Argument(help="folder of pictures, CSV, parquet or data set name")
+        str, typer.Argument(help="folder of pictures, picture, CSV, parquet or data set name")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="folder of the new index")],
-    model: Checkpoint,
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint")] = None,
     split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
     max_terms: Annotated[int, typer.Option(help="terms kept of a picture")] = 64,
-    engine: Annotated[str, typer.Option(help="lucene, or exact (no Java)")] = "lucene",
+    engine: Annotated[str, typer.Option(help="lucene, or postings (no Java)")] = "lucene",
+    replace: Annotated[bool, typer.Option("--replace", help="build it anew")] = False,
 ) -> None:
-    """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT."""
+    """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
+
+    Where the index is there already, new and changed pictures are added to it; an interrupted
+    build goes on.
+    """
     from lexlip.index import Index
 
-    built = Index.create(
-        out, _load(model), source, max_terms=max_terms, engine=engine, split=split, checkpoint=model
-    )
-    facts = built.manifest
-    for line in (out / "skipped.txt").read_text().splitlines():
-        typer.echo(f"skipped: {line}", err=True)
+    if replace or not _is_index(out):
+        if model is None:
+            raise LexLIPError("which model? lexlip index SOURCE -o INDEX --model CHECKPOINT")
+        built = Index.create(
+            out, _load(model), source, split=split, max_terms=max_terms, engine=engine,
+            checkpoint=model, replace=replace,
+        )  # fmt: skip
+        skipped, news = built.skipped, ""
+    else:
+        _quiet()
+        built = Index.open(out, _load(model), mode="w")
+        done = built.add(source, split=split)
+        skipped, news = done.skipped, f"{done.written} new, {done.unchanged} unchanged; "
+    with built:
+        facts = built.stats()
+    for _, reason in skipped:
+        typer.echo(f"skipped: {reason}", err=True)
     typer.echo(
-        f"{out}: {facts['documents']} pictures ({facts['skipped']} skipped), "
+        f"{out}: {news}{facts['documents']} pictures ({len(skipped)} skipped), "
         f"{facts['terms_per_image']:.1f} terms and {facts['bytes_per_image']:.0f} bytes each"
     )
+
+
+def _is_index(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
 
 
 @app.command()
@@ -92,6 +119,10 @@ def search(
     text: Annotated[str, typer.Argument(help="what to look for")] = "",
     image: Annotated[Path | None, typer.Option(help="search with a picture instead")] = None,
     k: Annotated[int, typer.Option("-k", help="how many pictures")] = 10,
+    where: Annotated[
+        str | None, typer.Option(help='only pictures with such metadata: "year >= 2020"')
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="the words of each hit")] = False,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
@@ -100,29 +131,87 @@ def search(
 
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
-    if not (path / "manifest.json").is_file():
+    if not _is_index(path):
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    _quiet()
     with Index.open(path, _load(model)) as opened:
         terms = opened.query(image if image is not None else text)
-        hits = opened.search(terms, k)
+        hits = opened.search(terms, k, where)
         words = opened.words(terms)
+        reasons = [opened.explain(hit.id, terms) if explain else [] for hit in hits]
     if as_json:
-        found = [{"rank": i, "id": h.id, "score": h.score} for i, h in enumerate(hits, 1)]
+        found = [
+            {"rank": rank, "id": hit.id, "score": hit.score}
+            | ({"words": {c.word: c.score for c in reason}} if explain else {})
+            for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1)
+        ]
         typer.echo(json.dumps({"query": dict(words), "hits": found}))
         return
     if not words:
         typer.echo("nothing found: no word of the query is in the model's lexicon")
         return
-    console = Console()
+    # A pipe has no width: one line a hit, whatever its length.
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
     console.print(
         "query: " + " ".join(f"{word}:{weight}" for word, weight in words[:12]), style="dim"
     )
     if not hits:
-        typer.echo("nothing found: no picture has any of these words")
-    table = Table("rank", "score", "picture", box=None)
-    for rank, hit in enumerate(hits, 1):
-        table.add_row(str(rank), str(hit.score), escape(hit.id))
+        limit = " that the filter lets through" if where else ""
+        typer.echo(f"nothing found: no picture{limit} has any of these words")
+        return
+    table = Table("rank", "score", "picture", *(["why"] if explain else []), box=None)
+    for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1):
+        why = " ".join(f"{c.word}:{c.score}" for c in reason[:8])
+        table.add_row(str(rank), str(hit.score), escape(hit.id), *([why] if explain else []))
     console.print(table)
+
+
+@app.command()
+@_readable
+def delete(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    ids: Annotated[list[str], typer.Argument(help="as search prints them")],
+) -> None:
+    """Delete pictures from an index by id: lexlip delete photos.lex trip/a.jpg."""
+    from lexlip.index import Index
+
+    with Index.open(path, mode="w") as opened:
+        typer.echo(f"{path}: {opened.delete(ids)} deleted, {len(opened)} left")
+
+
+@app.command()
+@_readable
+def compact(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Merge an index and drop what deletions left behind."""
+    from lexlip.index import Index
+
+    with Index.open(path, mode="w") as opened:
+        before = opened.stats()["bytes"]
+        opened.compact()
+        typer.echo(f"{path}: {before} bytes before, {opened.stats()['bytes']} after")
+
+
+@app.command()
+@_readable
+def stats(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Say what is in an index, as JSON."""
+    from lexlip.index import Index
+
+    with Index.open(path) as opened:
+        typer.echo(json.dumps(opened.stats(), indent=2))
+
+
+@app.command()
+@_readable
+def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Read all of an index and say whether every byte is what was written."""
+    from lexlip.index import Index
+
+    with Index.open(path) as opened:
+        damaged = opened.check()
+    if damaged:
+        raise LexLIPError(f"{path} is damaged ({', '.join(damaged[:3])}): build it again")
+    typer.echo(f"{path}: every file is as it was written")
 
 
 @app.command()

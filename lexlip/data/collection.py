@@ -8,6 +8,7 @@ from collections.abc import Collection as Container
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -36,6 +37,8 @@ class Collection:
         Where the pictures come from, in words.
     dropped_captions : int
         How many empty captions were left out.
+    columns : mapping of str to sequence, optional
+        Metadata: a value (text, number, truth value or None) of each picture.
 
     Raises
     ------
@@ -51,16 +54,20 @@ class Collection:
         judged: Mapping[str, Container[str]] | None = None,
         source: str = "",
         dropped_captions: int = 0,
+        columns: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         self.ids = list(ids)
         self.captions = [list(c) for c in captions]
         self.source = source
         self.dropped_captions = dropped_captions
+        self.columns = {name: list(values) for name, values in (columns or {}).items()}
         self._judged = judged or {}
         self._all = pictures
         self._rows: Sequence[int] = range(len(self.ids))
         if len(self.captions) != len(self.ids):
             raise ValueError(f"{len(self.ids)} ids but captions of {len(self.captions)} pictures")
+        if any(len(values) != len(self.ids) for values in self.columns.values()):
+            raise ValueError(f"{len(self.ids)} ids but columns of other lengths")
         if len(set(self.ids)) < len(self.ids):
             double = Counter(self.ids).most_common(1)[0][0]
             raise LexLIPError(f"{source}: two pictures have the id {double!r}: rename one")
@@ -87,6 +94,10 @@ class Collection:
             for n in range(len(captions))
         }
 
+    def picture(self, i: int) -> Path | bytes:
+        """Return picture number `i` as it lies there, not decoded."""
+        return self._all[self._rows[i]]
+
     def image(self, i: int) -> Image.Image:
         """Decode picture number `i` to RGB.
 
@@ -95,12 +106,12 @@ class Collection:
         LexLIPError
             Naming the picture and the reason, if it is missing, broken or too large.
         """
-        picture = self._all[self._rows[i]]
+        picture = self.picture(i)
         name = os.fspath(picture) if isinstance(picture, Path) else f"{self.ids[i]} ({self.source})"
         return read_image(picture, name)
 
     def batches(
-        self, size: int, skipped: list[str] | None = None
+        self, size: int, skipped: list[tuple[str, str]] | None = None
     ) -> Iterator[tuple[list[int], list[Image.Image]]]:
         """Go through all pictures in order.
 
@@ -108,9 +119,9 @@ class Collection:
         ----------
         size : int
             Pictures a batch, at most.
-        skipped : list of str, optional
-            When given, a picture that cannot be read is left out and the reason added here;
-            otherwise it is an error.
+        skipped : list of (str, str), optional
+            When given, a picture that cannot be read is left out, and its id and the reason are
+            added here; otherwise it is an error.
 
         Yields
         ------
@@ -126,7 +137,7 @@ class Collection:
                 except LexLIPError as error:
                     if skipped is None:
                         raise
-                    skipped.append(str(error))
+                    skipped.append((self.ids[i], str(error)))
             if numbers:
                 yield numbers, pictures
 
@@ -140,6 +151,7 @@ class Collection:
             self._judged,
             self.source,
             self.dropped_captions,
+            {name: [values[i] for i in chosen] for name, values in self.columns.items()},
         )
         part._rows = [self._rows[i] for i in chosen]
         return part
@@ -261,7 +273,9 @@ def _assemble(records: Records, source: str) -> Collection:
         for new, old in enumerate(kept):
             if f"{name}#{old}" in judged:
                 renamed[f"{name}#{new}"] = judged[f"{name}#{old}"]
-    return Collection(records.ids, captions, records.pictures, renamed, source, dropped)
+    return Collection(
+        records.ids, captions, records.pictures, renamed, source, dropped, records.columns
+    )
 
 
 def _add_qrels(judged: dict[str, set[str]], path: Path, known: set[str]) -> None:

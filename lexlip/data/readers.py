@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lexlip.data.images import SUFFIXES
+from lexlip.data.metadata import rows_to_columns
 from lexlip.errors import LexLIPError
 from lexlip.files import read_json
 
@@ -35,12 +36,13 @@ class Pictures(Protocol):
 
 @dataclass
 class Records:
-    """What a reader found: ids, captions as they are (empty ones too), pictures."""
+    """What a reader found: ids, captions as they are (empty ones too), pictures, metadata."""
 
     ids: list[str]
     captions: list[list[str]]
     pictures: Pictures
     qrels: list[Path] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def texts_of(value: Any) -> list[str]:
@@ -72,6 +74,12 @@ def _pick(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
 def _no_split(where: Path, wanted: Iterable[str], found: Iterable[str]) -> LexLIPError:
     names = ", ".join(sorted(found)) or "none"
     return LexLIPError(f"{where} has no split {'+'.join(wanted)!r}: it has {names}")
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column holds texts, numbers or truth values."""
+    kind = str(getattr(feature, "dtype", ""))
+    return kind in ("bool", "string", "large_string") or kind.startswith(("int", "uint", "float"))
 
 
 # --- parquet --------------------------------------------------------------------------------------
@@ -151,7 +159,9 @@ def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Rec
     ids = [str(v) for v in table[named]] if named else [f"{stem}-{i}" for i in range(len(table))]
     captions = [texts_of(v) for v in table[told]] if told else [[] for _ in ids]
     judged = [p for s in splits if (p := folder / f"qrels-{s}.tsv").is_file()]
-    return Records(ids, captions, _Rows(table, folder), judged)
+    plain = [name for name in table.column_names if name not in ("image", named, told)]
+    columns = {n: table[n][:] for n in plain if _is_plain(table.features[n])}
+    return Records(ids, captions, _Rows(table, folder), judged, columns)
 
 
 # --- folders of pictures --------------------------------------------------------------------------
@@ -161,12 +171,14 @@ def read_image_folder(source: Path, splits: Sequence[str] | None) -> Records:
     """Read every picture below a folder; splits are its subfolders.
 
     The id is the path relative to the folder. Captions may stand in a ``metadata.csv`` or
-    ``metadata.jsonl`` of any folder, with a column `file_name` relative to it.
+    ``metadata.jsonl`` of any folder, with a column `file_name` relative to it; its other columns
+    are metadata.
     """
     starts = [source / split for split in splits] if splits else [source]
     if not all(start.is_dir() for start in starts):
         raise _no_split(source, splits or (), (p.name for p in source.iterdir() if p.is_dir()))
     found: dict[str, list[str]] = {}
+    told: dict[str, dict[str, Any]] = {}
     for start in starts:
         for base, folders, names in os.walk(start):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -175,21 +187,25 @@ def read_image_folder(source: Path, splits: Sequence[str] | None) -> Records:
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                     found.setdefault((here / name).relative_to(source).as_posix(), [])
             for name in sorted({"metadata.csv", "metadata.jsonl"} & set(names)):
-                _add_metadata(found, source, here / name)
+                _add_metadata(found, told, source, here / name)
     if not found:
         kinds = ", ".join(sorted(SUFFIXES))
         raise LexLIPError(f"no picture in {source}: give a folder that holds {kinds} files")
     ids = sorted(found)
-    return Records(ids, [found[i] for i in ids], [source / i for i in ids])
+    columns = rows_to_columns((told.get(i, {}) for i in ids), ("file_name", *CAPTION_COLUMNS))
+    return Records(ids, [found[i] for i in ids], [source / i for i in ids], columns=columns)
 
 
-def _add_metadata(found: dict[str, list[str]], source: Path, path: Path) -> None:
+def _add_metadata(
+    found: dict[str, list[str]], told: dict[str, dict[str, Any]], source: Path, path: Path
+) -> None:
     rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
     for number, row in rows:
         if not isinstance(row, Mapping) or not isinstance(row.get("file_name"), str):
             raise LexLIPError(f"{path}, row {number}: no 'file_name'")
         name = os.path.normpath(path.parent.relative_to(source) / row["file_name"])
         found.setdefault(Path(name).as_posix(), []).extend(texts_of(row))
+        told.setdefault(Path(name).as_posix(), {}).update(row)
 
 
 # --- tables and JSON ------------------------------------------------------------------------------
@@ -224,10 +240,11 @@ def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
 
     Columns: `image`, `path`, `filename` or `file_name` (relative to the table), `caption` or
     `captions` (a cell may be a JSON list), optionally `image_id` (else the id is the file's cell)
-    and `split`.
+    and `split`. Every other column is metadata, that of a picture's first row.
     """
     captions: dict[str, list[str]] = {}
     files: dict[str, Path] = {}
+    told: dict[str, dict[str, Any]] = {}
     seen = set()
     for number, row in _csv_rows(source):
         if splits is not None:
@@ -245,9 +262,11 @@ def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
         if files.setdefault(name, file) != file:
             raise LexLIPError(f"{source}, line {number}: two files have the id {name!r}")
         captions.setdefault(name, []).extend(texts_of(row))
+        told.setdefault(name, row)
     if splits is not None and not captions:
         raise _no_split(source, splits, (str(s) for s in seen if s))
-    return Records(list(captions), list(captions.values()), list(files.values()))
+    plain = rows_to_columns(told.values(), (*FILE_COLUMNS, *ID_COLUMNS, *CAPTION_COLUMNS))
+    return Records(list(captions), list(captions.values()), list(files.values()), columns=plain)
 
 
 def read_karpathy(source: Path, splits: Sequence[str] | None) -> Records:

@@ -53,7 +53,7 @@ def gallery(make_gallery):
 
 @pytest.fixture
 def system(gallery):
-    system = LexLIPSystem(ColourModel(), engine="exact", max_terms=3, batch_size=3)
+    system = LexLIPSystem(ColourModel(), engine="postings", max_terms=3, batch_size=3)
     system.index(gallery)
     yield system
     system.close()
@@ -114,7 +114,7 @@ def test_costs_and_words(system, gallery):
         ("dark", pytest.approx(55 / 255)),
     ]
     assert [len(row) for row in system.words(1)] == [1, 1, 1, 1]
-    assert "exact engine" in system.note and "3 terms" in system.note
+    assert "postings engine" in system.note and "3 terms" in system.note
     assert system.fingerprint == "colours"
 
 

@@ -21,7 +21,7 @@ def lexlip(*arguments):
 def made(photos, checkpoint, tmp_path_factory):
     """What ``lexlip index`` printed, and the index it made."""
     path = tmp_path_factory.mktemp("cli") / "photos.lex"
-    return lexlip("index", photos, "-o", path, "-m", checkpoint, "--engine", "exact"), path
+    return lexlip("index", photos, "-o", path, "-m", checkpoint, "--engine", "postings"), path
 
 
 def assert_one_line(result, *parts):
@@ -77,7 +77,7 @@ def test_names_are_printed_as_they_are(photos, checkpoint, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a[red].png", "[/b].png", "été.png"):
         shutil.copy(photos / "00.png", tmp_path / "in" / name.replace("/", ""))
-    lexlip("index", tmp_path / "in", "-o", tmp_path / "x", "-m", checkpoint, "--engine", "exact")
+    lexlip("index", tmp_path / "in", "-o", tmp_path / "x", "-m", checkpoint, "--engine", "postings")
     result = lexlip("search", tmp_path / "x", "--image", photos / "00.png")
     assert result.exit_code == 0, result.output
     for name in ("a[red].png", "[b].png", "été.png"):
@@ -137,7 +137,7 @@ def test_what_is_no_index(made, checkpoint, tmp_path):
 def test_what_is_no_checkpoint(made, photos, tmp_path):
     gone = tmp_path / "gone"
     for command in (
-        ("index", photos, "-o", tmp_path / "x", "-m", gone, "--engine", "exact"),
+        ("index", photos, "-o", tmp_path / "x", "-m", gone, "--engine", "postings"),
         ("search", made[1], "red", "-m", gone),
         ("words", "red", "-m", gone),
     ):
@@ -153,9 +153,44 @@ def test_another_models_index(made, make_model, tmp_path):
 def test_a_folder_without_pictures(checkpoint, tmp_path):
     (tmp_path / "empty").mkdir()
     command = ("index", tmp_path / "empty", "-o", tmp_path / "x", "-m", checkpoint)
-    assert_one_line(lexlip(*command, "--engine", "exact"), "no picture in")
+    assert_one_line(lexlip(*command, "--engine", "postings"), "no picture in")
     assert_one_line(lexlip(*command, "--engine", "fast"), "no engine 'fast'")
     assert not (tmp_path / "x").exists()
+
+
+def test_an_index_grows_shrinks_and_is_checked(photos, checkpoint, tmp_path):
+    pictures, path = tmp_path / "in", tmp_path / "i.lex"
+    (pictures / "trip").mkdir(parents=True)
+    for number in range(3):
+        shutil.copy2(photos / f"{number:02}.png", pictures)
+    command = ("index", pictures, "-o", path, "-m", checkpoint, "--engine", "postings")
+    assert "3 pictures" in lexlip(*command).stdout
+    shutil.copy2(photos / "03.png", pictures / "trip")
+    again = lexlip("index", pictures, "-o", path)  # the index knows its model
+    assert again.exit_code == 0 and "1 new, 3 unchanged; 4 pictures" in again.stdout
+    only = ("--where", "folder == 'trip'")
+    found = json.loads(lexlip("search", path, "a red circle", "--json", "--explain", *only).stdout)
+    (hit,) = found["hits"]
+    assert hit["id"] == "trip/03.png" and sum(hit["words"].values()) == hit["score"]
+    (row,) = lexlip("search", path, "a red circle", "--explain", *only).stdout.splitlines()[2:]
+    assert row.split()[2] == "trip/03.png"
+    assert [pair.split(":")[0] for pair in row.split()[3:]] == list(hit["words"])[:8]
+    none = lexlip("search", path, "a red circle", "--where", "bytes < 0")
+    assert none.exit_code == 0 and "no picture that the filter lets through" in none.stdout
+    assert_one_line(lexlip("search", path, "red", "--where", "folde == 'trip'"), "folder")
+    assert_one_line(lexlip("search", path, "red", "--where", "folder ="), "folder")
+    assert "1 deleted, 3 left" in lexlip("delete", path, "trip/03.png", "nowhere").stdout
+    assert lexlip("compact", path).exit_code == 0
+    assert json.loads(lexlip("stats", path).stdout)["documents"] == 3
+    assert "as it was written" in lexlip("check", path).stdout
+    largest = max((path / "engine").rglob("*.npy"), key=lambda file: file.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[-1] ^= 1
+    largest.write_bytes(data)
+    assert_one_line(lexlip("check", path), "is damaged")
+    anew = lexlip(*command, "--replace")
+    assert "3 pictures" not in anew.stdout and "4 pictures" in anew.stdout
+    assert_one_line(lexlip("index", pictures, "-o", tmp_path / "new"), "--model")
 
 
 def test_too_old_a_java(photos, checkpoint, tmp_path, monkeypatch):

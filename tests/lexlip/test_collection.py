@@ -168,9 +168,10 @@ def test_broken_pictures_are_found_when_asked_for(tmp_path, load):
     os.remove(tmp_path / "pics" / "c.png")
     with pytest.raises(LexLIPError, match=r"c\.png: no such file"):
         found.image(2)
-    reasons: list[str] = []
-    assert [numbers for numbers, _ in found.batches(2, skipped=reasons)] == [[0]]
-    assert [Path(reason.partition(":")[0]).name for reason in reasons] == ["b.png", "c.png"]
+    skipped: list[tuple[str, str]] = []
+    assert [numbers for numbers, _ in found.batches(2, skipped)] == [[0]]
+    assert [name for name, _ in skipped] == ["b.png", "c.png"]
+    assert [Path(reason.partition(":")[0]).name for _, reason in skipped] == ["b.png", "c.png"]
     with pytest.raises(LexLIPError, match="damaged"):
         list(found.batches(2))
 

@@ -1,0 +1,130 @@
+"""Sources to weights, a chunk at a time: what an index is filled from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scipy.sparse import csr_array, vstack
+from tqdm import tqdm
+
+from lexlip.data.collection import Collection, load_collection
+from lexlip.data.metadata import file_metadata
+from lexlip.errors import LexLIPError
+
+if TYPE_CHECKING:
+    from lexlip.model import LexLIP
+
+CHUNK = 1024
+"""Documents between two commits: what a kill may cost."""
+
+Known = Callable[[Sequence[str]], Sequence[Mapping[str, Any] | None]]
+"""Ids to the metadata of those that an index holds, None for the others."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some documents of a source: those encoded, those that need not be, those that cannot be."""
+
+    ids: list[str]
+    weights: csr_array  # float32 [N, V]
+    columns: dict[str, list[Any]]
+    unchanged: int
+    skipped: list[tuple[str, str]]  # id and reason
+
+
+def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str, str]:
+    """Return a collection of pictures, or texts by id.
+
+    Parameters
+    ----------
+    source : Collection, path, name or mapping
+        What `lexlip.data.collection.load_collection` reads; one picture file; a mapping of ids to
+        pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
+    split : str, optional
+        For sources that have several.
+    """
+    if isinstance(source, Collection):
+        return source
+    if isinstance(source, Mapping):
+        texts = [isinstance(value, str) for value in source.values()]
+        if any(texts) and not all(texts):
+            raise LexLIPError("a source holds texts or pictures, not both: index them apart")
+        if texts and all(texts):
+            return source
+        pictures = list(source.values())
+        return Collection(list(source), [[] for _ in pictures], pictures, source="pictures given")
+    path = Path(os.fspath(source))
+    from lexlip.data.images import SUFFIXES
+
+    if path.suffix.lower() in SUFFIXES and split is None and not path.is_dir():
+        return Collection([path.name], [[]], [path], source=str(path))
+    return load_collection(os.fspath(source), split)
+
+
+def chunks(
+    model: LexLIP,
+    source: Collection | Mapping[str, str],
+    known: Known | None = None,
+    size: int = CHUNK,
+    batch_size: int = 32,
+) -> Iterator[Chunk]:
+    """Encode a source, `size` documents at a time.
+
+    Parameters
+    ----------
+    model : LexLIP
+    source : Collection or mapping of str to str
+        Pictures, or texts by id.
+    known : callable, optional
+        What an index holds already: a picture whose folder, size and date have not changed is
+        left out. A picture that is no file is told by its size alone; texts are always encoded.
+    size, batch_size : int
+        Documents a chunk, and pictures that go through the model together.
+    """
+    ids = source.ids if isinstance(source, Collection) else list(source)
+    with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
+        for start in range(0, len(ids), size):
+            numbers = range(start, min(start + size, len(ids)))
+            if isinstance(source, Collection):
+                yield _pictures(model, source, numbers, known, batch_size)
+            else:
+                names = [ids[i] for i in numbers]
+                weights = model.encode_text([source[name] for name in names])
+                yield Chunk(names, weights, {}, 0, [])
+            bar.update(len(numbers))
+
+
+def _pictures(
+    model: LexLIP, source: Collection, numbers: Sequence[int], known: Known | None, batch_size: int
+) -> Chunk:
+    names = [source.ids[i] for i in numbers]
+    facts = file_metadata(names, [source.picture(i) for i in numbers])
+    facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
+    facts |= {name: [values[i] for i in numbers] for name, values in source.columns.items()}
+    held = known(names) if known else [None] * len(names)
+    fresh = [
+        i
+        for i, old in enumerate(held)
+        if old is None
+        or facts.get("bytes", [None] * len(names))[i] is None
+        or any(old.get(name) != values[i] for name, values in facts.items())
+    ]
+    chosen = source.select(numbers[i] for i in fresh)
+    read: list[int] = []
+    parts: list[csr_array] = []
+    skipped: list[tuple[str, str]] = []
+    for rows, images in chosen.batches(batch_size, skipped):
+        parts.append(model.encode_image(images))
+        read += [fresh[row] for row in rows]
+    weights = vstack(parts, format="csr") if parts else model.encode_image([])
+    return Chunk(
+        [names[i] for i in read],
+        csr_array(weights),
+        {name: [values[i] for i in read] for name, values in facts.items()},
+        len(names) - len(fresh),
+        skipped,
+    )
