@@ -36,9 +36,10 @@ class DenseDualEncoder(LexLIPPreTrainedModel):
         mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
         return normalize(self.text_projection(mean).float(), dim=-1)
 
-    def embed_image(self, features: Tensor) -> Tensor:
-        """Trunk features [B, 1 + P, Dv] to unit vectors [B, d]."""
-        return normalize(self.image_projection(self.vision(features).mean(1)).float(), dim=-1)
+    def embed_image(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Trunk features [B, 1 + P, Dv] to unit vectors [B, d]; `kept` as in `VisionTower`."""
+        mean = self.vision(features, kept).mean(1)
+        return normalize(self.image_projection(mean).float(), dim=-1)
 
     @torch.inference_mode()
     def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:

@@ -91,10 +91,16 @@ class VisionTower(nn.Module):
             patches = adaptive_avg_pool2d(image, self.grid).flatten(2).transpose(1, 2)
         return torch.cat([whole, patches], dim=1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features [B, 1 + P, Dv] to patch states [B, P, D] at the text tower's width."""
+    def forward(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Features [B, 1 + P, Dv] to patch states [B, P, D] at the text tower's width.
+
+        With `kept` (int64 [K], patch numbers from 0) only those patches are looked at, K states
+        come back, and the step costs K / P: augmentation and speed at once (Li et al., FLIP, 2023).
+        """
         if hasattr(self, "places"):
             features = features + self.places
+        if kept is not None:
+            features = torch.cat([features[:, :1], features[:, 1:][:, kept]], dim=1)
         return self.out(self.neck(features).last_hidden_state[:, 1:])
 
 

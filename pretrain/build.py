@@ -65,7 +65,7 @@ def _shape(tower: str | Mapping[str, Any], **extra: Any) -> Any:
 
 
 def config_for(settings: Settings, processor: Processor, lexicon: Lexicon) -> LexLIPConfig:
-    """The model's shape. Dropout is off: with a few epochs it only costs time."""
+    """The model's shape, without dropout, which belongs to a stage and not to a checkpoint."""
     model, tokenizer = settings.model, processor.tokenizer
     vision = _shape(model.vision, image_size=model.image_size)
     text = _shape(model.text, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lexlip.dense import DenseDualEncoder
 from pretrain import build, loop, objectives
+from pretrain.masking import kept_patches
 from pretrain.settings import Settings
 
 
@@ -22,12 +23,14 @@ class DenseTask(loop.Task):
 
     def __init__(self, model: DenseDualEncoder, settings: Settings) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.stage = model, settings.dense
         self.weights = {"contrast": 1.0}
 
     def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """The contrastive loss of one batch."""
-        image = self.model.embed_image(loop.features(self.model, batch["pictures"]))
+        features = loop.features(self.model, batch["pictures"])
+        kept = kept_patches(features.shape[1] - 1, self.stage.kept_patches, generator)
+        image = self.model.embed_image(features, kept)
         captions = batch["captions"]
         text = self.model.embed_text(captions["input_ids"], captions["attention_mask"])
         # The same mercy for captions of one picture that LexLIP gets, so that the comparison is

@@ -185,6 +185,14 @@ def optimizer_for(task: Task, settings: Settings, stage: Stage) -> torch.optim.A
     )
 
 
+def set_dropout(model: LexLIPPreTrainedModel, share: float) -> None:
+    """Set the dropout of what a stage trains: text tower and neck."""
+    for part in (model.vision.neck, model.text.trunk):
+        for module in part.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
+
+
 def rate(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up, then linear to zero: the factor on the learning rate at a step."""
     rise = max(1, round(warmup * steps))
@@ -206,6 +214,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
     pairs, dev = bench.pairs(model, bench.train, True), bench.pairs(model, bench.dev, False)
     judged = relevance(dev, bench.dev.ids, bench.dev.qrels)
     dev_texts = [c for captions in bench.dev.captions for c in captions]
+    set_dropout(model, stage.dropout)
     optimizer = optimizer_for(task, settings, stage)
     task.to(accelerator.device).train()
     per_epoch = pairs.steps(stage.batch_size)
@@ -226,6 +235,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
         for step, batch in enumerate(batches, epoch * per_epoch + start):
             # All randomness of a step comes from its number: resuming needs no generator state.
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+            torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout's own
             with accelerator.autocast():
                 losses = task(_to(batch, accelerator.device), generator)
             total = sum(

@@ -54,3 +54,17 @@ class Masker:
         masked = torch.where(chosen & (fate >= 0.9), random_ids, masked)
         target = self.compact[input_ids]
         return masked, torch.where(chosen & (target >= 0), target, IGNORE)
+
+
+def kept_patches(count: int, share: float, generator: torch.Generator) -> Tensor | None:
+    """Draw which of `count` patches a step looks at, int64 [K] ascending; None for all of them.
+
+    Examples
+    --------
+    >>> kept_patches(49, 0.5, torch.Generator().manual_seed(0)).shape
+    torch.Size([24])
+    """
+    if share >= 1:
+        return None
+    chosen = torch.randperm(count, generator=generator)[: max(1, round(count * share))]
+    return chosen.sort().values

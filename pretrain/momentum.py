@@ -34,6 +34,10 @@ class MomentumEncoder(nn.Module):
             if id(parameter) not in shared:
                 parameter.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> MomentumEncoder:
+        """Stay in evaluation: keys come without dropout."""
+        return super().train(False)
+
     @torch.no_grad()
     def update(self, live: nn.Module) -> None:
         """Move one step towards the live weights; call it only after an optimiser step."""

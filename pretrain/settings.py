@@ -51,6 +51,8 @@ class Stage:
     warmup: float = 0.1  # share of all steps
     clip: float = 1.0
     temperature: float = 0.05
+    dropout: float = 0.0  # of the text tower and the neck
+    kept_patches: float = 1.0  # share of the patches that a step looks at
     encoder_mask: float = 0.3
     decoder_mask: float = 0.5
     queue_size: int = 0

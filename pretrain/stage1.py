@@ -16,7 +16,7 @@ from lexlip.pooling import log_saturate
 from pretrain import build, loop, objectives
 from pretrain.data import join
 from pretrain.decoder import WeakDecoder
-from pretrain.masking import Masker
+from pretrain.masking import Masker, kept_patches
 from pretrain.settings import Settings
 
 # All at 1 in the paper, where the gradient of the contrast was divided by eight GPUs.
@@ -49,7 +49,9 @@ class Stage1(loop.Task):
         """Losses of one batch, before their weights."""
         model, stage = self.model, self.stage
         tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
-        image, _ = model.pool_image(loop.features(model, batch["pictures"]))
+        features = loop.features(model, batch["pictures"])
+        kept = kept_patches(features.shape[1] - 1, stage.kept_patches, generator)
+        image, _ = model.pool_image(features, kept)
         text, _, _ = model.pool_text(**tokens)
         losses = self._masked_language(batch, image, generator)
 

@@ -15,6 +15,7 @@ from lexlip.errors import LexLIPError
 from lexlip.model import LexLIP
 from lexlip.pooling import log_saturate
 from pretrain import build, loop, objectives
+from pretrain.masking import kept_patches
 from pretrain.momentum import MomentumEncoder, Queue
 from pretrain.settings import Settings
 
@@ -44,7 +45,8 @@ class Stage2(loop.Task):
         model, stage = self.model, self.stage
         tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
         features = loop.features(model, batch["pictures"])
-        image, _ = model.pool_image(features)
+        kept = kept_patches(features.shape[1] - 1, stage.kept_patches, generator)
+        image, _ = model.pool_image(features, kept)
         text, _, _ = model.pool_text(**tokens)
         w_image, w_text = log_saturate(image), log_saturate(text)
         q_image, q_text = objectives.unit(w_image), objectives.unit(w_text)
