@@ -228,6 +228,25 @@ def test_features_are_the_trunks_own_patches(make_model, images, grid):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("places", [False, True])
+def test_kept_patches_are_all_that_is_looked_at(make_model, images, places):
+    model = make_model(neck_positions=places)
+    if places:
+        model.vision.places.normal_(generator=torch.Generator().manual_seed(0))
+    features = model.vision.features(model.processor.pixels(images[:3]))
+    count = features.shape[1] - 1
+    everything = model.vision(features)
+    assert_allclose(model.vision(features, torch.arange(count)), everything, **close)
+    kept = torch.tensor([0, 2, count - 1])
+    found = model.vision(features, kept)
+    changed = features.clone()
+    changed[:, 1:][:, [i for i in range(count) if i not in kept.tolist()]] = 7.0
+    assert found.shape[1] == 3 and torch.equal(model.vision(changed, kept), found)
+    if not places:  # the neck does not know where a patch lies: a smaller picture of these
+        assert_allclose(model.vision(features[:, [0, *(kept + 1)]]), found, **close)
+
+
+@torch.inference_mode()
 def test_cached_features_give_what_the_pictures_give(model, images):
     features = model.vision.features(model.processor.pixels(images))
     pooled = log_saturate(model.pool_image(features)[0])

@@ -45,16 +45,22 @@ texts_per_batch = 4
 masked_rows = 24
 head_lr = 1e-3
 save_every = 2
+dropout = 0.1
+kept_patches = 0.5
 
 [stage2]
 batch_size = 40
 queue_size = 100
 head_lr = 1e-3
 save_every = 2
+dropout = 0.1
+kept_patches = 0.5
 
 [dense]
 batch_size = 40
 head_lr = 1e-3
+dropout = 0.1
+kept_patches = 0.5
 
 [index]
 split = "dev"
@@ -223,6 +229,22 @@ def test_the_rate_rises_then_falls(steps):
 def test_sparsity_ramps_up_quadratically():
     ramp = [loop.ramp(step, 300) for step in range(300)]
     assert ramp[0] == 0 and ramp[50] == pytest.approx(0.25) and set(ramp[100:]) == {1.0}
+
+
+def test_dropout_is_for_training_and_for_what_is_trained(make_model):
+    model = make_model()
+    loop.set_dropout(model, 0.5)
+    states = torch.randn(2, 17, 32)
+    tokens = model.processor.tokenize(["a red circle", "two blue squares"], 16)
+    model.train()
+    assert not torch.equal(model.text(**tokens), model.text(**tokens))
+    assert not torch.equal(model.vision(states), model.vision(states))
+    model.eval()
+    assert torch.equal(model.text(**tokens), model.text(**tokens))
+    assert torch.equal(model.vision(states), model.vision(states))
+    loop.set_dropout(model, 0.0)
+    model.train()
+    assert torch.equal(model.text(**tokens), model.text(**tokens))
 
 
 def test_the_optimiser_knows_what_is_pretrained(make_model, tiny_settings):

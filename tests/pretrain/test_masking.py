@@ -7,7 +7,7 @@ import torch
 from transformers import BertTokenizer
 
 from pretrain.data import Tokens
-from pretrain.masking import IGNORE, Masker
+from pretrain.masking import IGNORE, Masker, kept_patches
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = ["snow", "##board", "##ing", "dog", "two", "the", *(f"w{i}" for i in range(200))]
@@ -106,3 +106,20 @@ def test_the_generator_alone_decides(batch):
     generator = torch.Generator().manual_seed(1)
     arguments = batch["input_ids"], batch["word_ids"], 0.3, generator
     assert not torch.equal(masker()(*arguments)[1], masker()(*arguments)[1])
+
+
+def test_patches_are_drawn_anew_each_step_and_evenly():
+    counts = torch.zeros(10)
+    for seed in range(2000):
+        kept = kept_patches(10, 0.6, torch.Generator().manual_seed(seed))
+        assert len(kept) == 6 and kept.tolist() == sorted(set(kept.tolist()))
+        counts[kept] += 1
+    assert (counts / 2000 - 0.6).abs().max() < 0.05
+    same = [kept_patches(10, 0.6, torch.Generator().manual_seed(3)).tolist() for _ in range(2)]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(("share", "left"), [(1.0, None), (1.5, None), (0.01, 1), (0.5, 5)])
+def test_a_share_of_the_patches_is_at_least_one(share, left):
+    kept = kept_patches(10, share, torch.Generator())
+    assert kept is None if left is None else len(kept) == left

@@ -45,6 +45,13 @@ def test_average_in_closed_form(n):
         assert_close(now, 0.9**n * before + (1 - 0.9**n) * after)
 
 
+def test_keys_come_without_dropout():
+    slow = MomentumEncoder(nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5)), 0.9)
+    slow.train()
+    row = torch.ones(1, 8)
+    assert torch.equal(slow.model(row), slow.model(row)) and (slow.model(row) != 0).all()
+
+
 def test_frozen_parameters_are_shared_and_the_rest_copied_without_gradient():
     live = two_layers()
     slow = MomentumEncoder(live, 0.9)
