@@ -123,7 +123,11 @@ class Checkpoint:
         task.load_state_dict(own, strict=False)
         for name, parameter in task.named_parameters():
             prefix = f"optim.{name}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            state = {
+                k.removeprefix(prefix): v.to(parameter.device)
+                for k, v in tensors.items()
+                if k.startswith(prefix)
+            }
             if state:
                 optimizer.state[parameter] = state
         return int(self.progress["step"])

@@ -45,14 +45,15 @@ class Masker:
         labels : int64 Tensor [B, L]
             Lexicon column at chosen positions, `IGNORE` elsewhere.
         """
-        batch, length = input_ids.shape
-        draw = torch.rand(batch, length, generator=generator)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        (batch, length), device = input_ids.shape, input_ids.device
+        draw = torch.rand(batch, length, generator=generator).to(device)
         chosen = (draw.gather(1, word_ids.clamp(min=0)) < share) & (word_ids >= 0)
-        fate = torch.rand(batch, length, generator=generator)
+        fate = torch.rand(batch, length, generator=generator).to(device)
         random_ids = torch.randint(len(self.compact), (batch, length), generator=generator)
         masked = torch.where(chosen & (fate < 0.8), self.mask_token, input_ids)
-        masked = torch.where(chosen & (fate >= 0.9), random_ids, masked)
-        target = self.compact[input_ids]
+        masked = torch.where(chosen & (fate >= 0.9), random_ids.to(device), masked)
+        target = self.compact.to(device)[input_ids]
         return masked, torch.where(chosen & (target >= 0), target, IGNORE)
 
 
