@@ -21,7 +21,7 @@ export TOKENIZERS_PARALLELISM := false
 TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense index bench clean
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense index bench bench-engine clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -74,6 +74,11 @@ index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index
 
 bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
 	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)
+
+bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
+	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
+	@$(LEXLIP) eval.engines $(SET)
 
 clean: ## remove .venv and caches (runs stay)
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
