@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,15 @@ def _create(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray:
     return array
 
 
+def _pieces(bounds: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
+    """Cut terms, whose postings lie between `bounds`, into ranges that are handled at once."""
+    first = 0
+    while first < bounds.size - 1:
+        last = int(np.searchsorted(bounds, bounds[first] + _PIECE, "right")) - 1
+        yield first, max(first + 1, last)
+        first = max(first + 1, last)
+
+
 def write(folder: Path, impacts: csr_array) -> None:
     """Write the arrays and the header of a segment; see `Segment.write`."""
     matrix = _checked(impacts)
@@ -89,9 +99,7 @@ def write(folder: Path, impacts: csr_array) -> None:
     values = _create(folder, "impacts", (int(starts[-1]),))
     directory = _create(folder, "directory", (int(rows[-1]),))
     bounds = np.append(columns.indptr[terms], columns.indptr[-1])
-    first = 0
-    while first < terms.size:
-        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _PIECE, "right")) - 1)
+    for first, last in _pieces(bounds):
         kept = np.repeat(~is_dense[first:last], frequency[terms[first:last]])
         numbers = columns.indices[bounds[first] : bounds[last]][kept]
         documents[starts[first] : starts[last]] = numbers & (BLOCK - 1)
@@ -99,7 +107,6 @@ def write(folder: Path, impacts: csr_array) -> None:
         directory[rows[first] : rows[last]] = _directory(
             numbers >> BLOCK_BITS, np.diff(starts[first : last + 1]), blocks
         )
-        first = last
     header = {"format": FORMAT, "documents": count, "width": width, "postings": matrix.nnz}
     write_json(folder / HEADER, header)
 
@@ -119,16 +126,17 @@ def _directory(
     return directory
 
 
-def _blocks_of(arrays: dict[str, NDArray], blocks: int) -> NDArray[np.uint16]:
-    """Return the block of each sparse posting: what `_directory` was given."""
-    frequency = np.diff(arrays["starts"])
+def _blocks(
+    directory: NDArray[np.uint16], frequency: NDArray[np.int64], blocks: int
+) -> NDArray[np.int32]:
+    """Return the block of each posting: what `_directory` was given."""
     common = frequency >= blocks
     of_common = np.repeat(common, frequency)
     in_common = np.repeat(common, np.minimum(frequency, blocks))
-    found = np.empty(of_common.size, dtype=np.uint16)
-    every = np.tile(np.arange(blocks, dtype=np.uint16), int(common.sum()))
-    found[of_common] = np.repeat(every, arrays["directory"][in_common])
-    found[~of_common] = arrays["directory"][~in_common]
+    found = np.empty(of_common.size, dtype=np.int32)
+    every = np.tile(np.arange(blocks, dtype=np.int32), int(common.sum()))
+    found[of_common] = np.repeat(every, directory[in_common])
+    found[~of_common] = directory[~in_common]
     return found
 
 
@@ -141,24 +149,35 @@ def restore(arrays: dict[str, NDArray], count: int, width: int) -> csr_array:
         When the arrays contradict each other.
     """
     terms, starts, dense = arrays["terms"], arrays["starts"], arrays["dense"]
+    blocks = -(-count // BLOCK)
+    rows = directory_rows(starts, blocks)
+    is_dense = np.diff(starts) == 0
     frequency = np.diff(starts)
-    frequency[frequency == 0] = np.count_nonzero(dense, axis=1)
-    pointers = np.zeros(width + 1, dtype=np.int64)
-    pointers[terms + 1] = frequency
-    np.cumsum(pointers, out=pointers)
-    total = int(pointers[-1])
-    numbers = np.empty(total, dtype=np.int32)
-    values = np.empty(total, dtype=np.uint8)
-    is_sparse = np.repeat(np.diff(starts) > 0, frequency)
-    blocks = _blocks_of(arrays, -(-count // BLOCK)).astype(np.int32)
-    numbers[is_sparse] = (blocks << BLOCK_BITS) + arrays["documents"]
-    values[is_sparse] = arrays["impacts"]
-    for row, term in enumerate(terms[np.diff(starts) == 0].tolist()):
-        span = slice(pointers[term], pointers[term + 1])
+    frequency[is_dense] = [np.count_nonzero(row) for row in dense]
+    bounds = np.zeros(terms.size + 1, dtype=np.int64)
+    np.cumsum(frequency, out=bounds[1:])
+    numbers = np.empty(bounds[-1], dtype=np.int32)
+    values = np.empty(bounds[-1], dtype=np.uint8)
+    for first, last in _pieces(bounds):
+        block = _blocks(
+            arrays["directory"][rows[first] : rows[last]],
+            np.diff(starts[first : last + 1]),
+            blocks,
+        )
+        postings = slice(starts[first], starts[last])
+        piece = slice(bounds[first], bounds[last])
+        kept = np.repeat(~is_dense[first:last], frequency[first:last])
+        numbers[piece][kept] = (block << BLOCK_BITS) + arrays["documents"][postings]
+        values[piece][kept] = arrays["impacts"][postings]
+    for row, at in enumerate(np.flatnonzero(is_dense).tolist()):
+        span = slice(bounds[at], bounds[at + 1])
         numbers[span] = np.flatnonzero(dense[row])
         values[span] = dense[row, numbers[span]]
-    columns = csc_array((values, numbers, pointers), shape=(count, width))
-    columns.check_format(full_check=True)  # the conversion itself trusts its numbers
-    matrix = columns.tocsr().astype(np.int32)
-    matrix.has_canonical_format = True
-    return matrix
+    if numbers.size and numbers.max() >= count:  # scipy's conversion trusts its numbers
+        raise ValueError("postings beyond the last document")
+    pointers = np.zeros(width + 1, dtype=bounds.dtype)
+    pointers[terms + 1] = frequency
+    np.cumsum(pointers, out=pointers)
+    matrix = csc_array((values, numbers, pointers), shape=(count, width)).tocsr()
+    del numbers, values
+    return csr_array((matrix.data.astype(np.int32), matrix.indices, matrix.indptr), matrix.shape)

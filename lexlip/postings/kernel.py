@@ -19,12 +19,12 @@ from lexlip.impacts import MAX_IMPACT
 _LOW = np.int64(0xFFFFFFFF)
 
 _TILE = 1024
-"""Documents whose sums are finished together: their dense rows are added within 2 KiB."""
+"""Documents whose sums are finished together: their dense rows are added in the L1 cache."""
 
 _WEIGHT_ROOM = 65535 // MAX_IMPACT
 """Dense rows are added in 16 bits while their weights sum to at most this: nothing overflows."""
 
-_FEW = 4
+_FEW = 8
 """With less than one posting to so many documents, visiting postings beats scanning a block."""
 
 

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
-from lexlip.postings import Segment
+from lexlip.postings import Segment, build
 from lexlip.postings.layout import BLOCK, DENSE_SHARE, DTYPES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -64,6 +64,7 @@ def large(tmp_path_factory):
     impacts[:, 4] = np.maximum(impacts[:, 4], 1)  # in every document
     impacts[:BLOCK, 5] = 0
     impacts[:, 6] = 0  # a term that no document has
+    impacts[rng.random(impacts.shape[0]) > 0.1, 7:9] = 0  # 1 % of the documents: few a block
     impacts[40:60] = 0
     return make(tmp_path_factory.mktemp("large") / "segment", impacts), impacts
 
@@ -103,7 +104,7 @@ def test_many_blocks(large, seed):
     size = int(rng.integers(1, 13))
     chosen = rng.choice(12, size=size, replace=False).tolist()
     if seed % 2:  # few postings a block are searched in another way than many
-        chosen = [3, 5][: 1 + seed % 4 // 2]
+        chosen = [[3], [3, 7], [7, 8], [3, 7, 8]][seed // 2 % 4]
     terms = {t: int(rng.integers(1, 3)) for t in chosen}
     alive = [None, rng.integers(0, 2, len(segment)), rng.random(len(segment)) < 0.001][seed % 3]
     if alive is not None:
@@ -119,6 +120,16 @@ def test_round_trip_of_many_blocks(large):
     for d in (0, 5, 6, 50, BLOCK - 1, BLOCK, BLOCK + 1, len(segment) - 1):
         wanted = {t: int(impacts[d, t]) for t in range(12) if impacts[d, t]}
         assert segment.contributions(d, [*range(14), 10**9, 10**30]) == wanted
+
+
+def test_memory_is_saved_in_pieces_that_do_not_show(large, tmp_path, monkeypatch):
+    _, impacts = large
+    Segment.write(tmp_path / "whole", csr_array(impacts))
+    monkeypatch.setattr(build, "_PIECE", 3000)
+    segment = make(tmp_path / "pieces", impacts)
+    for path in sorted((tmp_path / "whole").iterdir()):
+        assert path.read_bytes() == (tmp_path / "pieces" / path.name).read_bytes()
+    assert (segment.impacts().toarray() == impacts).all()
 
 
 def test_a_sparse_term_that_fills_a_block(tmp_path):
@@ -197,7 +208,9 @@ def test_two_threads_find_the_same(large):
 def folder(large, tmp_path):
     """A folder that a test may damage."""
     rng = np.random.default_rng(2)
-    Segment.write(tmp_path / "s", csr_array(random_impacts(rng, BLOCK + 500, 6, share=0.1)))
+    impacts = random_impacts(rng, BLOCK + 500, 6, share=0.05)
+    impacts[:, 0] = 3  # a dense term
+    Segment.write(tmp_path / "s", csr_array(impacts))
     return tmp_path / "s"
 
 
@@ -272,6 +285,10 @@ def test_damaged_postings_never_leave_the_arrays(folder, name):
             documents, _ = segment.search(terms, 10_000)
             assert ((documents >= 0) & (documents < len(segment))).all()
         segment.contributions(len(segment) - 1, range(6))
+        try:
+            segment.impacts()
+        except LexLIPError:
+            assert name in ("directory", "documents")
 
 
 @pytest.mark.parametrize("name", DTYPES)
