@@ -75,7 +75,7 @@ class VisionTower(nn.Module):
             Position 0 is the trunk's own [CLS] (the mean where it has none): context for the
             neck, never pooled. This is what a cache of a frozen trunk holds.
         """
-        # A convolutional trunk is a third faster with channels last (scenes, two cores, bf16).
+        # A convolutional trunk is a third faster with channels last (scenes, one thread, bf16).
         pixels = pixel_values.contiguous(memory_format=torch.channels_last)
         states = self.trunk(pixel_values=pixels).last_hidden_state
         if states.ndim == 4:  # a convolutional trunk: channels x rows x columns

@@ -249,6 +249,11 @@ def check_documents(ids: Sequence[str], impacts: csr_array) -> tuple[list[str], 
     return names, matrix.astype(np.int32)
 
 
+def read_only(what: object) -> LexLIPError:
+    """Return the error for changing an engine that was opened for reading."""
+    return LexLIPError(f"{what} is open for reading: open it with mode 'w' to change")
+
+
 def closed(what: str) -> LexLIPError:
     """Return the error for using an engine after `close`."""
     return LexLIPError(f"{what} is closed: open it again")

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from scipy.sparse import csr_array
 
 from lexlip.columns import Value, merge_kinds, read_columns
-from lexlip.engines.base import Hit, check_documents, check_ids, check_query, closed
+from lexlip.engines.base import Hit, check_documents, check_ids, check_query, closed, read_only
 from lexlip.engines.lucene_bridge import (
     PACKAGE,
     READING,
@@ -174,7 +174,7 @@ class LuceneEngine:
         if self._snapshot is None:
             raise closed(str(self.path))
         if self._writer is None:
-            raise LexLIPError(f"{self.path} is open for reading: open it with mode 'w' to change")
+            raise read_only(self.path)
 
     def add(
         self,

@@ -29,6 +29,7 @@ from lexlip.engines.base import (
     check_query,
     check_terms,
     closed,
+    read_only,
 )
 from lexlip.engines.parts import Documents, Part, read_mask, write_masks
 from lexlip.errors import LexLIPError
@@ -160,7 +161,7 @@ class PostingsEngine:
     def _writable(self) -> GenerationWriter:
         self._current()
         if self._writer is None:
-            raise LexLIPError(f"{self.path} is open for reading: open it with mode 'w' to change")
+            raise read_only(self.path)
         return self._writer
 
     def add(
