@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,18 @@ from pretrain.settings import Settings, Stage
 from pretrain.validate import relevance, validate
 
 
+def fast_bf16() -> bool:
+    """Whether this machine multiplies bf16 in hardware.
+
+    Where it is emulated it is no bargain: a core without AVX-512 made 0.9 GFLOPS of it and 87 of
+    float32 (1,024 x 1,024 matrices); one with AMX is some seven times faster in bf16.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
 @dataclass(frozen=True)
 class Workbench:
     """Settings with the collections they name."""
@@ -43,6 +55,8 @@ class Workbench:
     def open(cls, config: str, overrides: list[str]) -> Workbench:
         """Read the settings and open (or draw) the data."""
         settings = settings_module.load(config, overrides)
+        if settings.precision == "auto":
+            settings = replace(settings, precision="bf16" if fast_bf16() else "no")
         data = settings.data
         train, dev = data.open(data.train), data.open(data.dev)
         if data.exclude:

@@ -40,10 +40,22 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def update(self, live: nn.Module) -> None:
-        """Move one step towards the live weights; call it only after an optimiser step."""
-        for slow, fast in zip(self.model.parameters(), live.parameters(), strict=True):
-            if slow is not fast:
-                slow.lerp_(fast, 1 - self.momentum)
+        """Move one step towards the live weights; call it only after an optimiser step.
+
+        Buffers move too: the means and variances of a batch normalisation belong to its weights,
+        and those of the last stage do not fit this one's.
+        """
+        for mine, theirs in (
+            (self.model.parameters(), live.parameters()),
+            (self.model.buffers(), live.buffers()),
+        ):
+            for slow, fast in zip(mine, theirs, strict=True):
+                if slow is fast:
+                    continue
+                if slow.is_floating_point():
+                    slow.lerp_(fast, 1 - self.momentum)
+                else:
+                    slow.copy_(fast)
 
 
 class Queue(nn.Module):
@@ -57,6 +69,8 @@ class Queue(nn.Module):
     size : int
     width : int
         Lexicon words.
+    dtype : torch.dtype
+        Of the keys: that in which the step multiplies.
     """
 
     keys: Tensor
@@ -64,9 +78,9 @@ class Queue(nn.Module):
     text: Tensor
     next: Tensor
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
-        self.register_buffer("keys", torch.zeros(size, width, dtype=torch.bfloat16))
+        self.register_buffer("keys", torch.zeros(size, width, dtype=dtype))
         self.register_buffer("owner", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("text", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("next", torch.zeros((), dtype=torch.int64))

@@ -67,7 +67,7 @@ class Settings:
 
     name: str = "run"
     seed: int = 0
-    precision: str = "bf16"  # "no" for float32
+    precision: str = "auto"  # "bf16", "no" (float32), or bf16 where it is fast
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     words: Words = field(default_factory=Words)

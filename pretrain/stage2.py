@@ -35,9 +35,9 @@ class Stage2(loop.Task):
         super().__init__()
         self.model, self.stage = model, settings.stage2
         self.slow = MomentumEncoder(model, settings.stage2.momentum)
-        size = settings.stage2.queue_size
-        self.images = Queue(size, model.config.lexicon_size)
-        self.texts = Queue(size, model.config.lexicon_size)
+        size, width = settings.stage2.queue_size, model.config.lexicon_size
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        self.images, self.texts = Queue(size, width, dtype), Queue(size, width, dtype)
         self.weights = loop.merge_weights(WEIGHTS, settings.stage2.weights)
 
     def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:

@@ -52,6 +52,17 @@ def test_keys_come_without_dropout():
     assert torch.equal(slow.model(row), slow.model(row)) and (slow.model(row) != 0).all()
 
 
+def test_batch_statistics_move_with_the_weights():
+    live = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    slow = MomentumEncoder(live, 0.9)
+    before = slow.model[1].running_mean.clone()
+    live.train()(torch.randn(32, 4) + 5)
+    slow.update(live)
+    expected = 0.9 * before + 0.1 * live[1].running_mean
+    torch.testing.assert_close(slow.model[1].running_mean, expected)
+    assert slow.model[1].num_batches_tracked == 1
+
+
 def test_frozen_parameters_are_shared_and_the_rest_copied_without_gradient():
     live = two_layers()
     slow = MomentumEncoder(live, 0.9)
