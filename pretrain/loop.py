@@ -14,7 +14,6 @@ import torch
 import typer
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from scipy.sparse import csr_array
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -335,6 +334,3 @@ def cli(main: Callable[[str, str, bool, list[str]], None]) -> None:
             raise typer.Exit(2) from None
 
     typer.run(command)
-
-
-__all__ = ["Checkpoint", "Workbench", "cli", "csr_array", "features", "merge_weights", "train"]
