@@ -4,7 +4,8 @@
 
 Text to image: every caption asks for its picture. Image to text: every picture asks for its
 captions. ``--pool`` restricts both to a pool that somebody else's vectors cover, so that all rows
-of a table answer the same questions.
+of a table answer the same questions. ``--vectors FILE`` keeps what LexLIP indexed and asked, and
+the vectors of the first dense system, for a race of engines (`eval.engines`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 import typer
 
 from eval import metrics, report
-from eval.systems import Gallery, LexLIPSystem, System, check_gallery
+from eval.sparse import LexLIPSystem
+from eval.systems import Gallery, System, check_gallery
 from eval.task import Settings, Task, load_task, read_settings
 from lexlip import settings as toml
 from lexlip.errors import LexLIPError
@@ -135,7 +137,8 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
     """Measure the systems one after the other and write everything under ``settings.out``.
 
     Files: ``metrics.json`` (last, so that it stands for a finished benchmark), ``t2i.qrels``,
-    ``i2t.qrels``, and ``<system>.t2i.run`` / ``<system>.i2t.run`` in TREC format.
+    ``i2t.qrels``, and ``<system>.t2i.run`` / ``<system>.i2t.run`` in TREC format; with
+    ``settings.vectors`` that file too (`eval.contenders.store.write_file`).
 
     Returns
     -------
@@ -147,9 +150,11 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
     Raises
     ------
     LexLIPError
-        A gallery or ranking with duplicates, or two systems of one name.
+        A gallery or ranking with duplicates, two systems of one name, or vectors wanted of none.
     """
     check_gallery(task.gallery)
+    if settings.vectors and not any(isinstance(system, LexLIPSystem) for system in systems):
+        raise LexLIPError("only LexLIP's vectors can be written: give --model, or no --vectors")
     names = [file_name(system.name) for system in systems]
     if len(set(names)) < len(names):
         raise LexLIPError(f"two systems share a name ({', '.join(names)}): their runs would too")
@@ -167,6 +172,8 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
         metrics.write_trec_run(out / f"{stem}.i2t.run", i2t, stem)
     metrics.write_qrels(out / "t2i.qrels", task.qrels)
     metrics.write_qrels(out / "i2t.qrels", metrics.invert(task.qrels))
+    if settings.vectors:
+        _write_vectors(settings.vectors, systems, task)
     results = {
         "format": 1,
         "settings": asdict(settings),
@@ -178,6 +185,29 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
     }
     write_json(out / "metrics.json", results)
     return results
+
+
+def _write_vectors(path: str, systems: Sequence[System], task: Task) -> None:
+    """Write what LexLIP indexed and asked, and the vectors of the first dense system, if any.
+
+    Rows are in the order of the gallery and of the queries.
+    """
+    from eval.baselines.dense import DenseSystem
+    from eval.contenders.store import write_file
+
+    ids = task.gallery.ids
+    found = [
+        next((s.vectors(ids, task.queries) for s in systems if isinstance(s, kind)), None)
+        for kind in (LexLIPSystem, DenseSystem)
+    ]
+    assert found[0] is not None
+    place = {name: row for row, name in enumerate(ids)}
+    pairs = [
+        (query, place[name])
+        for query, names in enumerate(task.qrels[query] for query in task.queries)
+        for name in sorted(names)
+    ]
+    write_file(Path(path), *found[0], found[1], np.array(pairs))
 
 
 def _paired(runs: Mapping[str, metrics.Run], task: Task, seed: int) -> list[dict[str, Any]]:
@@ -217,6 +247,9 @@ def main(
     max_terms: Annotated[int | None, typer.Option(help="Terms kept of a picture.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, lucene or postings.")] = None,
     pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep.")] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="File (.npz) for the vectors, for eval.engines.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs and numbers.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed that the checkpoints had.")] = None,
     config: Annotated[

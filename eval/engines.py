@@ -3,11 +3,15 @@
     python -m eval.engines --out runs/bench-engine --documents 10000 --documents 100000
 
 ``light`` and ``heavy`` are made-up sparse vectors with dense ones beside them (`eval.synthetic`);
-``flickr`` is a file of a trained model's vectors (``--vectors``, see `eval.contenders.store`). Each
-engine runs in a process of its own, in one thread. Exact engines are checked against scipy before
-they are timed; approximate ones have their settings raised until recall is 0.99 (0.95 for a dense
-graph, against exact dense search). What is timed starts with a vector at hand and ends with the
-numbers and scores of documents at hand.
+``flickr`` is a file of a trained model's vectors, which a benchmark writes:
+
+    python -m eval.benchmark --config flickr8k-tiny --run runs/x --vectors runs/x/vectors.npz
+    python -m eval.engines --vectors runs/x/vectors.npz
+
+Each engine runs in a process of its own, in one thread. Exact engines are checked against scipy
+before they are timed; approximate ones have their settings raised until recall is 0.99 (0.95 for a
+dense graph, against exact dense search). What is timed starts with a vector at hand and ends with
+the numbers and scores of documents at hand.
 """
 
 from __future__ import annotations

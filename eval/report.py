@@ -71,7 +71,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
         if results.get("chance"):
             cells = _cells(results["chance"])
             rows.append([*([run] if several else []), "chance", *cells])
-    lines = _markdown(heads, rows) if markdown else _text(heads, rows, 2 if several else 1)
+    lines = _markdown(heads, rows) if markdown else aligned(heads, rows, 2 if several else 1)
     return "\n".join([*lines, "", *_notes(runs, markdown)])
 
 
@@ -115,8 +115,8 @@ def _spread(values: Sequence[float | None], digits: int) -> str:
     return f"{mean(numbers):,.{digits}f} ±{stdev(numbers):.{digits}f}"
 
 
-def _text(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> list[str]:
-    """Aligned columns: names to the left, numbers to the right."""
+def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> list[str]:
+    """Lay out lines of aligned columns: the first `names` to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
 
     def line(row: Sequence[str]) -> str:

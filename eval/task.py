@@ -33,6 +33,7 @@ class Settings:
     max_terms: int = 64
     engine: str = "auto"
     pool: str | None = None  # $LEXLIP_PEERS and the like are expanded
+    vectors: str | None = None  # .npz file for `eval.engines`
     out: str = "runs/bench"
     seed: int = 0
     collection: toml.Data = field(default_factory=toml.Data)  # how `data` is cached or drawn

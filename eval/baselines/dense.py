@@ -85,6 +85,10 @@ class DenseSystem(System):
         )
         return run
 
+    def vectors(self, ids: Sequence[str], queries: Mapping[str, str]) -> tuple[Any, Any] | None:
+        """Return the vectors of pictures [N, d] and of texts [Q, d], float32."""
+        return self._pictures[[self._rows[name] for name in ids]], self._encode_texts(queries)
+
     def _encode_images(self, gallery: Gallery) -> np.ndarray:
         parts = batches(len(gallery), self.batch_size, f"{self.name}: pictures")
         return np.concatenate(

@@ -1,8 +1,8 @@
 """Vectors on their way to the contenders: from a generator or a file into a folder of arrays.
 
-A vectors file is an ``.npz`` that `write_file` writes. A benchmark of a trained model makes one of
-the impacts it indexed (`lexlip.impacts.document_impacts`), the query weights it searched with
-(`lexlip.impacts.quantise_query`) and, if there is a dense system beside it, that one's vectors.
+A vectors file is an ``.npz`` that `write_file` writes. A benchmark of a trained model makes one
+(``python -m eval.benchmark --run RUN --vectors FILE``) of the impacts it indexed, the query weights
+it searched with and, if there is a dense system beside it, that one's vectors.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ def _sparse(documents: csr_array, queries: csr_array) -> dict[str, NDArray[Any]]
 
 
 def write_file(
-    path: Path, documents: csr_array, queries: csr_array, dense: Dense | None = None
+    path: Path,
+    documents: csr_array,
+    queries: csr_array,
+    dense: Dense | None = None,
+    qrels: NDArray[np.int32] | None = None,
 ) -> None:
     """Write a vectors file.
 
@@ -79,6 +83,9 @@ def write_file(
         [Q, V] integer weights 1..64.
     dense
         Float32 [N, d] documents and [Q, d] queries of a dense system, if there is one.
+    qrels
+        [R, 2] judgements: the number of a query and that of a document which is relevant to it.
+        Races do not read them; who feeds the vectors to an engine of their own may.
 
     Raises
     ------
@@ -98,6 +105,12 @@ def write_file(
         arrays["documents"], arrays["queries"] = (np.asarray(part, np.float32) for part in dense)
         if len(dense[0]) != documents.shape[0] or len(dense[1]) != queries.shape[0]:
             raise LexLIPError("dense and sparse vectors must be of the same documents and queries")
+    if qrels is not None:
+        arrays["qrels"] = np.asarray(qrels, np.int32).reshape(-1, 2)
+        if (arrays["qrels"] < 0).any() or (
+            arrays["qrels"] >= (queries.shape[0], documents.shape[0])
+        ).any():
+            raise LexLIPError("judgements must be of the queries and documents of the file")
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())
@@ -123,6 +136,6 @@ def unpack(path: Path, folder: Path) -> int:
                 np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise LexLIPError(
-            f"{path} is no file of vectors ({error}): write it with eval.contenders.store"
+            f"{path} is no file of vectors ({error}): python -m eval.benchmark --vectors writes one"
         ) from None
     return int(documents.shape[0])

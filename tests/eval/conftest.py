@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -44,3 +45,15 @@ class MemoryGallery:
 @pytest.fixture
 def make_gallery() -> type[MemoryGallery]:
     return MemoryGallery
+
+
+@pytest.fixture(scope="session")
+def table(photos, captions, tmp_path_factory) -> Path:
+    """A CSV of twelve pictures, not in order of their ids, with two captions each."""
+    lines = ["image,image_id,split,caption"]
+    for number in (7, 3, 11, 0, 5, 1, 10, 2, 9, 4, 8, 6):
+        for text in (captions[number % 8], captions[(number + 3) % 8]):
+            lines.append(f'{photos}/{number:02}.png,p{number},dev,"{text}"')
+    path = tmp_path_factory.mktemp("table") / "pictures.csv"
+    path.write_text("\n".join(lines))
+    return path

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from eval import benchmark
+from eval import benchmark, engines
 from eval.benchmark import run_benchmark
+from eval.contenders import store
+from eval.contenders.base import Vectors
+from eval.contenders.race import Rules
 from eval.metrics import read_qrels, read_trec_run, recall_at
 from eval.systems import System
 from eval.task import Part, Settings, Task, load_task, read_settings
@@ -235,3 +239,64 @@ def test_the_command_from_end_to_end(command, collections, tmp_path):
     assert results["settings"]["seed"] == 3
     # The held-out caption shares no word with the others here: nothing can be found.
     assert results["systems"]["bm25 captions"]["rsum"] == 0.0
+
+
+def test_vectors_alone_give_the_runs_again_and_engines_race_over_them(
+    command, table, checkpoint, make_model, tmp_path
+):
+    from lexlip.dense import DenseDualEncoder
+
+    make_model(kind=DenseDualEncoder).save_pretrained(tmp_path / "dense")
+    out, file = tmp_path / "out", tmp_path / "out" / "vectors.npz"
+    options = ("--data", table, "--model", checkpoint, "--dense", tmp_path / "dense")
+    options += ("--engine", "postings", "--max-terms", 20, "--vectors", file, "--out", out)
+    found = command(*map(str, options))
+    assert found.exit_code == 0, found.output
+
+    place = tmp_path / "arrays"
+    place.mkdir()
+    assert store.unpack(file, place) == 12
+    vectors = Vectors(place)
+    matrices = []
+    for prefix in ("", "q_"):
+        matrix = np.zeros((12 if not prefix else 24, int(vectors.array("width"))), dtype=int)
+        for row, (terms, weights) in zip(matrix, vectors.rows(prefix), strict=True):
+            row[terms] = weights
+        matrices.append(matrix)
+    documents, queries = matrices
+    assert (documents > 0).sum(axis=1).max() == 20
+    ids = [f"p{i}" for i in (7, 3, 11, 0, 5, 1, 10, 2, 9, 4, 8, 6)]
+    asked = [f"{name}#{i}" for name in ids for i in (0, 1)]
+
+    def ranked(scores):
+        return [(n, s) for s, n in sorted(zip(-scores, ids, strict=True)) if s]
+
+    run = read_trec_run(out / "lexlip.t2i.run")
+    for query, scores in zip(asked, queries @ documents.T, strict=True):
+        assert run[query] == [(name, -score) for name, score in ranked(scores)]
+    run = read_trec_run(out / "dense-dual-encoder.t2i.run")
+    cosines = vectors.array("queries") @ vectors.array("documents").T
+    for query, scores in zip(asked, cosines, strict=True):
+        assert [name for name, _ in run[query]] == [name for name, _ in ranked(scores)]
+    with np.load(file, allow_pickle=False) as arrays:
+        judged = [(asked[query], ids[document]) for query, document in arrays["qrels"]]
+    qrels = read_qrels(out / "t2i.qrels")
+    assert judged == [(query, name) for query in asked for name in sorted(qrels[query])]
+
+    rules = Rules(rounds=1, seconds=2.0, checked=24)
+    settings = engines.Settings(
+        out=str(tmp_path / "race"), data=("flickr",), engine=("postings", "numpy"),
+        vectors=str(file), scratch=str(tmp_path), rules=rules,
+    )  # fmt: skip
+    rows = engines.run(settings)["rows"]
+    assert [(r["engine"], r["n"], r["queries"]) for r in rows] == [
+        ("postings", 12, 24),
+        ("numpy", 12, 24),
+    ]
+
+
+def test_vectors_need_a_model_before_anything_is_measured(command, collections, tmp_path):
+    options = ("--split", "train", "--bm25", "--vectors", tmp_path / "v.npz", "--out", tmp_path)
+    found = command(*map(str, options))
+    assert found.exit_code == 2 and "give --model" in found.output
+    assert list(tmp_path.iterdir()) == []

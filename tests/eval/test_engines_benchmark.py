@@ -313,6 +313,15 @@ def test_a_file_that_no_engine_would_take_is_not_written(tmp_path, change, messa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("pair", [(6, 0), (0, 40), (-1, 0)])
+def test_judgements_of_what_is_not_in_the_file_are_refused(tmp_path, pair):
+    with pytest.raises(LexLIPError, match="judgements"):
+        store.write_file(
+            tmp_path / "v.npz", *learned_sparse(40, seed=1, queries=6), qrels=np.array([pair])
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -5,7 +5,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from eval.metrics import recall_at
-from eval.systems import LexLIPSystem, best, check_gallery, search_all
+from eval.sparse import LexLIPSystem
+from eval.systems import best, check_gallery, search_all
 from lexlip.errors import LexLIPError
 from lexlip.impacts import fit_scale, quantise, quantise_query, top_terms, unit_normalise
 
