@@ -41,6 +41,8 @@ class Strings(Sequence[bytes]):
         self._bytes, self._starts = _map(folder, name), _map(folder, f"{name}-starts")
         if self._starts.size < 1 or self._starts[-1] != self._bytes.size:
             raise ValueError(f"{name} do not fit together")
+        # Cheaper than arrays where one string is read at a time.
+        self._view, self._places = self._bytes.data, self._starts.data
 
     @staticmethod
     def write(folder: Path, name: str, strings: Sequence[bytes]) -> None:
@@ -56,12 +58,13 @@ class Strings(Sequence[bytes]):
     def __getitem__(self, row: Any) -> Any:
         if not 0 <= row < len(self):  # also how iteration ends
             raise IndexError(row)
-        return self._bytes[self._starts[row] : self._starts[row + 1]].tobytes()
+        return bytes(self._view[self._places[row] : self._places[row + 1]])
 
     def take(self, rows: NDArray[np.integer]) -> list[bytes]:
         """Return the strings of some rows."""
         if rows.size * _SCAN < len(self):
-            return [self[row] for row in rows.tolist()]
+            view, places = self._view, self._places
+            return [bytes(view[places[row] : places[row + 1]]) for row in rows.tolist()]
         joined, starts = self._bytes.tobytes(), self._starts
         spans = zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)
         return [joined[start:end] for start, end in spans]
@@ -233,6 +236,20 @@ class Part:
         alive = np.ones(len(self.ids), np.uint8) if self.alive is None else self.alive.copy()
         alive[gone] = 0
         return alive
+
+
+Found = tuple[Part, NDArray[np.int32], NDArray[np.int32]]
+"""What a search finds in a part, best first: documents and scores."""
+
+
+def best_of(found: Sequence[Found], k: int) -> Sequence[Found]:
+    """Keep what may be among the best `k` of all parts, ties included: only its ids are read."""
+    scores = np.concatenate([scores for _, _, scores in found])
+    if scores.size <= k:
+        return found
+    cut = np.partition(scores, scores.size - k)[scores.size - k]
+    sizes = [np.count_nonzero(scores >= cut) for _, _, scores in found]
+    return [(part, d[:size], s[:size]) for (part, d, s), size in zip(found, sizes, strict=True)]
 
 
 def write_masks(folder: Path, masks: Mapping[str, NDArray[np.uint8]]) -> None:

@@ -31,7 +31,7 @@ from lexlip.engines.base import (
     closed,
     read_only,
 )
-from lexlip.engines.parts import Documents, Part, read_mask, write_masks
+from lexlip.engines.parts import Documents, Part, best_of, read_mask, write_masks
 from lexlip.errors import LexLIPError
 from lexlip.generations import Generation, GenerationWriter, current_mark, open_current, verify
 from lexlip.where import Where
@@ -299,18 +299,15 @@ class PostingsEngine:
             (part, *part.segment.search(query, k, mask))
             for part, mask in zip(snapshot.parts, masks, strict=True)
         ]
-        scores = (
-            np.concatenate([scores for _, _, scores in best]) if best else np.empty(0, np.int32)
-        )
-        # Only what may be among the best k gets its id read.
-        cut = np.partition(scores, scores.size - k)[scores.size - k] if scores.size > k else 0
-        found = []
-        for part, documents, scores in best:
-            kept = scores >= cut
-            names = part.ids.take(documents[kept])
-            found += list(zip((-scores[kept]).tolist(), names, strict=True))
-        found.sort()
-        return [Hit(name.decode(), -score) for score, name in found[:k]]
+        several = len(best) > 1
+        hits = [
+            Hit(name.decode(), score)
+            for part, documents, scores in (best_of(best, k) if several else best)
+            for name, score in zip(part.ids.take(documents), scores.tolist(), strict=True)
+        ]
+        if several:  # those of one part are in order
+            hits.sort(key=lambda hit: (-hit.score, hit.id))
+        return hits[:k]
 
     def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: impact} of a document's terms; see `Engine.contributions`."""

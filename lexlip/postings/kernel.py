@@ -183,7 +183,7 @@ _SIGNATURE = types.int64(
     *(_array(kind) for kind in (types.int32, types.int64, types.int64, types.int64)),
     *(_array(kind) for kind in (types.uint16, types.uint16, types.uint8)),
     _array(types.uint8, dimensions=2), types.int64, types.int64,
-    *(_array(types.int32) for _ in range(2)),
+    *(_array(types.int32, readonly=False) for _ in range(2)),
     _array(types.uint8),
     *(_array(types.int32, readonly=False) for _ in range(2)),
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,14 @@ def _frozen(array: NDArray) -> NDArray:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+@cache
+def _kernel() -> Callable[..., int]:
+    """Return the compiled search; asking Python's import machinery each time would take longer."""
+    from lexlip.postings import kernel
+
+    return kernel.search
 
 
 _NO_MASK = _frozen(np.empty(0, dtype=np.uint8))
@@ -61,6 +70,10 @@ class Segment:
         self._rows = _frozen(layout.directory_rows(self._starts, self._blocks))
         is_dense = np.diff(self._starts) == 0
         self._dense_rows = _frozen(np.where(is_dense, np.cumsum(is_dense) - 1, -1))
+        self._postings = (
+            self._terms, self._starts, self._rows, self._dense_rows, self._directory,
+            self._documents, self._impacts, self._dense, self._count, BLOCK,
+        )  # fmt: skip
 
     @staticmethod
     def write(folder: Path, impacts: csr_array) -> None:
@@ -119,21 +132,16 @@ class Segment:
         scores : int32 [n]
             Sums of weight times impact, exact.
         """
-        from lexlip.postings import kernel
-
         mask = _NO_MASK if alive is None else self._mask(alive)
-        known = {term: weight for term, weight in terms.items() if term < self.width}
+        if terms and max(terms) >= self.width:
+            terms = {term: weight for term, weight in terms.items() if term < self.width}
         found = np.empty(min(k, self._count), dtype=np.int32)
         scores = np.empty(found.size, dtype=np.int32)
-        if not known or not found.size:
+        if not terms or not found.size:
             return found[:0], scores[:0]
-        ids = _frozen(np.fromiter(known.keys(), np.int32, len(known)))
-        weights = _frozen(np.fromiter(known.values(), np.int32, len(known)))
-        size = kernel.search(
-            self._terms, self._starts, self._rows, self._dense_rows, self._directory,
-            self._documents, self._impacts, self._dense, self._count, BLOCK, ids, weights,
-            mask, found, scores,
-        )  # fmt: skip
+        ids = np.fromiter(terms, np.int32, len(terms))
+        weights = np.fromiter(terms.values(), np.int32, len(terms))
+        size = _kernel()(*self._postings, ids, weights, mask, found, scores)
         return found[:size], scores[:size]
 
     def _mask(self, alive: NDArray) -> NDArray[np.uint8]:
