@@ -9,6 +9,9 @@ RUN ?= runs/$(CONFIG)
 RESUME ?=
 # Dotted overrides of the config: SET="seed=1 stage1.epochs=2"
 SET ?=
+# For make index: a checkpoint other than RUN/stage2, a folder other than RUN/index.
+MODEL =
+OUT =
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -69,8 +72,8 @@ pretrain-stage2: towers ## stage 2 from RUN/stage1 into RUN/stage2
 pretrain-dense: towers ## the control: a dense dual encoder on the same towers and data
 	@$(LEXLIP) pretrain.dense $(TRAIN)
 
-index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index
-	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN)
+index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
+	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))
 
 bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
 	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)

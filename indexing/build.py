@@ -1,52 +1,63 @@
-"""Build the index of a data set.
+"""Build the index of a data set: encode it in parts, then write them all into an index at once.
 
 python -m indexing.build --config flickr8k-tiny --run runs/flickr8k-tiny
-python -m indexing.build --model runs/demo/stage2 --data photos/ --out photos.lex
+python -m indexing.build --model runs/demo/stage2 --data photos/ --out photos.lex --workers 4
+
+A build that was killed goes on from the parts beside the index, in photos.lex.parts.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lexlip import settings as toml
+from indexing.encode import PARTS, encode
+from indexing.settings import Settings, read
+from lexlip.building import check_new
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.model import LexLIP
+from lexlip.manifest import is_index
+from lexlip.settings import Data
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to index; each field is an option of the command and a key of ``[index]``."""
+def build(settings: Settings, data: Data) -> Index:
+    """Encode a split of a data set and write its index, in place of one that is there.
 
-    data: str = "scenes"
-    split: str | None = None
-    model: str = ""
-    out: str = ""
-    max_terms: int = 64
-    engine: str = "lucene"
+    Whatever the numbers of workers and shards, searches find what they find in an index that
+    `lexlip.Index.create` wrote.
 
+    Parameters
+    ----------
+    settings : Settings
+    data : Data
+        How to read the pictures that `settings.data` names.
 
-def build(settings: Settings, data: toml.Data) -> Index:
-    """Encode a split of a data set and write its index; see `lexlip.Index.create`."""
-    if not (Path(settings.model) / "config.json").is_file():
-        raise LexLIPError(f"no checkpoint in {settings.model!r}: give the folder training wrote")
-    if not settings.out:
-        raise LexLIPError("nowhere to write: give --out or --run")
-    collection = replace(data, source=settings.data).open(settings.split)
-    return Index.create(
+    Raises
+    ------
+    LexLIPError
+        What `indexing.encode.encode` and `lexlip.Index.from_encoded` raise. An index that was
+        there stays, and so do finished parts.
+    """
+    settings.check()
+    replace = is_index(Path(settings.out))
+    check_new(settings.out, settings.engine, settings.max_terms, replace)
+    encoded = encode(settings, data, os.path.realpath(settings.out) + PARTS)
+    index = Index.from_encoded(
         settings.out,
-        LexLIP.from_pretrained(settings.model),
-        collection,
-        max_terms=settings.max_terms,
+        encoded,
         engine=settings.engine,
-        checkpoint=settings.model,
-        replace=(Path(settings.out) / "manifest.json").is_file(),
+        shards=settings.shards,
+        replace=replace,
+        keep_floats=settings.keep_floats,
     )
+    if not settings.keep_parts:
+        shutil.rmtree(encoded.folder)
+    return index
 
 
 def main(
@@ -58,19 +69,21 @@ def main(
     out: Annotated[str | None, typer.Option(help="folder of the new index")] = None,
     max_terms: Annotated[int | None, typer.Option(help="terms kept of a picture")] = None,
     engine: Annotated[str | None, typer.Option(help="lucene, or postings (no Java)")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes that encode")] = None,
+    shards: Annotated[int | None, typer.Option(help="processes that write Lucene")] = None,
+    part_size: Annotated[int | None, typer.Option(help="pictures a part")] = None,
+    keep_parts: Annotated[
+        bool | None, typer.Option("--keep-parts", help="leave OUT.parts there")
+    ] = None,
+    keep_floats: Annotated[
+        bool | None, typer.Option("--keep-floats", help="keep vectors, for rescoring")
+    ] = None,
 ) -> None:
     """Build an index and say what it cost."""
-    options = {k: v for k, v in locals().items() if k not in ("config", "run") and v is not None}
+    options = {k: v for k, v in locals().items() if k not in ("config", "run")}
     began = time.perf_counter()
     try:
-        shared, table = toml.Data(), dict[str, Any]()
-        if config is not None:
-            file = toml.read(config)
-            shared = toml.build(toml.Data, file.get("data", {}), "data.")
-            table = {"data": shared.source, "split": shared.dev, **file.get("index", {})}
-        if run is not None:
-            table |= {"model": f"{run}/stage2", "out": f"{run}/index"}
-        index = build(toml.build(Settings, {**table, **options}, "index."), shared)
+        index = build(*read(config, run, options, "index"))
     except LexLIPError as error:
         typer.echo(f"lexlip: {error}", err=True)
         raise typer.Exit(2) from None

@@ -77,6 +77,9 @@ def index(
     max_terms: Annotated[int, typer.Option(help="terms kept of a picture")] = 64,
     engine: Annotated[str, typer.Option(help="lucene, or postings (no Java)")] = "lucene",
     replace: Annotated[bool, typer.Option("--replace", help="build it anew")] = False,
+    keep_floats: Annotated[
+        bool, typer.Option("--keep-floats", help="of a new index: for search --rescore")
+    ] = False,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
 
@@ -90,7 +93,7 @@ def index(
             raise LexLIPError("which model? lexlip index SOURCE -o INDEX --model CHECKPOINT")
         built = Index.create(
             out, _load(model), source, split=split, max_terms=max_terms, engine=engine,
-            checkpoint=model, replace=replace,
+            checkpoint=model, replace=replace, keep_floats=keep_floats,
         )  # fmt: skip
         skipped, news = built.skipped, ""
     else:
@@ -100,8 +103,9 @@ def index(
         skipped, news = done.skipped, f"{done.written} new, {done.unchanged} unchanged; "
     with built:
         facts = built.stats()
+    kept = " (what the index held of it stays)" if news else ""
     for _, reason in skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        typer.echo(f"skipped{kept}: {reason}", err=True)
     typer.echo(
         f"{out}: {news}{facts['documents']} pictures ({len(skipped)} skipped), "
         f"{facts['terms_per_image']:.1f} terms and {facts['bytes_per_image']:.0f} bytes each"
@@ -123,6 +127,10 @@ def search(
         str | None, typer.Option(help='only pictures with such metadata: "year >= 2020"')
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="the words of each hit")] = False,
+    query_terms: Annotated[int, typer.Option(help="words kept of the query")] = 64,
+    rescore: Annotated[
+        int, typer.Option(min=0, help="order the best so many by exact cosine (--keep-floats)")
+    ] = 0,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
@@ -135,8 +143,9 @@ def search(
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
     _quiet()
     with Index.open(path, _load(model)) as opened:
-        terms = opened.query(image if image is not None else text)
-        hits = opened.search(terms, k, where)
+        item = image if image is not None else text
+        terms = opened.query(item, query_terms)
+        hits = opened.search(item if rescore else terms, k, where, rescore, query_terms)
         words = opened.words(terms)
         reasons = [opened.explain(hit.id, terms) if explain else [] for hit in hits]
     if as_json:
@@ -162,8 +171,66 @@ def search(
     table = Table("rank", "score", "picture", *(["why"] if explain else []), box=None)
     for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1):
         why = " ".join(f"{c.word}:{c.score}" for c in reason[:8])
-        table.add_row(str(rank), str(hit.score), escape(hit.id), *([why] if explain else []))
+        score = f"{hit.score:.4f}" if rescore else str(hit.score)
+        table.add_row(str(rank), score, escape(hit.id), *([why] if explain else []))
     console.print(table)
+
+
+@app.command()
+@_readable
+def tune(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    budget: Annotated[
+        str | None, typer.Option(help="most that a search or a picture may cost: 2ms or 100B")
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="lines of: id, tab, text; else some of its pictures ask")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(help="TREC judgements of these queries")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="pictures that ask")] = 200,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Measure what fewer terms would cost: lexlip tune photos.lex --budget 100B.
+
+    Builds temporary indexes of the same pictures with fewer terms a picture, fewer bits an impact
+    and fewer terms a query, and compares their ten best hits with those of the index, which
+    stays as it is. With a budget, prints the commands that make the best setting within it.
+    """
+    from lexlip import tune as tuning
+    from lexlip.index import Index
+
+    limit = None if budget is None else tuning.Budget.parse(budget)
+    asked = None if queries is None else tuning.read_queries(queries)
+    judged = None if qrels is None else tuning.read_qrels(qrels)
+    _quiet()
+    with Index.open(path, _load(model)) as opened:
+        found = tuning.tune(opened, limit, asked, judged, sample)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    recalls = list(found.points[0].recall)
+    table = Table("terms", "bits", "query terms", "levels", "rescored", "terms/picture",
+                  "bytes/picture", "p50 ms", "same of 10", *recalls, box=None)  # fmt: skip
+    for point in found.points:
+        way = point.setting
+        figures = [
+            way.max_terms, way.bits, way.query_terms, way.levels, way.rescore or "-",
+            f"{point.terms:.1f}", f"{point.bytes:.0f}", f"{point.ms:.3f}",
+            f"{point.agreement:.3f}", *(f"{100 * share:.1f}" for share in point.recall.values()),
+        ]  # fmt: skip
+        table.add_row(*map(str, figures), style="bold" if point == found.best else None)
+    console.print(found.queries, style="dim")
+    console.print(table)
+    if found.best is not None:
+        way = found.best.setting
+        typer.echo(
+            f"best within {budget}: {way.max_terms} terms a picture, {way.query_terms} a query"
+            + ("" if found.commands else "; the index is that already")
+        )
+    for command in found.commands:
+        typer.echo(f"  {command}")
 
 
 @app.command()

@@ -90,7 +90,7 @@ def chunks(
         for start in range(0, len(ids), size):
             numbers = range(start, min(start + size, len(ids)))
             if isinstance(source, Collection):
-                yield _pictures(model, source, numbers, known, batch_size)
+                yield encode_pictures(model, source, numbers, known, batch_size)
             else:
                 names = [ids[i] for i in numbers]
                 weights = model.encode_text([source[name] for name in names])
@@ -98,13 +98,24 @@ def chunks(
             bar.update(len(numbers))
 
 
-def _pictures(
-    model: LexLIP, source: Collection, numbers: Sequence[int], known: Known | None, batch_size: int
-) -> Chunk:
+def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any]]:
+    """Return the metadata of some pictures: what their files say, and the collection's columns."""
     names = [source.ids[i] for i in numbers]
     facts = file_metadata(names, [source.picture(i) for i in numbers])
     facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
-    facts |= {name: [values[i] for i in numbers] for name, values in source.columns.items()}
+    return facts | {name: [values[i] for i in numbers] for name, values in source.columns.items()}
+
+
+def encode_pictures(
+    model: LexLIP,
+    source: Collection,
+    numbers: Sequence[int],
+    known: Known | None = None,
+    batch_size: int = 32,
+) -> Chunk:
+    """Encode the pictures of these numbers; see `chunks`."""
+    names = [source.ids[i] for i in numbers]
+    facts = columns_of(source, numbers)
     held = known(names) if known else [None] * len(names)
     fresh = [
         i

@@ -136,8 +136,14 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         raise LexLIPError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _check_replaceable(path: Path, marker: str | None) -> None:
-    """Refuse to put a new folder in the place of something that is not ours."""
+def check_replaceable(path: Path, marker: str | None) -> None:
+    """Refuse to put a new folder in the place of something that was not made here.
+
+    Raises
+    ------
+    LexLIPError
+        When `path` is a file, or a folder with content and no file named `marker`.
+    """
     if not path.exists():
         return
     if not path.is_dir():
@@ -186,14 +192,14 @@ def atomic_directory(
     ['manifest.json']
     """
     target = Path(os.path.realpath(path))
-    _check_replaceable(target, marker)
+    check_replaceable(target, marker)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "tmp")
     temporary.mkdir()
     try:
         yield temporary
         fsync_tree(temporary)
-        _check_replaceable(target, marker)
+        check_replaceable(target, marker)
         _swap(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -198,8 +198,19 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     return damaged
 
 
-class _Lock:
-    """A lock that the kernel releases when its owner dies, with the owner's name inside."""
+class FolderLock:
+    """A lock that the kernel releases when its owner dies, with the owner's name inside.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is what is locked, and must be there.
+
+    Raises
+    ------
+    LexLIPError
+        When another process has it: it is named.
+    """
 
     def __init__(self, path: Path) -> None:
         if fcntl is None:
@@ -258,10 +269,10 @@ class GenerationWriter:
             raise LexLIPError(f"{self.folder} is a file: give the name of a folder")
         if not (self.folder / CURRENT).exists():
             self._check_ours()
-        self._lock: _Lock | None = None
+        self._lock: FolderLock | None = None
         with self._readable_errors("cannot be opened for writing"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock(self.folder / LOCK)
+            self._lock = FolderLock(self.folder / LOCK)
         try:
             line = current_mark(self.folder)
             if line is None:

@@ -2,66 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from lexlip.encode import Chunk, as_source, chunks
-from lexlip.engines.base import Engine, Hit
+from lexlip.building import ENGINE, FLOATS, Added, begin, build_from, check_new, write_chunks
+from lexlip.data.collection import Collection
+from lexlip.encode import CHUNK, Chunk, as_source, chunks
+from lexlip.encoded import Encoded
+from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
-from lexlip.files import atomic_directory, read_json, write_json
+from lexlip.explain import Contribution, contributions
+from lexlip.files import atomic_directory
+from lexlip.floats import FloatVectors, rescore_hits
 from lexlip.impacts import (
-    document_impacts,
-    quantisation_error,
+    MAX_QUERY_WEIGHT,
     quantise_query,
     query_terms,
-    top_terms,
-    unit_normalise,
 )
+from lexlip.manifest import check_model, origin, read_manifest
 from lexlip.where import Where
 
 if TYPE_CHECKING:
     from lexlip.model import LexLIP
-
-FORMAT = "lexlip-index/2"
-ENGINES = ("lucene", "postings")
-SKIPPED = "skipped.jsonl"
-
-
-def _open_engine(kind: str, path: Path, mode: Any) -> Engine:
-    if kind == "lucene":
-        from lexlip.engines.lucene import LuceneEngine
-
-        return LuceneEngine(path, mode)
-    from lexlip.engines.postings import PostingsEngine
-
-    return PostingsEngine(path, mode)
-
-
-@dataclass(frozen=True)
-class Added:
-    """What an addition did: how many documents were written, were there, could not be read."""
-
-    written: int = 0
-    unchanged: int = 0
-    skipped: tuple[tuple[str, str], ...] = ()
-
-
-class Contribution(NamedTuple):
-    """One word of an explanation; the products of all words add up to the score."""
-
-    word: str
-    query: int  # 1..64
-    impact: int  # 1..255
-
-    @property
-    def score(self) -> int:
-        """What the word adds to the score."""
-        return self.query * self.impact
 
 
 class Index:
@@ -88,11 +53,19 @@ class Index:
     """
 
     def __init__(
-        self, path: Path, manifest: dict[str, Any], engine: Engine, model: LexLIP | None = None
+        self, path: Path, manifest: dict[str, Any], mode: Literal["r", "w"], model: LexLIP | None
     ) -> None:
-        self.path, self.manifest, self.engine = path, manifest, engine
+        self.path, self.manifest = path, manifest
         self.skipped: tuple[tuple[str, str], ...] = ()
-        self._model = None if model is None else self._checked(model)
+        self._model = None if model is None else check_model(path, manifest, model)
+        self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
+        self.floats: FloatVectors | None = None
+        try:
+            if manifest.get("keep_floats"):  # after the engine: never older than its commit
+                self.floats = FloatVectors(path / FLOATS, mode)
+        except BaseException:
+            self.engine.close()
+            raise
 
     @property
     def model(self) -> LexLIP:
@@ -100,18 +73,9 @@ class Index:
         if self._model is None:
             from lexlip.model import LexLIP
 
-            self._model = self._checked(LexLIP.from_pretrained(self.manifest["checkpoint"]))
+            model = LexLIP.from_pretrained(self.manifest["checkpoint"])
+            self._model = check_model(self.path, self.manifest, model)
         return self._model
-
-    def _checked(self, model: LexLIP) -> LexLIP:
-        for what, mine in (("vocabulary", model.lexicon.hash), ("model", model.fingerprint)):
-            if self.manifest[what] != mine:
-                raise LexLIPError(
-                    f"{self.path} was built by another {what} ({self.manifest['checkpoint']}): "
-                    "give that checkpoint with --model, or build it again with lexlip index "
-                    "--replace"
-                )
-        return model
 
     @classmethod
     def create(
@@ -125,6 +89,7 @@ class Index:
         split: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         replace: bool = False,
+        keep_floats: bool = False,
     ) -> Index:
         """Encode a source and write a new index.
 
@@ -149,6 +114,9 @@ class Index:
         replace : bool
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
+        keep_floats : bool
+            Keep the vectors before they are quantised too, for `search(..., rescore=100)`: 6 bytes
+            a term, and the id.
 
         Raises
         ------
@@ -156,47 +124,14 @@ class Index:
             No readable document, unknown engine, no Java, a folder that holds something else or
             an index that is not to be replaced. Nothing is left behind.
         """
-        if engine not in ENGINES:
-            raise LexLIPError(f"no engine {engine!r}: choose one of {', '.join(ENGINES)}")
-        if max_terms < 1:
-            raise LexLIPError(f"max_terms is {max_terms}: keep at least one term a picture")
-        if engine == "lucene":  # before an hour of encoding, not after it
-            from lexlip.java import find_java
-
-            find_java()
-        target = Path(path)
-        there = (target / "manifest.json").is_file()
-        if there and not replace:
-            raise LexLIPError(f"there is an index at {target}: add to it, or replace it")
+        target, there = Path(path), check_new(path, engine, max_terms, replace)
         documents = as_source(source, split)
         coming = chunks(model, documents)
+        facts = origin(model, documents, max_terms, checkpoint)
         with atomic_directory(target) as folder:
-            begun: list[Chunk] = []  # the first with a readable document, after any without
-            for chunk in coming:
-                begun.append(chunk)
-                if chunk.ids:
-                    break
-            if not (begun and begun[-1].ids):
-                reason = f" ({begun[0].skipped[0][1]})" if begun else ""
-                name = getattr(documents, "source", "the source")
-                raise LexLIPError(f"no readable picture in {name}{reason}")
-            first = begun[-1].weights
-            impacts, scale = document_impacts(first, max_terms)
-            unit = unit_normalise(top_terms(first, max_terms))
-            manifest = {
-                "format": FORMAT,
-                "engine": engine,
-                "checkpoint": str(Path(checkpoint or model.name_or_path or ".").resolve()),
-                "model": model.fingerprint,
-                "vocabulary": model.lexicon.hash,
-                "source": getattr(documents, "source", "texts"),
-                "max_terms": max_terms,
-                "scale": scale,
-                "quantisation": quantisation_error(unit, impacts, scale),
-            }
-            write_json(folder / "manifest.json", manifest)
-            writer = _open_engine(engine, folder / "engine", "w")
-            with cls(folder, manifest, writer, model) as index:
+            others = {"engine": engine, "keep_floats": keep_floats}
+            manifest, begun = begin(folder, coming, facts, **others)
+            with cls(folder, manifest, "w", model) as index:
                 done = index._write_all(chain(begun, coming if there else ()))
         built = cls.open(target, model, mode="w")
         try:
@@ -204,6 +139,43 @@ class Index:
         except BaseException:
             built.close()
             raise
+        return built
+
+    @classmethod
+    def from_encoded(
+        cls,
+        path: str | os.PathLike[str],
+        encoded: Encoded | str | os.PathLike[str],
+        model: LexLIP | None = None,
+        *,
+        engine: str = "lucene",
+        shards: int = 1,
+        replace: bool = False,
+        keep_floats: bool = False,
+    ) -> Index:
+        """Write a new index of documents that were encoded before: the one that `create` writes.
+
+        Nothing is at `path` before all of it is.
+
+        Parameters
+        ----------
+        encoded : Encoded or path
+            A folder of vectors in parts, whose term budget is taken; all parts must be there.
+        model : LexLIP, optional
+            Loaded when needed, as by `open`.
+        shards : int
+            Processes that write Lucene at the same time; hits do not depend on it.
+        path, engine, replace, keep_floats
+            As for `create`, also what it raises.
+        """
+        found = encoded if isinstance(encoded, Encoded) else Encoded.open(encoded)
+        check_new(path, engine, found.manifest["max_terms"], replace)
+        if model is not None:
+            check_model(found.folder, found.manifest, model)
+        with atomic_directory(path) as folder:
+            done = build_from(found, folder, engine, shards, keep_floats)
+        built = cls.open(path, model, mode="w")
+        built.skipped = done.skipped
         return built
 
     @classmethod
@@ -228,23 +200,7 @@ class Index:
             Not an index, another format, a checkpoint that is gone, another model's index, or one
             that another process is writing (mode "w").
         """
-        folder = Path(path)
-        if not (folder / "manifest.json").is_file():
-            raise LexLIPError(
-                f"no index at {folder}: make one with lexlip index PICTURES -o {folder}"
-            )
-        manifest = read_json(folder / "manifest.json")
-        if manifest.get("format") != FORMAT:
-            raise LexLIPError(
-                f"{folder} has format {manifest.get('format')!r}, this lexlip reads {FORMAT!r}: "
-                "build the index again with lexlip index --replace"
-            )
-        engine = _open_engine(manifest["engine"], folder / "engine", mode)
-        try:
-            return cls(folder, manifest, engine, model)
-        except LexLIPError:
-            engine.close()
-            raise
+        return cls(Path(path), read_manifest(Path(path)), mode, model)
 
     def add(self, source: Any, *, split: str | None = None, force: bool = False) -> Added:
         """Encode documents and add them, replacing those with the same id.
@@ -264,24 +220,29 @@ class Index:
         known = None if force else self.engine.fetch
         return self._write_all(chunks(self.model, as_source(source, split), known))
 
-    def _write_all(self, coming: Iterable[Chunk]) -> Added:
-        written = unchanged = 0
-        skipped: list[tuple[str, str]] = []
-        for chunk in coming:
-            impacts, _ = document_impacts(
-                chunk.weights, self.manifest["max_terms"], self.manifest["scale"]
+    def update(self, source: Any, *, split: str | None = None) -> Added:
+        """Encode documents again and replace them, metadata too; all must be in the index.
+
+        `add` takes new documents as well, and leaves out pictures that have not changed.
+
+        Raises
+        ------
+        LexLIPError
+            When ids are not in the index; nothing is changed then.
+        """
+        documents = as_source(source, split)
+        ids = documents.ids if isinstance(documents, Collection) else list(documents)
+        parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+        held = chain.from_iterable(map(self.engine.fetch, parts))
+        if new := [name for name, it in zip(ids, held, strict=True) if it is None]:
+            raise LexLIPError(
+                f"{len(new)} of {len(ids)} documents are not in {self.path} ({new[0]!r}, ...): "
+                "add them with add"
             )
-            if chunk.ids:
-                self.engine.add(chunk.ids, impacts, chunk.columns)
-                self.engine.commit()
-            written += len(chunk.ids)
-            unchanged += chunk.unchanged
-            skipped += chunk.skipped
-            if chunk.skipped:
-                with open(self.path / SKIPPED, "a", encoding="utf-8") as file:
-                    for name, reason in chunk.skipped:
-                        file.write(json.dumps({"id": name, "reason": reason}) + "\n")
-        return Added(written, unchanged, tuple(skipped))
+        return self._write_all(chunks(self.model, documents))
+
+    def _write_all(self, coming: Iterable[Chunk]) -> Added:
+        return write_chunks(self.path, self.manifest, self.engine, self.floats, coming)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete documents by id and return how many were there."""
@@ -292,8 +253,12 @@ class Index:
     def compact(self) -> None:
         """Drop what deleted and replaced documents left behind, and merge: searches are faster."""
         self.engine.compact()
+        if self.floats is not None:
+            self.floats.keep(self.engine.fetch)
 
-    def query(self, item: Any, max_terms: int = 64) -> dict[int, int]:
+    def query(
+        self, item: Any, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
+    ) -> dict[int, int]:
         """Turn a text (`str`) or a picture (anything else) into ``{term id: weight}``.
 
         Parameters
@@ -301,15 +266,26 @@ class Index:
         item : str, Path, PIL image, bytes or array
         max_terms : int
             The heaviest so many terms are kept: fewer make searches with pictures faster.
+        max_weight : int
+            Weight of the heaviest term, 1..64. What fewer terms and coarser weights change in
+            the results of an index is measured by ``lexlip tune``.
 
         Returns
         -------
         dict
-            Weights 1..64; empty when no word of the item is in the lexicon.
+            Weights 1..`max_weight`; empty when no word of the item is in the lexicon.
         """
-        return query_terms(quantise_query(self.model.encode_document([item]), max_terms=max_terms))
+        weights = self.model.encode_document([item])
+        return query_terms(quantise_query(weights, max_weight, max_terms))
 
-    def search(self, item: Any, k: int = 10, where: str | Where | None = None) -> list[Hit]:
+    def search(
+        self,
+        item: Any,
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int = 64,
+    ) -> list[Hit]:
         """Find the k best documents for a text, a picture or ``{term id: weight}``.
 
         Parameters
@@ -319,15 +295,30 @@ class Index:
         where : str or Where, optional
             Only among documents with such metadata: ``"year >= 2020 and folder == 'trip'"``
             (`lexlip.where`). The result is the best k of those, exactly.
+        rescore : int
+            Order the best so many by the cosine of the vectors before they were quantised and
+            take the best k of those. For an index that was made with `keep_floats`.
+        max_terms : int
+            Terms kept of a text or a picture; rescoring uses all.
 
         Returns
         -------
         list of Hit
-            By integer score descending, then by id; only documents that share a term.
+            By score descending, then by id; only documents that share a term. Scores are
+            integers; cosines when rescored.
         """
-        terms = item if isinstance(item, Mapping) else self.query(item)
         kept = Where.parse(where) if isinstance(where, str) else where
-        return self.engine.search(terms, k, kept) if terms else []
+        if isinstance(item, Mapping):
+            terms = exact = item
+        else:
+            weights = self.model.encode_document([item])
+            exact = query_terms(weights)
+            terms = query_terms(quantise_query(weights, max_terms=max_terms))
+        hits = self.engine.search(terms, max(k, rescore), kept) if terms else []
+        if not rescore:
+            return hits
+        scale = self.manifest["scale"]
+        return rescore_hits(hits, terms, exact, self.floats, scale, self.engine)[:k]
 
     def explain(self, id: str, item: Any) -> list[Contribution]:
         """Say why a document is found: the words that it shares with a query, heaviest first.
@@ -341,13 +332,10 @@ class Index:
         Returns
         -------
         list of Contribution
-            Their scores add up to the score of the hit, exactly.
+            Their scores add up to the integer score of the hit, exactly.
         """
         terms = item if isinstance(item, Mapping) else self.query(item)
-        tokens = self.model.lexicon.tokens
-        shared = self.engine.contributions(id, terms)
-        found = [Contribution(tokens[t], terms[t], impact) for t, impact in shared.items()]
-        return sorted(found, key=lambda c: (-c.score, c.word))
+        return contributions(self.engine, id, terms, self.model.lexicon.tokens)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""
@@ -363,15 +351,19 @@ class Index:
             **facts,
             "terms_per_image": facts["postings"] / count,
             "bytes_per_image": facts["bytes"] / count,
+            "float_bytes": self.floats.bytes if self.floats is not None else 0,
         }
 
     def check(self) -> list[str]:
         """Read every file of the index again; returns the names of those that are damaged."""
-        return self.engine.verify()
+        return self.engine.verify() + (self.floats.verify() if self.floats is not None else [])
 
     def reopen(self) -> bool:
         """See the last commit; True when that is a newer one."""
-        return self.engine.reopen()
+        newer = self.engine.reopen()
+        if self.floats is not None:
+            self.floats.reopen()
+        return newer
 
     def __len__(self) -> int:
         return len(self.engine)
@@ -379,6 +371,8 @@ class Index:
     def close(self) -> None:
         """Let go of the engine's files; what was not committed is lost."""
         self.engine.close()
+        if self.floats is not None:
+            self.floats.close()
 
     def __enter__(self) -> Index:
         return self

@@ -7,8 +7,19 @@ Importing this package starts no Java.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from lexlip.engines.base import Engine, Hit
 from lexlip.engines.lucene import LuceneEngine
 from lexlip.engines.postings import PostingsEngine
 
-__all__ = ["Engine", "Hit", "LuceneEngine", "PostingsEngine"]
+__all__ = ["ENGINES", "Engine", "Hit", "LuceneEngine", "PostingsEngine", "open_engine"]
+
+ENGINES = ("lucene", "postings")
+"""Their names: in manifests, and on the command line."""
+
+
+def open_engine(kind: str, path: Path, mode: Literal["r", "w"]) -> Engine:
+    """Open the folder of an engine by the engine's name, one of `ENGINES`."""
+    return LuceneEngine(path, mode) if kind == "lucene" else PostingsEngine(path, mode)

@@ -28,10 +28,13 @@ MAX_ID_BYTES = 1024
 
 
 class Hit(NamedTuple):
-    """One found document: its id and its integer score (> 0)."""
+    """One found document: its id and its score.
+
+    An engine's score is an integer > 0; that of a rescored search (`lexlip.floats`) is a cosine.
+    """
 
     id: str
-    score: int
+    score: float
 
 
 class Engine(Protocol):
@@ -189,8 +192,13 @@ def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
         raise LexLIPError(
             f"the query has {len(terms)} terms: keep the heaviest {MAX_QUERY_TERMS} at most"
         )
+    weights = terms.values()
+    # Plain ints, as most queries have them, are checked without a loop in Python.
+    if {*map(type, terms), *map(type, weights)} == {int} and min(terms) >= 0:
+        if 1 <= min(weights) and max(weights) <= MAX_QUERY_WEIGHT:
+            return dict(terms), count
     checked = {}
-    for number, weight in zip(check_terms(terms), terms.values(), strict=True):
+    for number, weight in zip(check_terms(terms), weights, strict=True):
         value = _integer(weight)
         if value is None or not 1 <= value <= MAX_QUERY_WEIGHT:
             raise LexLIPError(

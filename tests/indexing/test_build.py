@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import typer
@@ -10,7 +12,9 @@ from typer.testing import CliRunner
 
 from indexing.build import Settings, build, main
 from lexlip import Index
+from lexlip.encoded import Encoded
 from lexlip.errors import LexLIPError
+from lexlip.java import find_java
 from lexlip.settings import Data
 
 app = typer.Typer()
@@ -113,3 +117,175 @@ def test_nowhere_to_write_is_an_error(checkpoint, photos):
     settings = Settings(data=str(photos), model=str(checkpoint), engine="postings")
     with pytest.raises(LexLIPError, match="nowhere to write"):
         build(settings, Data())
+
+
+# --- the bulk build -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
+def engine(request):
+    if request.param == "lucene":
+        try:
+            find_java()
+            import jnius_config  # noqa: F401
+        except (LexLIPError, ImportError) as error:
+            pytest.skip(str(error))
+    return request.param
+
+
+@pytest.fixture
+def pictures(photos, tmp_path):
+    """Twelve pictures in two folders, some with a year, and two broken ones between them."""
+    lines = ["file_name,year"]
+    for number in range(12):
+        name = f"{'trip' if number % 3 else 'home'}/{number:02}.png"
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(photos / f"{number:02}.png", tmp_path / "pictures" / name)
+        if number % 4:
+            lines.append(f"{name},{2015 + number}")
+    for name in ("home/00-broken.png", "trip/05-broken.png"):
+        shutil.copy2(photos / "broken.png", tmp_path / "pictures" / name)
+    (tmp_path / "pictures" / "metadata.csv").write_text("\n".join(lines))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def settings(checkpoint, pictures, tmp_path):
+    """Fourteen pictures in parts of four."""
+    return Settings(
+        data=str(pictures),
+        model=str(checkpoint),
+        out=str(tmp_path / "bulk.lex"),
+        max_terms=7,
+        part_size=4,
+    )
+
+
+QUERIES = ("a red circle", "two blue squares in the snow", "star")
+FILTERS = (None, "year >= 2020", "folder == 'trip' and not (year > 2024)", "bytes > 0")
+
+
+def same(bulk, other):
+    """Two indexes answer the same: hits, order within ties, metadata, filters; and are sound."""
+    assert len(bulk) == len(other) == 12 and bulk.check() == []
+    for query in QUERIES:
+        for where in FILTERS:
+            for k in (1, 3, 50):
+                hits = bulk.search(query, k, where)
+                assert hits == other.search(query, k, where) != []
+    ids = [hit.id for hit in bulk.search(QUERIES[0], 50)]
+    assert bulk.engine.fetch(ids) == other.engine.fetch(ids)
+    assert (bulk.path / "skipped.jsonl").read_text() == (other.path / "skipped.jsonl").read_text()
+
+
+def created(settings, model, path, engine, monkeypatch, **options):
+    """The index that `Index.create` makes of the same, its chunks as large as the parts."""
+    with monkeypatch.context() as patch:
+        patch.setattr("lexlip.encode.chunks.__defaults__", (None, settings.part_size, 32))
+        return Index.create(
+            path, model, settings.data, max_terms=settings.max_terms, engine=engine,
+            checkpoint=settings.model, **options,
+        )  # fmt: skip
+
+
+def test_a_bulk_build_is_what_create_builds(settings, model, engine, tmp_path, monkeypatch):
+    with created(settings, model, tmp_path / "one.lex", engine, monkeypatch) as one:
+        for number, shards in enumerate((1, 3)):
+            out = tmp_path / f"bulk-{number}.lex"
+            settings = replace(settings, out=str(out), engine=engine, shards=shards)
+            with build(settings, Data()) as bulk:
+                assert bulk.manifest == one.manifest
+                assert [name for name, _ in bulk.skipped] == [name for name, _ in one.skipped]
+                same(bulk, one)
+                bulk.delete([bulk.search(QUERIES[0], 1)[0].id])  # it lives on
+                assert bulk.add(settings.data).written == 1
+                bulk.compact()
+                bulk.add(settings.data)
+                (out / "skipped.jsonl").write_text((one.path / "skipped.jsonl").read_text())
+                same(bulk, one)
+    assert not list(tmp_path.glob("*.parts")) and not list(tmp_path.glob(".*"))
+
+
+def test_workers_on_the_command_line(settings, model, tmp_path, monkeypatch):
+    options = ("--data", settings.data, "--model", settings.model, "--out", settings.out)
+    more = ("--engine", "postings", "--workers", 2, "--shards", 2, "--max-terms", 7)
+    result = command(*options, *more, "--part-size", 4, "--keep-parts")
+    assert result.exit_code == 0, result.output
+    assert "12 pictures (2 skipped)" in result.stdout
+    with (
+        Index.open(settings.out, model) as bulk,
+        created(settings, model, tmp_path / "one.lex", "postings", monkeypatch) as one,
+    ):
+        same(bulk, one)
+    assert Encoded.open(f"{settings.out}.parts").missing() == []
+
+
+def test_kept_parts_make_other_indexes(settings, model, make_model, tmp_path, monkeypatch):
+    settings = replace(settings, engine="postings", keep_parts=True, keep_floats=True)
+    build(settings, Data()).close()
+    parts = f"{settings.out}.parts"
+    with (
+        Index.from_encoded(tmp_path / "a.lex", parts, model, engine="postings") as bulk,
+        created(
+            settings, model, tmp_path / "b.lex", "postings", monkeypatch, keep_floats=True
+        ) as one,
+        Index.open(settings.out, model) as floats,
+    ):
+        same(bulk, one)
+        assert floats.search("star", 5, rescore=9) == one.search("star", 5, rescore=9) != []
+    with pytest.raises(LexLIPError, match="there is an index at .*a.lex"):
+        Index.from_encoded(tmp_path / "a.lex", parts, engine="postings")
+    with pytest.raises(LexLIPError, match="built by another model"):
+        Index.from_encoded(tmp_path / "c.lex", parts, make_model(seed=1), engine="postings")
+    shutil.rmtree(f"{parts}/part-000002")
+    with pytest.raises(LexLIPError, match="part 2 of .* cannot be used .*encode again"):
+        Index.from_encoded(tmp_path / "c.lex", parts, engine="postings")
+    assert not (tmp_path / "c.lex").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_settings_of_the_build_may_stand_in_the_config(run):
+    folder, config = run
+    config.write_text(config.read_text() + "keep_parts = true\npart_size = 2\nshards = 2\n")
+    assert command("--config", config, "--run", folder).exit_code == 0
+    assert len(Encoded.open(folder / "index.parts")) == 2
+    config.write_text(config.read_text() + "workers = 0\n")
+    result = command("--config", config, "--run", folder)
+    assert result.exit_code == 2 and "workers is 0" in result.stderr
+    assert command("--config", config, "--run", folder, "--workers", 1).exit_code == 0
+
+
+def test_a_corrupt_picture_costs_one_line(settings, pictures):
+    settings = replace(settings, engine="postings")
+    with build(settings, Data()) as index:
+        lines = [json.loads(line) for line in (index.path / "skipped.jsonl").open()]
+    assert [line["id"] for line in lines] == ["home/00-broken.png", "trip/05-broken.png"]
+    assert all("damaged" in line["reason"] for line in lines)
+
+
+def test_a_failed_build_leaves_the_old_index_and_no_new_one(settings, pictures, model, tmp_path):
+    settings = replace(settings, engine="postings")
+    build(settings, Data()).close()
+    for path in pictures.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(LexLIPError, match="no readable picture"):
+        build(settings, Data())
+    with Index.open(settings.out, model) as index:
+        assert len(index) == 12
+    with pytest.raises(LexLIPError, match="no readable picture"):
+        build(replace(settings, out=str(tmp_path / "new.lex")), Data())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bulk.lex", "pictures"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"engine": "lucine"}, "no engine 'lucine'"),
+        ({"shards": 0}, "shards is 0: give 1 or more"),
+        ({"out": "pictures"}, "holds no manifest.json"),
+    ],
+)
+def test_what_would_fail_in_an_hour_fails_at_once(settings, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("indexing.build.encode", lambda *_: pytest.fail("encodes first"))
+    with pytest.raises(LexLIPError, match=message):
+        build(replace(settings, **{"engine": "postings", **change}), Data())

@@ -168,6 +168,11 @@ def test_an_index_grows_shrinks_and_is_checked(photos, checkpoint, tmp_path):
     shutil.copy2(photos / "03.png", pictures / "trip")
     again = lexlip("index", pictures, "-o", path)  # the index knows its model
     assert again.exit_code == 0 and "1 new, 3 unchanged; 4 pictures" in again.stdout
+    (pictures / "00.png").write_bytes(b"no picture any more")
+    spoiled = lexlip("index", pictures, "-o", path)
+    assert "0 new, 3 unchanged; 4 pictures (1 skipped)" in spoiled.stdout
+    assert "skipped (what the index held of it stays): " in spoiled.stderr
+    shutil.copy2(photos / "00.png", pictures)
     only = ("--where", "folder == 'trip'")
     found = json.loads(lexlip("search", path, "a red circle", "--json", "--explain", *only).stdout)
     (hit,) = found["hits"]

@@ -1,0 +1,153 @@
+"""Encode a data set into a folder of parts, in several processes; a killed run goes on.
+
+python -m indexing.encode --config flickr8k-tiny --run runs/flickr8k-tiny --workers 4
+python -m indexing.encode --model runs/demo/stage2 --data photos/ --out photos.lex.parts
+
+`indexing.build --out photos.lex` does the same first, and takes what it finds in photos.lex.parts.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import time
+from concurrent.futures import as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from tqdm import tqdm
+
+from indexing.settings import Settings, read
+from lexlip.data.collection import Collection
+from lexlip.encode import encode_pictures
+from lexlip.encoded import Encoded
+from lexlip.errors import LexLIPError
+from lexlip.model import LexLIP
+from lexlip.processes import worker_processes
+from lexlip.settings import Data
+
+PARTS = ".parts"
+"""What follows an index's name in the name of the folder that its parts lie in."""
+
+
+def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> Encoded:
+    """Encode a split of a data set into `folder`.
+
+    Parts that are there, sound, and of the same model, term budget, pictures and metadata are not
+    done again: a kill costs the parts that were being encoded.
+
+    Parameters
+    ----------
+    settings : Settings
+        `out`, `engine` and `shards` do not matter here.
+    data : Data
+        How to read the pictures that `settings.data` names.
+    folder : path
+
+    Raises
+    ------
+    LexLIPError
+        No readable picture (nothing is left then), another process encodes into the folder, the
+        disk is full, or a worker process died.
+    """
+    settings.check()
+    model = LexLIP.from_pretrained(settings.model)
+    source = _pictures(settings, data)
+    with Encoded.plan(
+        folder, model, source, settings.max_terms, settings.model, settings.part_size
+    ) as encoded:
+        todo = encoded.missing()
+        with tqdm(total=len(source), desc="encoding", unit="picture", disable=None) as bar:
+            bar.update(len(source) - sum(len(encoded.rows(number)) for number in todo))
+            if min(settings.workers, len(todo)) > 1:
+                del model  # each worker loads its own
+                _encode_apart(settings, data, encoded, todo, bar)
+            else:
+                for number in todo:
+                    encoded.write(number, encode_pictures(model, source, encoded.rows(number)))
+                    bar.update(len(encoded.rows(number)))
+        if not any(chunk.ids for chunk in encoded):
+            reason = encoded.read(0).skipped[0][1]
+            shutil.rmtree(encoded.folder)
+            raise LexLIPError(f"no readable picture in {source.source} ({reason})")
+    return encoded
+
+
+def _pictures(settings: Settings, data: Data) -> Collection:
+    return replace(data, source=settings.data).open(settings.split)
+
+
+def _encode_apart(
+    settings: Settings, data: Data, encoded: Encoded, todo: list[int], bar: Any
+) -> None:
+    """Encode parts in worker processes, each taking the next one when it is done with one."""
+    workers = min(settings.workers, len(todo))
+    threads = max(1, torch.get_num_threads() // workers)
+    advice = "run it again, with fewer workers if memory is short; finished parts stay"
+    with worker_processes(workers, advice, _begin, settings, data, encoded, threads) as pool:
+        futures = [pool.submit(_encode_part, number) for number in todo]
+        for future in as_completed(futures):
+            bar.update(len(encoded.rows(future.result())))
+
+
+_job: tuple[Settings, Data, Encoded]
+
+
+def _begin(settings: Settings, data: Data, encoded: Encoded, threads: int) -> None:
+    """Tell a worker its job."""
+    global _job
+    _job = (settings, data, encoded)
+    torch.set_num_threads(threads)
+
+
+@functools.cache
+def _tools() -> tuple[LexLIP, Collection]:
+    """Open the model and the pictures of a worker, once."""
+    settings, data, encoded = _job
+    model, source = LexLIP.from_pretrained(settings.model), _pictures(settings, data)
+    if not encoded.is_of(model, source):
+        raise LexLIPError("the model or the pictures changed while encoding: run it again")
+    return model, source
+
+
+def _encode_part(number: int) -> int:
+    (model, source), (_, _, encoded) = _tools(), _job
+    encoded.write(number, encode_pictures(model, source, encoded.rows(number)))
+    return number
+
+
+def main(
+    config: Annotated[str | None, typer.Option(help="TOML file or a shipped one's name")] = None,
+    run: Annotated[str | None, typer.Option(help="folder that training wrote")] = None,
+    data: Annotated[str | None, typer.Option(help="data set name, folder, CSV or JSON")] = None,
+    split: Annotated[str | None, typer.Option(help="split of the data set")] = None,
+    model: Annotated[str | None, typer.Option(help="checkpoint folder")] = None,
+    out: Annotated[str | None, typer.Option(help="folder of the parts")] = None,
+    max_terms: Annotated[int | None, typer.Option(help="terms kept of a picture")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes that encode")] = None,
+    part_size: Annotated[int | None, typer.Option(help="pictures a part")] = None,
+) -> None:
+    """Encode pictures into parts; those that are there already stay."""
+    options = {k: v for k, v in locals().items() if k not in ("config", "run")}
+    began = time.perf_counter()
+    try:
+        settings, shared = read(config, run, options, "index" + PARTS)
+        encoded = encode(settings, shared, Path(settings.out))
+    except LexLIPError as error:
+        typer.echo(f"lexlip: {error}", err=True)
+        raise typer.Exit(2) from None
+    skipped = [reason for chunk in encoded for _, reason in chunk.skipped]
+    for reason in skipped:
+        typer.echo(f"skipped: {reason}", err=True)
+    typer.echo(
+        f"{encoded.folder}: {encoded.manifest['documents'] - len(skipped)} pictures "
+        f"({len(skipped)} skipped) in {len(encoded)} parts, {time.perf_counter() - began:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

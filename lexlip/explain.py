@@ -1,0 +1,56 @@
+"""Why a document is found: the words that it shares with a query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lexlip.engines.base import Engine
+
+
+class Contribution(NamedTuple):
+    """One word of an explanation; the products of all words add up to the score."""
+
+    word: str
+    query: int  # 1..64
+    impact: int  # 1..255
+
+    @property
+    def score(self) -> int:
+        """What the word adds to the score."""
+        return self.query * self.impact
+
+
+def contributions(
+    engine: Engine, id: str, terms: Mapping[int, int], tokens: Sequence[str]
+) -> list[Contribution]:
+    """Return the words that document `id` shares with {term id: weight}, heaviest first.
+
+    Parameters
+    ----------
+    engine : Engine
+    id : str
+    terms : mapping
+        What the engine is asked.
+    tokens : sequence of str
+        The vocabulary, in id order.
+
+    Raises
+    ------
+    LexLIPError
+        When there is no such document.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from lexlip.engines import PostingsEngine
+    >>> engine = PostingsEngine()
+    >>> engine.add(["a.jpg"], csr_array([[0, 200, 100]]))
+    >>> engine.commit()
+    >>> contributions(engine, "a.jpg", {0: 64, 1: 10, 2: 30}, ["cat", "dog", "red"])
+    [Contribution(word='red', query=30, impact=100), Contribution(word='dog', query=10, impact=200)]
+    >>> engine.close()
+    """
+    shared = engine.contributions(id, terms)
+    found = [Contribution(tokens[term], terms[term], impact) for term, impact in shared.items()]
+    return sorted(found, key=lambda c: (-c.score, c.word))
