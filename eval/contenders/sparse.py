@@ -141,17 +141,20 @@ class Seismic(Contender):
         index = SeismicIndexRaw.build(str(collection))
         collection.unlink()
         index.save(str(folder / "index"))
+        np.save(folder / "width.npy", 1 + vectors.array("terms").max(), allow_pickle=False)
 
     def open(self, folder: Path) -> None:
         from seismic import SeismicIndexRaw
 
-        (path,) = folder.iterdir()
+        (path,) = folder.glob("index*")
         self._index = SeismicIndexRaw.load(str(path))
+        self._width = int(np.load(folder / "width.npy", allow_pickle=False))
 
     def prepare(self, query: Query) -> Any:
         assert query.terms is not None
-        # query_cut keeps the heaviest terms.
-        return query.terms.astype(np.int32), query.weights.astype(np.float32)
+        # It panics on terms beyond those of all documents; query_cut keeps the heaviest.
+        known = query.terms < self._width
+        return query.terms[known].astype(np.int32), query.weights[known].astype(np.float32)
 
     def search(self, query: Any, k: int) -> Any:
         cut, factor = self.chosen["query_cut"], self.chosen["heap_factor"]
