@@ -57,10 +57,15 @@ def worker_processes(
         When a process dies. Work that has not begun is given up then, as after any error.
     """
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, context, _begin, (begin, arguments))
     try:
         yield pool
     except BrokenProcessPool:
+        # One that was being started while another died is forgotten by the pool, which would then
+        # wait for it for ever (CPython 3.11).
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
         raise LexLIPError(f"a worker process died (killed, or out of memory?): {advice}") from None
     finally:
         pool.shutdown(cancel_futures=True)
