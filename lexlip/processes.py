@@ -29,6 +29,14 @@ def _begin(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> Non
         begin(*arguments)
 
 
+def _broken(pool: ProcessPoolExecutor) -> bool:
+    try:
+        pool.submit(int)
+    except BrokenProcessPool:
+        return True
+    return False
+
+
 @contextmanager
 def worker_processes(
     count: int, advice: str, begin: Callable[..., None] | None = None, *arguments: Any
@@ -61,9 +69,11 @@ def worker_processes(
     pool = ProcessPoolExecutor(count, context, _begin, (begin, arguments))
     try:
         yield pool
-    except BrokenProcessPool:
+    except (BrokenProcessPool, OSError) as error:
+        if isinstance(error, OSError) and not _broken(pool):
+            raise
         # One that was being started while another died is forgotten by the pool, which would then
-        # wait for it for ever (CPython 3.11).
+        # wait for it for ever, or fails with an OSError of its own (CPython 3.11).
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
         raise LexLIPError(f"a worker process died (killed, or out of memory?): {advice}") from None
