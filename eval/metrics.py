@@ -314,21 +314,6 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
     )
 
 
-def read_qrels(path: str | Path) -> dict[str, set[str]]:
-    """Read judgements written by `write_qrels`; grade 0 means judged and not relevant."""
-    qrels: dict[str, set[str]] = {}
-    for number, line in enumerate(_read(path), start=1):
-        try:
-            query, _, item, grade = line.split()
-            if int(grade) > 0:
-                qrels.setdefault(query, set()).add(item)
-        except ValueError:
-            raise LexLIPError(
-                f"{path}, line {number} is not 'query 0 item grade': {line!r}"
-            ) from None
-    return qrels
-
-
 def _read(path: str | Path) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()

@@ -12,11 +12,12 @@ from eval.benchmark import run_benchmark
 from eval.contenders import store
 from eval.contenders.base import Vectors
 from eval.contenders.race import Rules
-from eval.metrics import read_qrels, read_trec_run, recall_at
+from eval.metrics import read_trec_run, recall_at
 from eval.systems import System
 from eval.task import Part, Settings, Task, load_task, read_settings
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
+from lexlip.tune import read_qrels
 
 
 class Listed(System):

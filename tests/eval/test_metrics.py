@@ -12,7 +12,6 @@ from eval.metrics import (
     grounded_precision,
     invert,
     paired_test,
-    read_qrels,
     read_trec_run,
     recall_at,
     rsum,
@@ -20,6 +19,7 @@ from eval.metrics import (
     write_trec_run,
 )
 from lexlip.errors import LexLIPError
+from lexlip.tune import read_qrels
 
 
 def ranking(*items: str) -> list[tuple[str, float]]:
