@@ -10,90 +10,52 @@ the same score by chance is off by no more than the rounding of its impacts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lexlip.engines.base import Engine, Hit, check_ids, closed, read_only
-from lexlip.engines.parts import Strings
+from lexlip.engines.base import Engine, Hit, check_ids
 from lexlip.errors import LexLIPError
-from lexlip.generations import Generation, GenerationWriter, current_mark, open_current, verify
 from lexlip.impacts import MAX_QUERY_TERMS, quantise
+from lexlip.stored import PartStore, Places, map_array, save_array
 
-FORMAT = "lexlip-floats-1"
 _SMALL = 2048
 """Parts up to this many vectors are always merged, as in the postings engine."""
 
 _ARRAYS = ("starts", "terms", "weights")
 
 
-class _Part:
-    """Some vectors, memory-mapped, sorted by id."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name = folder.name
-        try:
-            self.ids = Strings(folder, "ids")
-            self.starts, self.terms, self.weights = (
-                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-                for name in _ARRAYS
-            )
-            sizes = {self.terms.size, self.weights.size, int(self.starts[-1])}
-            if self.starts.size != len(self.ids) + 1 or len(sizes) != 1:
-                raise ValueError("ids, terms and weights differ in length")
-        except (ValueError, IndexError, EOFError) as error:
-            raise LexLIPError(f"{folder} is damaged ({error}): build the index anew") from None
-
-    @staticmethod
-    def write(folder: Path, places: Mapping[bytes, tuple[_Part | _Rows, int]]) -> None:
-        """Write the vectors at these places, by id."""
-        names = sorted(places)
-        starts, terms, weights = _gather([places[name] for name in names])
-        terms = terms.astype(np.uint16 if terms.max(initial=0) < 2**16 else np.int32)
-        Strings.write(folder, "ids", names)
-        for name, array in zip(_ARRAYS, (starts, terms, weights), strict=True):
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
-
-
 class _Rows:
-    """Vectors in memory, on their way into a part."""
+    """Sparse vectors one after the other, of a part or on their way into one."""
 
-    def __init__(self, rows: csr_array) -> None:
-        self.starts, self.terms, self.weights = rows.indptr, rows.indices, rows.data
+    def __init__(self, starts: NDArray, terms: NDArray, weights: NDArray) -> None:
+        self.starts, self.terms, self.weights = starts, terms, weights
+        if not starts[-1] == terms.size == weights.size:
+            raise ValueError("terms and weights differ in length")
 
 
-def _gather(places: Sequence[tuple[_Part | _Rows, int] | None]) -> tuple[NDArray, NDArray, NDArray]:
-    """Return starts, terms and weights of the vectors at these places; None is an empty one."""
+def _gather(places: Places[_Rows]) -> tuple[NDArray, NDArray, NDArray]:
+    """Return starts, terms and weights of the vectors at these places; none is an empty one."""
     starts = np.zeros(len(places) + 1, dtype=np.int64)
-    terms, weights = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
-    for number, place in enumerate(places):
-        if place is not None:
-            part, row = place
-            span = slice(int(part.starts[row]), int(part.starts[row + 1]))
-            terms.append(part.terms[span])
-            weights.append(part.weights[span].astype(np.float32))
-            starts[number + 1] = span.stop - span.start
-    return np.cumsum(starts), np.concatenate(terms), np.concatenate(weights)
+    for source, where, rows in places.spans:
+        starts[where + 1] = source.starts[rows + 1] - source.starts[rows]
+    starts = np.cumsum(starts)
+    terms, weights = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    for source, where, rows in places.spans:
+        lengths = starts[where + 1] - starts[where]
+        # Each vector's numbers: its first place, repeated, and 0, 1, 2, ... from there.
+        steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        into = np.repeat(starts[where], lengths) + steps
+        taken = np.repeat(source.starts[rows], lengths) + steps
+        terms[into], weights[into] = source.terms[taken], source.weights[taken]
+    return starts, terms, weights
 
 
-class _Snapshot:
-    """One generation, open."""
-
-    def __init__(self, generation: Generation) -> None:
-        data = generation.data
-        if generation.number > 1 and data.get("format") != FORMAT:
-            raise LexLIPError(f"{generation.folder} holds no float vectors ({FORMAT}): build anew")
-        self.generation = generation
-        self.width: int = data.get("width", 0)
-        # Oldest first; each is larger than those after it.
-        self.parts = [_Part(generation.folder / name) for name in data.get("parts", [])]
-
-
-class FloatVectors:
+class FloatVectors(PartStore[_Rows]):
     """Sparse float32 vectors by id, in a folder of memory-mapped parts.
 
     One process may write, any number may read, each seeing one state until `reopen`.
@@ -120,21 +82,20 @@ class FloatVectors:
     >>> vectors.close()
     """
 
-    def __init__(self, path: str | os.PathLike[str], mode: Literal["r", "w"] = "r") -> None:
-        self.path = Path(path)
-        self._snapshot: _Snapshot | None = None
-        self._writer = GenerationWriter(self.path) if mode == "w" else None
-        try:
-            self._snapshot = open_current(self.path, _Snapshot)
-        except BaseException:
-            self.close()
-            raise
+    FORMAT = "lexlip-floats-2"
 
-    def _current(self) -> _Snapshot:
-        snapshot = self._snapshot
-        if snapshot is None:
-            raise closed(str(self.path))
-        return snapshot
+    def __init__(self, path: str | os.PathLike[str], mode: Literal["r", "w"] = "r") -> None:
+        super().__init__(path, mode, _SMALL)
+
+    def _open(self, folder: Path, facts: Mapping[str, Any]) -> tuple[_Rows, int]:
+        rows = _Rows(*(map_array(folder, name) for name in _ARRAYS))
+        return rows, rows.starts.size - 1
+
+    def _save(self, folder: Path, places: Places[_Rows]) -> None:
+        starts, terms, weights = _gather(places)
+        terms = terms.astype(np.uint16 if terms.max(initial=0) < 2**16 else np.int32)
+        for name, array in zip(_ARRAYS, (starts, terms, weights), strict=True):
+            save_array(folder, name, array)
 
     def write(self, ids: Sequence[str], vectors: csr_array) -> None:
         """Store vectors in the place of those with the same ids; durable on return.
@@ -151,98 +112,20 @@ class FloatVectors:
         LexLIPError
             When the numbers differ, or writing fails, as on a full disk: then all is as it was.
         """
-        rows = _Rows(csr_array(vectors))
+        rows = csr_array(vectors)
         names = [name.encode() for name in check_ids(ids)]
-        if len(names) != vectors.shape[0]:
-            raise LexLIPError(f"{len(names)} ids but {vectors.shape[0]} vectors: one row an id")
-        added = {name: (rows, row) for row, name in enumerate(names)}
-        kept = list(self._current().parts)
-        merged: list[_Part] = []
-        size = len(added)
-        while kept and len(kept[-1].ids) <= max(size, _SMALL):
-            merged.insert(0, kept.pop())
-            size += len(merged[0].ids)
-        self._publish(kept, merged, added, vectors.shape[1])
-
-    def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
-        """Merge everything, and drop the vectors whose ids `there` answers with None."""
-        parts = self._current().parts
-        gone: set[bytes] = set()
-        for part in parts:
-            for start in range(0, len(part.ids), 1024):
-                some = part.ids.take(np.arange(start, min(start + 1024, len(part.ids))))
-                answers = there([name.decode() for name in some])
-                gone |= {name for name, it in zip(some, answers, strict=True) if it is None}
-        if gone or len(parts) > 1:
-            self._publish([], parts, {}, self._current().width, gone)
-
-    def _publish(
-        self,
-        kept: Sequence[_Part],
-        merged: Sequence[_Part],
-        added: Mapping[bytes, tuple[_Rows, int]],
-        width: int,
-        gone: Iterable[bytes] = (),
-    ) -> None:
-        writer = self._writer
-        if writer is None:
-            raise read_only(self.path)
-        places: dict[bytes, tuple[_Part | _Rows, int]] = {}
-        for part in merged:  # the newest of an id comes last
-            names = part.ids.take(np.arange(len(part.ids)))
-            places.update((name, (part, row)) for row, name in enumerate(names))
-        places.update(added)
-        for name in gone:
-            places.pop(name, None)
-        parts = [part.name for part in kept]
-        try:
-            if places:
-                folder = writer.new_part()
-                _Part.write(folder, places)
-                parts.append(folder.name)
-            data = {"format": FORMAT, "parts": parts, "width": max(width, self._current().width)}
-            writer.publish(parts, data)
-        except OSError as error:
-            reason = error.strerror or f"{error}: is the disk full?"
-            raise LexLIPError(f"{self.path} keeps what it had, writing failed: {reason}") from None
-        finally:
-            writer.discard()
-        self._snapshot = open_current(self.path, _Snapshot)
+        if len(names) != rows.shape[0]:
+            raise LexLIPError(f"{len(names)} ids but {rows.shape[0]} vectors: one row an id")
+        width = max(rows.shape[1], self._current().facts.get("width", 0))
+        size = int(rows.indptr[-1])
+        data = _Rows(rows.indptr, rows.indices[:size], rows.data[:size])
+        self._write(names, data, {"width": width})
 
     def read(self, ids: Sequence[str]) -> csr_array:
-        """Return the vectors of N different ids, float32 [N, V]; an unknown id has an empty row."""
+        """Return the vectors of N ids, float32 [N, V]; an unknown id has an empty row."""
         snapshot = self._current()
-        wanted = {name.encode(): row for row, name in enumerate(ids)}
-        places: list[tuple[_Part | _Rows, int] | None] = [None] * len(ids)
-        for part in reversed(snapshot.parts):
-            for name, row in part.ids.find(wanted.keys()).items():
-                places[wanted.pop(name)] = (part, row)
-        starts, terms, weights = _gather(places)
-        return csr_array((weights, terms, starts), shape=(len(ids), snapshot.width))
-
-    @property
-    def bytes(self) -> int:
-        """Size of all files."""
-        return self._current().generation.bytes
-
-    def verify(self) -> list[str]:
-        """Compare every file with its recorded SHA-256; one line for each that is damaged."""
-        self._current()
-        return verify(self.path)
-
-    def reopen(self) -> bool:
-        """Go on to the newest state; True when there is a newer one."""
-        if self._current().generation.mark == current_mark(self.path):
-            return False
-        self._snapshot = open_current(self.path, _Snapshot)
-        return True
-
-    def close(self) -> None:
-        """Let go of the files. Closing twice is fine."""
-        self._snapshot = None
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        starts, terms, weights = _gather(snapshot.find(ids))
+        return csr_array((weights, terms, starts), shape=(len(ids), snapshot.facts.get("width", 0)))
 
 
 def rescore_hits(

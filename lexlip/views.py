@@ -1,0 +1,78 @@
+"""What the second stage sees of pictures and texts: tokens for late interaction, and Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GAUSSIAN = ("mean", "log_variance")
+
+
+@dataclass(frozen=True)
+class Views:
+    """Dense views of N pictures or N texts.
+
+    A model without a token head gives tokens of width 0, one without a Gaussian head Gaussians of
+    width 0; N is the same in all four.
+
+    Attributes
+    ----------
+    tokens : float32 [N, P, d]
+        Unit vectors of patches or words, an item's own ones first, zeros after them.
+    counts : int32 [N]
+        How many tokens each item has, 0..P.
+    mean : float32 [N, D]
+        Unit vectors: where each item lies.
+    log_variance : float32 [N, D]
+        Natural logarithm of the variance in each direction.
+
+    Examples
+    --------
+    >>> views = Views.empty(2)
+    >>> len(views), views.has_tokens, views.has_gaussians
+    (2, False, False)
+    """
+
+    tokens: NDArray[np.float32]
+    counts: NDArray[np.int32]
+    mean: NDArray[np.float32]
+    log_variance: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        lengths = {len(a) for a in (self.tokens, self.counts, self.mean, self.log_variance)}
+        if len(lengths) != 1 or self.tokens.ndim != 3 or self.mean.shape != self.log_variance.shape:
+            raise ValueError("tokens [N, P, d], counts [N], and twice [N, D] are needed")
+
+    @classmethod
+    def empty(cls, count: int) -> Views:
+        """`count` items of which nothing is known."""
+        nothing = np.zeros((count, 0), np.float32)
+        return cls(np.zeros((count, 0, 0), np.float32), np.zeros(count, np.int32), nothing, nothing)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Views]) -> Views:
+        """Join the views of several batches; shorter ones are filled up with zeros."""
+        width = max(part.tokens.shape[1] for part in parts)
+        tokens = [np.pad(p.tokens, ((0, 0), (0, width - p.tokens.shape[1]), (0, 0))) for p in parts]
+        others = ([getattr(part, name) for part in parts] for name in ("counts", *_GAUSSIAN))
+        return cls(np.concatenate(tokens), *map(np.concatenate, others))
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is something for late interaction."""
+        return self.tokens.shape[2] > 0
+
+    @property
+    def has_gaussians(self) -> bool:
+        """Whether there are means and variances."""
+        return self.mean.shape[1] > 0
+
+    def take(self, rows: NDArray | list[int] | slice) -> Views:
+        """Return the views of these items."""
+        return Views(self.tokens[rows], self.counts[rows], self.mean[rows], self.log_variance[rows])
