@@ -24,7 +24,7 @@ export TOKENIZERS_PARALLELISM := false
 TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense index bench bench-engine clean
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense pretrain-heads index bench bench-engine clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -71,6 +71,9 @@ pretrain-stage2: towers ## stage 2 from RUN/stage1 into RUN/stage2
 
 pretrain-dense: towers ## the control: a dense dual encoder on the same towers and data
 	@$(LEXLIP) pretrain.dense $(TRAIN)
+
+pretrain-heads: towers ## heads for rerankers (FILIP, PCME, NAAF) on RUN/stage2 into RUN/heads
+	@$(LEXLIP) pretrain.heads $(TRAIN)
 
 index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
 	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))

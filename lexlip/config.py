@@ -35,6 +35,17 @@ class LexLIPConfig(PreTrainedConfig):
         Token ids whose *positions* never take part in pooling ([PAD], [CLS], [SEP], [UNK]).
     dense_size : int
         Width of the joint space of the dense dual encoder; unused by LexLIP itself.
+    token_size : int
+        Width of the patch and word vectors for late interaction (FILIP: 256); 0 for none.
+    token_count : int
+        Patches are reduced to so many tokens by attention pooling (12 to 24); 0 keeps them all.
+    gaussian_size : int
+        Dimensions of the Gaussians (PCME); 0 for none.
+    head_layers : int
+        Transformer layers on each side that belong to these heads alone, so that they can learn
+        while the towers stay as they are; 0 reads the states that the words are read from.
+    naaf_threshold : float, optional
+        Cosine below which NAAF takes a word for absent from a picture; training measures it.
 
     Examples
     --------
@@ -59,6 +70,11 @@ class LexLIPConfig(PreTrainedConfig):
     max_text_length: int = 40
     excluded_token_ids: list[int] | None = None
     dense_size: int = 256
+    token_size: int = 0
+    token_count: int = 0
+    gaussian_size: int = 0
+    head_layers: int = 0
+    naaf_threshold: float | None = None
     initializer_range: float = 0.02
 
 

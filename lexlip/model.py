@@ -18,11 +18,13 @@ from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from lexlip.config import LexLIPConfig
 from lexlip.errors import LexLIPError
+from lexlip.heads import Dense, DenseBranch, has_heads, to_views
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.pooling import log_saturate, max_pool_logits
 from lexlip.processing import Processor, fingerprint
 from lexlip.towers import TextTower, VisionTower, batches
+from lexlip.views import Views
 
 
 class LexiconHead(nn.Module):
@@ -150,11 +152,26 @@ class LexLIP(LexLIPPreTrainedModel):
             # no gradient to come back: on scenes a text kept 4.5 terms, and 14 with it.
             self.own_word_boost = nn.Parameter(torch.full((config.lexicon_size,), 2.0))
         self.register_buffer("lexicon_ids", torch.zeros(config.lexicon_size, dtype=torch.int64))
+        self.heads = DenseBranch(config) if has_heads(config) else None
         self.post_init()
 
     def start_image_head(self) -> None:
         """Let the image head begin as a copy of the text head, as the official code does."""
         self.image_head = copy.deepcopy(self.text_head)
+
+    def add_heads(
+        self, token_size: int, gaussian_size: int, token_count: int = 0, layers: int = 0
+    ) -> None:
+        """Give a model that has none its heads, untrained; see `LexLIPConfig` for the sizes.
+
+        Words stay as they are; the fingerprint does not.
+        """
+        config = self.config
+        config.token_size, config.token_count = token_size, token_count
+        config.gaussian_size, config.head_layers = gaussian_size, layers
+        self.heads = DenseBranch(config).to(self.device) if has_heads(config) else None
+        if self.heads is not None:
+            self.heads.start(self.text.trunk, self.vision.neck)
 
     @property
     def lexicon(self) -> Lexicon:
@@ -194,13 +211,19 @@ class LexLIP(LexLIPPreTrainedModel):
             Hidden states, for the masked-language-model loss.
         """
         hidden = self.text(input_ids, attention_mask)
+        return *self.pool_hidden(hidden, input_ids, attention_mask), hidden
+
+    def pool_hidden(
+        self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Pooled logits and winners of hidden states; see `pool_text`."""
         positions = self.text.positions(input_ids, attention_mask)
         pooled, winner = self.text_head.pool(hidden, positions)
         if self.config.own_word_boost:
             own = self.own_words(input_ids, positions) > 0
             kept = torch.relu(pooled) + torch.relu(self.own_word_boost)
             pooled = torch.where(own, kept, pooled)
-        return pooled, winner, hidden
+        return pooled, winner
 
     def pool_image(self, features: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Raw pooled logits [B, Va] and winning patches of trunk features [B, 1 + P, Dv].
@@ -240,11 +263,53 @@ class LexLIP(LexLIPPreTrainedModel):
     @torch.inference_mode()
     def encode_features(self, features: Any, batch_size: int = 256) -> csr_array:
         """Cached trunk features [N, 1 + P, Dv] (array or memory map) to weights [N, V]."""
-        rows = []
-        for part in batches(features, batch_size):
-            tensor = torch.as_tensor(np.asarray(part, dtype=np.float32), device=self.device)
-            rows.append(log_saturate(self.pool_image(tensor)[0]))
+        rows = [
+            log_saturate(self.pool_image(f)[0]) for f in self._feature_batches(features, batch_size)
+        ]
         return self._stack(rows)
+
+    @torch.inference_mode()
+    def represent_text(
+        self, texts: Sequence[str], batch_size: int = 128
+    ) -> tuple[csr_array, Views]:
+        """Texts to words and to what rerankers look at, in one pass.
+
+        Returns
+        -------
+        csr_array float32 [N, V]
+            As of `encode_text`.
+        Views
+            Of N texts; empty ones of a model without heads.
+        """
+        rows, dense = [], []
+        for tokens in self._text_batches(texts, batch_size):
+            depth = self.heads.depth if self.heads is not None else 0
+            hidden, lower = self.text.states(**tokens, below=(0, depth))
+            rows.append(log_saturate(self.pool_hidden(hidden, **tokens)[0]))
+            if self.heads is not None:
+                positions = self.text.positions(**tokens)
+                dense.append(self.heads.of_text(lower, tokens["attention_mask"], positions))
+        return self._stack(rows), to_views(dense, len(texts), self.config)
+
+    @torch.inference_mode()
+    def represent_image(
+        self, images: Sequence[Any], batch_size: int = 32
+    ) -> tuple[csr_array, Views]:
+        """Pictures to words and to what rerankers look at, in one pass; see `represent_text`."""
+        return self._represent(self._image_features(images, batch_size), len(images))
+
+    @torch.inference_mode()
+    def represent_features(self, features: Any, batch_size: int = 256) -> tuple[csr_array, Views]:
+        """Cached trunk features [N, 1 + P, Dv] to words and views; see `represent_text`."""
+        return self._represent(self._feature_batches(features, batch_size), len(features))
+
+    def _represent(self, batches: Iterable[Tensor], count: int) -> tuple[csr_array, Views]:
+        rows, dense = [], list[Dense]()
+        for features in batches:
+            rows.append(log_saturate(self.pool_image(features)[0]))
+            if self.heads is not None:
+                dense.append(self.heads.of_image(self.vision, features))
+        return self._stack(rows), to_views(dense, count, self.config)
 
     def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
         """Queries to weights [N, V]; sentence-transformers' name for `encode_text`."""
@@ -279,6 +344,10 @@ class LexLIP(LexLIPPreTrainedModel):
     def words_of(self, item: str | Path | Any, top_k: int = 20) -> list[tuple[str, float]]:
         """The heaviest words of one text or picture."""
         return self.decode(top_terms(self.encode_document([item]), top_k))[0]
+
+    def _feature_batches(self, features: Any, size: int) -> Iterable[Tensor]:
+        for part in batches(features, size):
+            yield torch.as_tensor(np.asarray(part, dtype=np.float32), device=self.device)
 
     def _stack(self, rows: Sequence[Tensor]) -> csr_array:
         if not rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,15 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from lexlip.config import LexLIPConfig
 
 
-def small_encoder(width: int, layers: int, heads: int, dropout: float = 0.0) -> BertEncoder:
-    """Randomly initialised transformer layers (the neck of the image side, the weak decoder)."""
+def small_encoder(
+    width: int, layers: int, heads: int, dropout: float = 0.0, intermediate: int | None = None
+) -> BertEncoder:
+    """Randomly initialised transformer layers (the image side's neck, the weak decoder, ...)."""
     config = BertConfig(
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        intermediate_size=4 * width,
+        intermediate_size=intermediate or 4 * width,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
@@ -97,11 +99,18 @@ class VisionTower(nn.Module):
         With `kept` (int64 [K], patch numbers from 0) only those patches are looked at, K states
         come back, and the step costs K / P: augmentation and speed at once (Li et al., FLIP, 2023).
         """
+        return self.out(self.neck(self.seen(features, kept)).last_hidden_state[:, 1:])
+
+    def seen(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What the neck reads of features: with places, where they are learned, and kept patches.
+
+        The trunk's [CLS] always stays, at position 0.
+        """
         if hasattr(self, "places"):
             features = features + self.places
         if kept is not None:
             features = torch.cat([features[:, :1], features[:, 1:][:, kept]], dim=1)
-        return self.out(self.neck(features).last_hidden_state[:, 1:])
+        return features
 
 
 class TextTower(nn.Module):
@@ -127,24 +136,52 @@ class TextTower(nn.Module):
         return mask
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids [B, L] to hidden states [B, L, D].
+        """Token ids [B, L] to hidden states [B, L, D]."""
+        return self.states(input_ids, attention_mask, below=(0,))[0]
 
-        A batch is as long as its longest text, twice the average one: rows are run in groups of
-        similar length, each cut to its own longest, and what padding remains comes back as zeros.
-        """
+    def states(self, input_ids: Tensor, attention_mask: Tensor, below: Sequence[int]) -> Tensor:
+        """Token ids [B, L] to states so many layers below the last, [len(below), B, L, D]."""
         # Looked up once: the gradient of each look-up is a table as large as the vocabulary.
         embedded = self.trunk.get_input_embeddings()(input_ids)
-        lengths = attention_mask.sum(1)
-        groups = lengths.argsort(stable=True).chunk(max(1, min(4, len(lengths) // 32)))
-        states, places = [], []
-        for rows in groups:
-            # Multiples of four keep the number of distinct shapes, each compiled once, small.
-            width = min(input_ids.shape[1], -(-int(lengths[rows].max()) // 4) * 4)
-            part, mask = embedded[rows, :width], attention_mask[rows, :width]
-            output = self.trunk(inputs_embeds=part, attention_mask=mask).last_hidden_state
-            states.append(pad(output, (0, 0, 0, input_ids.shape[1] - width)))
-            places.append(rows)
-        return torch.cat(states)[torch.cat(places).argsort()]
+
+        def run(part: Tensor, mask: Tensor) -> Tensor:
+            output = self.trunk(
+                inputs_embeds=part, attention_mask=mask, output_hidden_states=any(below)
+            )
+            layers = output.hidden_states if any(below) else [output.last_hidden_state]
+            return torch.stack([layers[-1 - depth] for depth in below])
+
+        return by_length(run, embedded, attention_mask)
+
+
+def by_length(
+    run: Callable[[Tensor, Tensor], Tensor], states: Tensor, attention_mask: Tensor
+) -> Tensor:
+    """Run rows of states [B, L, D] in groups of similar length, each cut to its own longest.
+
+    A batch is as long as its longest text, twice the average one. What padding remains comes back
+    as zeros.
+
+    Parameters
+    ----------
+    run : callable
+        Takes states [b, l, D] and their attention mask [b, l]; returns [..., b, l, D'].
+    states : Tensor [B, L, D]
+    attention_mask : int64 Tensor [B, L]
+
+    Returns
+    -------
+    Tensor [..., B, L, D']
+    """
+    lengths, longest = attention_mask.sum(1), states.shape[1]
+    groups = lengths.argsort(stable=True).chunk(max(1, min(4, len(lengths) // 32)))
+    parts = []
+    for rows in groups:
+        # Multiples of four keep the number of distinct shapes, each compiled once, small.
+        width = min(longest, -(-int(lengths[rows].max()) // 4) * 4)
+        output = run(states[rows, :width], attention_mask[rows, :width])
+        parts.append(pad(output, (0, 0, 0, longest - width)))
+    return torch.cat(parts, dim=-3).index_select(-3, torch.cat(groups).argsort())
 
 
 def batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

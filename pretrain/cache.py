@@ -1,4 +1,4 @@
-"""Pictures decoded once: resized bytes, or the features of a frozen trunk, as a memory map."""
+"""What does not change computed once, as memory maps: resized bytes, features of frozen trunks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from PIL import ImageOps
+from torch.nn.functional import pad
 from tqdm import tqdm
 
 from lexlip.data.collection import Collection
-from lexlip.model import LexLIPPreTrainedModel
+from lexlip.model import LexLIP, LexLIPPreTrainedModel
 from lexlip.processing import Processor, fingerprint
+from pretrain.data import Tokens
 
 
 def _fill(
@@ -88,3 +90,24 @@ def cached_features(
 
     key = _key(collection, collection.source, settings)
     return _fill(Path(folder), key, "features", len(collection), ranges, compute)
+
+
+@torch.inference_mode()
+def cached_states(
+    model: LexLIP, tokens: Tokens, depth: int, folder: str | Path, batch: int = 256
+) -> np.ndarray:
+    """States of a frozen text trunk, float16 [M, L, D], `depth` layers below its last."""
+    assert model.processor is not None
+    trunk = fingerprint(model.text.trunk.state_dict(), model.processor.tokenizer)
+    captions = hashlib.sha256(tokens.input_ids.tobytes()).hexdigest()
+    ranges = [range(i, min(i + batch, len(tokens))) for i in range(0, len(tokens), batch)]
+
+    def compute(rows: range) -> np.ndarray:
+        part = tokens.rows(np.arange(rows.start, rows.stop))
+        states = model.text.states(part["input_ids"], part["attention_mask"], below=(depth,))[0]
+        width = tokens.input_ids.shape[1] - states.shape[1]
+        return pad(states, (0, 0, 0, width)).to(torch.float16).numpy()
+
+    return _fill(
+        Path(folder), f"{trunk} {captions} {depth}", "states", len(tokens), ranges, compute
+    )

@@ -14,6 +14,7 @@ import torch
 import typer
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -155,13 +156,20 @@ class Task(nn.Module):
         What the checkpoint is for; everything else of a task lives in ``train_state/``.
     weights : dict of str to float
         Weight of each loss in the sum that is minimised; names that end in ``sparsity`` ramp up.
+    ramps : bool
+        Whether they do; a model that is sparse already need not bloom again.
     """
 
     model: Any
     weights: dict[str, float]
+    ramps: bool = True
 
     def after_step(self) -> None:
         """Do what follows an optimiser step; nothing by default."""
+
+    def validate(self, dev: Pairs, relevant: csr_array, texts: list[str]) -> dict[str, float]:
+        """Measure the model on dev after each epoch: by default as a first stage."""
+        return validate(self.model, dev, relevant, texts)
 
 
 def merge_weights(defaults: Mapping[str, float], chosen: Mapping[str, float]) -> dict[str, float]:
@@ -187,6 +195,7 @@ def optimizer_for(task: Task, settings: Settings, stage: Stage) -> torch.optim.A
         for prefix, tower in (
             ("model.vision.trunk.", settings.model.vision),
             ("model.text.trunk.", settings.model.text),
+            ("model.heads.text.layers.", settings.model.text),  # which begin as the trunk's
         )
         if isinstance(tower, str)
     ]
@@ -203,8 +212,10 @@ def optimizer_for(task: Task, settings: Settings, stage: Stage) -> torch.optim.A
 
 
 def set_dropout(model: LexLIPPreTrainedModel, share: float) -> None:
-    """Set the dropout of what a stage trains: text tower and neck."""
-    for part in (model.vision.neck, model.text.trunk):
+    """Set the dropout of what a stage trains: text tower, neck, private layers of the heads."""
+    heads = getattr(model, "heads", None)
+    private = [heads.text.layers, heads.image.layers] if heads is not None else []
+    for part in (model.vision.neck, model.text.trunk, *private):
         for module in part.modules():
             if isinstance(module, nn.Dropout):
                 module.p = share
@@ -256,7 +267,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             with accelerator.autocast():
                 losses = task(_to(batch, accelerator.device), generator)
             total = sum(
-                losses[k] * w * (ramp(step, steps) if k.endswith("sparsity") else 1.0)
+                losses[k] * w * (ramp(step, steps) if task.ramps and k.endswith("sparsity") else 1)
                 for k, w in task.weights.items()
                 if w
             )
@@ -275,7 +286,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             if done % per_epoch == 0:
                 model.eval()
                 with accelerator.autocast():
-                    metrics = validate(model, dev, judged, dev_texts)
+                    metrics = task.validate(dev, judged, dev_texts)
                 task.train()
                 bar.write(json.dumps({"epoch": epoch + 1, **_round(metrics)}))
             if done % 20 == 0 or done % per_epoch == 0:

@@ -62,6 +62,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Heads(Stage):
+    """The dense branch (`lexlip.heads`): which heads, and what else their training needs."""
+
+    token_size: int = 256  # FILIP's; 0 for no token head
+    token_count: int = 0  # patches are reduced to so many tokens; 0 keeps them all
+    gaussian_size: int = 256  # 0 for no Gaussian head
+    layers: int = 2  # of its own on each side
+    freeze_towers: bool = True  # words stay as they are, to the bit
+    token_temperature: float = 0.07  # at the start; it is learned
+    samples: int = 7  # of each Gaussian, for the losses of PCME
+    mixed: float = 0.25  # share of the pictures that PCME++ mixes with others
+    label_smoothing: float = 1e-4  # of PCME++
+    naaf_rows: int = 48  # pairs of the batch that NAAF's loss compares; 0 takes all
+    naaf_alpha: float = 2.0  # how much worse a missed absent word is than a missed present one
+
+
+@dataclass(frozen=True)
 class Settings:
     """One run, from data to dense control."""
 
@@ -74,6 +91,7 @@ class Settings:
     stage1: Stage = field(default_factory=Stage)
     stage2: Stage = field(default_factory=Stage)
     dense: Stage = field(default_factory=Stage)
+    heads: Heads = field(default_factory=Heads)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:

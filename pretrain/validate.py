@@ -1,4 +1,4 @@
-"""What training watches on dev: recall of pruned vectors and whether their words mean something."""
+"""What training watches on dev: recall of words and of heads, whether words mean something."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from scipy.sparse import csr_array
 from lexlip.dense import DenseDualEncoder
 from lexlip.impacts import overlap, top_terms, unit_normalise
 from lexlip.model import LexLIP
+from lexlip.rerank import late_interaction
+from lexlip.views import Views
 from pretrain.data import Pairs
 
 TERMS = 64
@@ -41,10 +43,8 @@ def relevance(pairs: Pairs, ids: list[str], qrels: dict[str, set[str]]) -> csr_a
 
 
 @torch.inference_mode()
-def validate(
-    model: LexLIP | DenseDualEncoder, pairs: Pairs, relevant: csr_array, texts: list[str]
-) -> dict[str, float]:
-    """Text-to-picture recall on dev; for LexLIP at 64 terms, with grounded P@10 and sparsity."""
+def plain_features(model: LexLIP | DenseDualEncoder, pairs: Pairs) -> np.ndarray:
+    """Trunk features of the pictures as they are: not mirrored, computed where bytes are cached."""
     features = pairs.views[:, 0]
     if features.dtype == np.uint8:
         assert model.processor is not None
@@ -52,7 +52,15 @@ def validate(
         pixels = (model.processor.normalise(np.array(p)) for p in parts)
         maps = [model.vision.features(p.to(model.device)).float() for p in pixels]
         features = torch.cat(maps).cpu().numpy()
-    images: Any = model.encode_features(features)
+    return features
+
+
+@torch.inference_mode()
+def validate(
+    model: LexLIP | DenseDualEncoder, pairs: Pairs, relevant: csr_array, texts: list[str]
+) -> dict[str, float]:
+    """Text-to-picture recall on dev; for LexLIP at 64 terms, with grounded P@10 and sparsity."""
+    images: Any = model.encode_features(plain_features(model, pairs))
     queries: Any = model.encode_query(texts)
     if isinstance(model, DenseDualEncoder):
         return {f"t2i_{k}": v for k, v in recall(queries @ images.T, relevant).items()}
@@ -71,3 +79,43 @@ def validate(
     report["text_terms"] = queries.nnz / queries.shape[0]
     report["overlap"] = float(overlap(queries, images))
     return report
+
+
+@torch.inference_mode()
+def validate_heads(
+    model: LexLIP, pairs: Pairs, relevant: csr_array, texts: list[str]
+) -> dict[str, float]:
+    """Text-to-picture recall on dev of words at 64 terms and of each head alone, all pictures."""
+    words, seen = model.represent_features(plain_features(model, pairs))
+    queries, said = model.represent_text(texts)
+    pruned = top_terms(unit_normalise(words), TERMS)
+    scores = {"t2i": (unit_normalise(queries) @ pruned.T).toarray()}
+    if seen.has_tokens:
+        scores |= dict(zip(("filip_i2t", "filip"), _late(seen, said), strict=True))
+    if seen.has_gaussians:
+        # -CSD of unit means, less what is the same for all pictures.
+        variance = np.exp(seen.log_variance).sum(1)
+        scores["csd"] = 2 * said.mean @ seen.mean.T - variance
+    return {
+        f"{name}_{k}": v for name, row in scores.items() for k, v in recall(row, relevant).items()
+    }
+
+
+def _late(seen: Views, said: Views, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Late interaction [texts, pictures] in both directions, texts of a length together."""
+    shape = (len(said), len(seen))
+    i2t, t2i = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    order = np.argsort(said.counts, kind="stable")
+    image, mask = tokens_of(seen)
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        part = late_interaction(image, mask, *tokens_of(said.take(rows)))
+        i2t[rows], t2i[rows] = (score.T.cpu().numpy() for score in part)
+    return i2t, t2i
+
+
+def tokens_of(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [N, P, d] and their mask, cut to the longest."""
+    width = int(views.counts.max(initial=0))
+    mask = np.arange(width) < views.counts[:, None]
+    return torch.from_numpy(views.tokens[:, :width]), torch.from_numpy(mask)
