@@ -78,6 +78,9 @@ def main(
     keep_floats: Annotated[
         bool | None, typer.Option("--keep-floats", help="keep vectors, for rescoring")
     ] = None,
+    keep_views: Annotated[
+        bool | None, typer.Option("--keep-views", help="keep what rerankers look at (heads)")
+    ] = None,
 ) -> None:
     """Build an index and say what it cost."""
     options = {k: v for k, v in locals().items() if k not in ("config", "run")}

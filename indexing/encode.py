@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from indexing.settings import Settings, read
 from lexlip.data.collection import Collection
-from lexlip.encode import encode_pictures
+from lexlip.encode import Chunk, check_heads, encode_pictures
 from lexlip.encoded import Encoded
 from lexlip.errors import LexLIPError
 from lexlip.model import LexLIP
@@ -56,9 +56,16 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
     """
     settings.check()
     model = LexLIP.from_pretrained(settings.model)
+    check_heads(model, settings.keep_views)
     source = _pictures(settings, data)
     with Encoded.plan(
-        folder, model, source, settings.max_terms, settings.model, settings.part_size
+        folder,
+        model,
+        source,
+        settings.max_terms,
+        settings.model,
+        settings.part_size,
+        settings.keep_views,
     ) as encoded:
         todo = encoded.missing()
         with tqdm(total=len(source), desc="encoding", unit="picture", disable=None) as bar:
@@ -68,13 +75,18 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
                 _encode_apart(settings, data, encoded, todo, bar)
             else:
                 for number in todo:
-                    encoded.write(number, encode_pictures(model, source, encoded.rows(number)))
+                    encoded.write(number, _encode(model, source, encoded, number))
                     bar.update(len(encoded.rows(number)))
         if not any(chunk.ids for chunk in encoded):
             reason = encoded.read(0).skipped[0][1]
             shutil.rmtree(encoded.folder)
             raise LexLIPError(f"no readable picture in {source.source} ({reason})")
     return encoded
+
+
+def _encode(model: LexLIP, source: Collection, encoded: Encoded, number: int) -> Chunk:
+    rows, keep_views = encoded.rows(number), encoded.manifest["keep_views"]
+    return encode_pictures(model, source, rows, keep_views=keep_views)
 
 
 def _pictures(settings: Settings, data: Data) -> Collection:
@@ -116,7 +128,7 @@ def _tools() -> tuple[LexLIP, Collection]:
 
 def _encode_part(number: int) -> int:
     (model, source), (_, _, encoded) = _tools(), _job
-    encoded.write(number, encode_pictures(model, source, encoded.rows(number)))
+    encoded.write(number, _encode(model, source, encoded, number))
     return number
 
 
@@ -130,6 +142,9 @@ def main(
     max_terms: Annotated[int | None, typer.Option(help="terms kept of a picture")] = None,
     workers: Annotated[int | None, typer.Option(help="processes that encode")] = None,
     part_size: Annotated[int | None, typer.Option(help="pictures a part")] = None,
+    keep_views: Annotated[
+        bool | None, typer.Option("--keep-views", help="keep what rerankers look at (heads)")
+    ] = None,
 ) -> None:
     """Encode pictures into parts; those that are there already stay."""
     options = {k: v for k, v in locals().items() if k not in ("config", "run")}

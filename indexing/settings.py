@@ -28,6 +28,7 @@ class Settings:
     part_size: int = CHUNK  # documents that a kill may cost; the first part fixes the scale
     keep_parts: bool = False
     keep_floats: bool = False
+    keep_views: bool = False  # what rerankers look at
 
     def check(self) -> None:
         """Complain about what would fail after an hour.
@@ -58,7 +59,8 @@ def read(
     run : str, optional
         Folder that training wrote: its second stage is the model.
     options : mapping
-        What the command line says; None is left out.
+        What the command line says; None is left out. With `keep_views` the model of a run is the
+        one with heads.
     out : str
         What is written in the folder of a run.
     """
@@ -67,7 +69,8 @@ def read(
         file = toml.read(config)
         shared = toml.build(Data, file.get("data", {}), "data.")
         table = {"data": shared.source, "split": shared.dev, **file.get("index", {})}
-    if run is not None:
-        table |= {"model": f"{run}/stage2", "out": f"{run}/{out}"}
     given = {name: value for name, value in options.items() if value is not None}
+    if run is not None:
+        views = given.get("keep_views", table.get("keep_views"))
+        table |= {"model": f"{run}/{'heads' if views else 'stage2'}", "out": f"{run}/{out}"}
     return toml.build(Settings, {**table, **given}, "index."), shared

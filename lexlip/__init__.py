@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lexlip.index import Index
     from lexlip.lexicon import Lexicon
     from lexlip.model import LexLIP
+    from lexlip.query import Query
 
 __version__ = "0.1.0"
 _HOME = {
@@ -25,8 +26,9 @@ _HOME = {
     "LexLIPConfig": "lexlip.config",
     "LexLIPError": "lexlip.errors",
     "Lexicon": "lexlip.lexicon",
+    "Query": "lexlip.query",
 }
-__all__ = ["Index", "LexLIP", "LexLIPConfig", "LexLIPError", "Lexicon", "__version__"]
+__all__ = ["Index", "LexLIP", "LexLIPConfig", "LexLIPError", "Lexicon", "Query", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

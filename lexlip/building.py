@@ -19,17 +19,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lexlip.beside import Beside
 from lexlip.encode import Chunk
 from lexlip.encoded import Encoded
 from lexlip.engines import ENGINES, Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.files import MANIFEST, check_replaceable, write_json
-from lexlip.floats import FloatVectors
-from lexlip.impacts import document_impacts, top_terms, unit_normalise
+from lexlip.impacts import document_impacts
 from lexlip.manifest import is_index, new_manifest
 from lexlip.processes import worker_processes
 
-ENGINE, FLOATS, SKIPPED = "engine", "floats", "skipped.jsonl"
+ENGINE, SKIPPED = "engine", "skipped.jsonl"
 
 
 @dataclass(frozen=True)
@@ -115,16 +115,11 @@ def note_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
             file.writelines(lines)
 
 
-def write_floats(floats: FloatVectors, manifest: Mapping[str, Any], chunk: Chunk) -> None:
-    """Store the vectors of a chunk as they are before they are quantised."""
-    floats.write(chunk.ids, unit_normalise(top_terms(chunk.weights, manifest["max_terms"])))
-
-
 def write_chunks(
     folder: Path,
     manifest: Mapping[str, Any],
     engine: Engine,
-    floats: FloatVectors | None,
+    beside: Beside | None,
     coming: Iterable[Chunk],
     commit_each: bool = True,
 ) -> Added:
@@ -136,8 +131,8 @@ def write_chunks(
         The index.
     manifest : mapping
         Its scale and term budget.
-    engine, floats
-        Open for writing; no floats are written where there are none.
+    engine, beside
+        Open for writing; None where what lies beside the engine is written elsewhere.
     coming : iterable of Chunk
     commit_each : bool
         Commit after each chunk, else once at the end.
@@ -147,8 +142,8 @@ def write_chunks(
     for chunk in coming:
         impacts, _ = document_impacts(chunk.weights, manifest["max_terms"], manifest["scale"])
         if chunk.ids:
-            if floats is not None:  # first: a killed writer must leave none out
-                write_floats(floats, manifest, chunk)
+            if beside is not None:  # first: a killed writer must leave none out
+                beside.write(chunk)
             engine.add(chunk.ids, impacts, chunk.columns)
             if commit_each:
                 engine.commit()
@@ -177,7 +172,7 @@ def _write_shards(
     manifest: dict[str, Any],
     folder: Path,
     count: int,
-    floats: FloatVectors | None,
+    beside: Beside,
 ) -> Added:
     """Write an index in `count` processes, and merge what they wrote."""
     from lexlip.engines.lucene_merge import merge_engines
@@ -190,10 +185,10 @@ def _write_shards(
             pool.submit(_write_shard, encoded, manifest, shard, range(*run))
             for shard, run in zip(shards, pairwise(bounds), strict=True)
         ]
-        if floats is not None:
+        if beside:
             for chunk in encoded:
                 if chunk.ids:
-                    write_floats(floats, manifest, chunk)
+                    beside.write(chunk)
         done = [future.result() for future in futures]
     merge_engines([shard / ENGINE for shard in shards], folder / ENGINE)
     shutil.rmtree(folder / "shards")
@@ -228,16 +223,19 @@ def build_from(
     if shards < 1:
         raise LexLIPError(f"shards is {shards}: write at least one")
     manifest, _ = begin(
-        folder, iter(encoded), encoded.origin, engine=engine, keep_floats=keep_floats
+        folder,
+        iter(encoded),
+        encoded.origin,
+        engine=engine,
+        keep_floats=keep_floats,
+        keep_views=encoded.manifest["keep_views"],
     )
     count = min(shards, len(encoded)) if engine == "lucene" else 1
     with ExitStack() as closing:
-        floats = FloatVectors(folder / FLOATS, "w") if keep_floats else None
-        if floats is not None:
-            closing.callback(floats.close)
+        beside = closing.enter_context(Beside(folder, manifest, "w"))
         if count > 1:
-            return _write_shards(encoded, manifest, folder, count, floats)
+            return _write_shards(encoded, manifest, folder, count, beside)
         writer = open_engine(engine, folder / ENGINE, "w")
         closing.callback(writer.close)
         coming = tqdm(encoded, "indexing", len(encoded), unit="part", disable=None)
-        return write_chunks(folder, manifest, writer, floats, coming, commit_each=False)
+        return write_chunks(folder, manifest, writer, beside, coming, commit_each=False)

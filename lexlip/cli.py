@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,16 +54,20 @@ def _load(checkpoint: str | None) -> Any:
     return LexLIP.from_pretrained(checkpoint)
 
 
-def _picture_or_text(item: str) -> Path | str:
-    """A path that exists, or looks like a picture's, is a picture; anything else is a text."""
+def _read_item(item: str) -> Any:
+    """A path that exists, or looks like a picture's, is a picture; anything else is a query."""
     from lexlip.data.images import SUFFIXES
+    from lexlip.query import Query
 
     path = Path(item)
     try:
         exists = path.is_file()
-    except OSError:  # a text too long to be a name
+    except (OSError, ValueError):  # a text too long to be a name, or one with a NUL
         exists = False
-    return path if exists or path.suffix.lower() in SUFFIXES else item
+    query = None if exists else Query.parse(item)
+    if query is not None and (query.plain is None or path.suffix.lower() not in SUFFIXES):
+        return query
+    return path
 
 
 @app.command()
@@ -80,6 +85,9 @@ def index(
     keep_floats: Annotated[
         bool, typer.Option("--keep-floats", help="of a new index: for search --rescore")
     ] = False,
+    keep_views: Annotated[
+        bool, typer.Option("--keep-views", help="of a new index: for search --rerank")
+    ] = False,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
 
@@ -94,6 +102,7 @@ def index(
         built = Index.create(
             out, _load(model), source, split=split, max_terms=max_terms, engine=engine,
             checkpoint=model, replace=replace, keep_floats=keep_floats,
+            keep_views=keep_views,
         )  # fmt: skip
         skipped, news = built.skipped, ""
     else:
@@ -120,8 +129,10 @@ def _is_index(path: Path) -> bool:
 @_readable
 def search(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
-    text: Annotated[str, typer.Argument(help="what to look for")] = "",
-    image: Annotated[Path | None, typer.Option(help="search with a picture instead")] = None,
+    text: Annotated[
+        str, typer.Argument(help="what to look for: a text, or flower + 2:bee -people must:red")
+    ] = "",
+    image: Annotated[Path | None, typer.Option(help="search with a picture, or add one")] = None,
     k: Annotated[int, typer.Option("-k", help="how many pictures")] = 10,
     where: Annotated[
         str | None, typer.Option(help='only pictures with such metadata: "year >= 2020"')
@@ -131,47 +142,60 @@ def search(
     rescore: Annotated[
         int, typer.Option(min=0, help="order the best so many by exact cosine (--keep-floats)")
     ] = 0,
+    rerank: Annotated[
+        str | None, typer.Option(help="look again at the best: filip, csd, naaf (--keep-views)")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="pictures that are reranked")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
-    """Search an index: lexlip search photos.lex "a dog on a beach" -k 5."""
+    """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
+
+    Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out what has that
+    word, -0.5:people subtracts it, must:red keeps what has it, img:dog.jpg is a picture.
+    """
     from lexlip.index import Index
+    from lexlip.query import Part, Query
 
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
     if not _is_index(path):
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
     _quiet()
+    query = Query.parse(text) if text.strip() else Query()
+    if image is not None:
+        query += Query.image(image)
     with Index.open(path, _load(model)) as opened:
-        item = image if image is not None else text
-        terms = opened.query(item, query_terms)
-        hits = opened.search(item if rescore else terms, k, where, rescore, query_terms)
-        words = opened.words(terms)
-        reasons = [opened.explain(hit.id, terms) if explain else [] for hit in hits]
+        asked = query.resolved(opened.model, query_terms)
+        item = query if rescore or rerank else asked
+        hits = opened.search(item, k, where, rescore, query_terms, rerank, depth)
+        words = asked.words()
+        reasons = [opened.explain(hit.id, asked) if explain else [] for hit in hits]
     if as_json:
         found = [
-            {"rank": rank, "id": hit.id, "score": hit.score}
+            {"rank": rank, **hit._asdict()}
             | ({"words": {c.word: c.score for c in reason}} if explain else {})
             for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1)
         ]
-        typer.echo(json.dumps({"query": dict(words), "hits": found}))
+        conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
+        typer.echo(json.dumps({"query": words, **conditions, "hits": found}))
         return
     if not words:
         typer.echo("nothing found: no word of the query is in the model's lexicon")
         return
     # A pipe has no width: one line a hit, whatever its length.
     console = Console(width=None if sys.stdout.isatty() else 10_000)
-    console.print(
-        "query: " + " ".join(f"{word}:{weight}" for word, weight in words[:12]), style="dim"
-    )
+    heaviest = replace(asked, parts=(Part(asked.parts[0].content[:12]),))
+    console.print(f"query: {escape(str(heaviest))}", style="dim", highlight=False)
     if not hits:
-        limit = " that the filter lets through" if where else ""
+        limit = " that the filter lets through" if where or asked.musts or asked.exclusions else ""
         typer.echo(f"nothing found: no picture{limit} has any of these words")
         return
     table = Table("rank", "score", "picture", *(["why"] if explain else []), box=None)
     for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1):
-        why = " ".join(f"{c.word}:{c.score}" for c in reason[:8])
-        score = f"{hit.score:.4f}" if rescore else str(hit.score)
+        lowering = [c for c in reason[8:] if c.score < 0]
+        why = escape(" ".join(f"{c.word}:{c.score}" for c in [*reason[:8], *lowering[-4:]]))
+        score = f"{hit.score:.4f}" if rescore or rerank else str(hit.score)
         table.add_row(str(rank), score, escape(hit.id), *([why] if explain else []))
     console.print(table)
 
@@ -188,6 +212,9 @@ def tune(
     ] = None,
     qrels: Annotated[Path | None, typer.Option(help="TREC judgements of these queries")] = None,
     sample: Annotated[int, typer.Option(min=1, help="pictures that ask")] = 200,
+    rerank: Annotated[
+        str | None, typer.Option(help="choose and save the shares of filip,csd,... instead")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
@@ -204,6 +231,9 @@ def tune(
     asked = None if queries is None else tuning.read_queries(queries)
     judged = None if qrels is None else tuning.read_qrels(qrels)
     _quiet()
+    if rerank:
+        _tune_rerankers(path, _load(model), rerank.split(","), asked, judged)
+        return
     with Index.open(path, _load(model)) as opened:
         found = tuning.tune(opened, limit, asked, judged, sample)
     if as_json:
@@ -231,6 +261,20 @@ def tune(
         )
     for command in found.commands:
         typer.echo(f"  {command}")
+
+
+def _tune_rerankers(path: Path, model: Any, names: list[str], asked: Any, judged: Any) -> None:
+    from lexlip.index import Index
+    from lexlip.rerank.choose import choose
+
+    if asked is None or judged is None:
+        raise LexLIPError("rerankers are tuned on judged queries: give --queries and --qrels")
+    with Index.open(path, model) as opened:
+        for it in choose(opened, names, asked, judged):
+            typer.echo(
+                f"{it.name}: R@1 {100 * it.words:.1f} by words, {100 * it.alone:.1f} alone, "
+                f"{100 * it.recall:.1f} with a share of {it.share} (saved)"
+            )
 
 
 @app.command()
@@ -284,20 +328,51 @@ def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
 @app.command()
 @_readable
 def words(
-    item: Annotated[str, typer.Argument(help="a picture's path or a text")],
+    item: Annotated[str, typer.Argument(help="a picture's path, a text or a query")],
     model: Checkpoint,
     k: Annotated[int, typer.Option("-k", help="how many words")] = 20,
 ) -> None:
-    """Show the words a picture or a text becomes: lexlip words cat.jpg -m CKPT."""
+    """Show the words a picture or a text becomes: lexlip words cat.jpg -m CKPT.
+
+    Of a query such as flower + 2:bee -people, the words that it adds up to, as they are asked.
+    """
+    from lexlip.query import Query
+
     if not item.strip():
         raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
-    found = _load(model).words_of(_picture_or_text(item), k)
+    read, loaded, conditions = _read_item(item), _load(model), ""
+    if isinstance(read, Query) and read.plain is None:
+        asked = read.resolved(loaded)
+        found = list(asked.words().items())[:k]
+        conditions = str(replace(asked, parts=()))
+    else:
+        found = loaded.words_of(read.plain if isinstance(read, Query) else read, k)
     if not found:
         typer.echo("no words: nothing of it is in the model's lexicon")
         return
-    width = found[0][1]
+    width = max(abs(weight) for _, weight in found)
     for word, weight in found:
-        typer.echo(f"{weight:7.3f}  {word:<20} {'#' * round(30 * weight / width)}")
+        typer.echo(f"{weight:7.3f}  {word:<20} {'#' * round(30 * abs(weight) / width)}")
+    if conditions:
+        typer.echo(conditions)
+
+
+@app.command()
+@_readable
+def align(
+    picture: Annotated[Path, typer.Argument(help="a picture's path")],
+    text: Annotated[str, typer.Argument(help="what it may show")],
+    model: Checkpoint,
+    out: Annotated[Path, typer.Option("-o", "--out", help="where to draw it")] = Path("align.png"),
+) -> None:
+    """Draw which word each patch matches best: lexlip align cat.jpg "a cat on grass" -m CKPT."""
+    from lexlip.rerank.patches import align, draw
+
+    found = align(_load(model), picture, text)
+    draw(picture, found).save(out)
+    for number, word in enumerate(found.words):
+        typer.echo(f"{word:<20} {int((found.patches == number).sum()):4} patches")
+    typer.echo(f"drawn in {out}")
 
 
 @app.command()

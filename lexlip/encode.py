@@ -14,6 +14,7 @@ from tqdm import tqdm
 from lexlip.data.collection import Collection, load_collection
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
+from lexlip.views import Views
 
 if TYPE_CHECKING:
     from lexlip.model import LexLIP
@@ -34,6 +35,7 @@ class Chunk:
     columns: dict[str, list[Any]]
     unchanged: int
     skipped: list[tuple[str, str]]  # id and reason
+    views: Views | None = None  # of N documents, where they are kept
 
 
 def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str, str]:
@@ -65,12 +67,22 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     return load_collection(os.fspath(source), split)
 
 
+def check_heads(model: LexLIP, keep_views: bool) -> None:
+    """Raise when views are wanted of a model that has none."""
+    if keep_views and not (model.config.token_size or model.config.gaussian_size):
+        raise LexLIPError(
+            "this model has no heads to rerank with: train them (make pretrain-heads), or keep no "
+            "views"
+        )
+
+
 def chunks(
     model: LexLIP,
     source: Collection | Mapping[str, str],
     known: Known | None = None,
     size: int = CHUNK,
     batch_size: int = 32,
+    keep_views: bool = False,
 ) -> Iterator[Chunk]:
     """Encode a source, `size` documents at a time.
 
@@ -84,17 +96,23 @@ def chunks(
         left out. A picture that is no file is told by its size alone; texts are always encoded.
     size, batch_size : int
         Documents a chunk, and pictures that go through the model together.
+    keep_views : bool
+        Encode what rerankers look at too; the model needs heads.
     """
     ids = source.ids if isinstance(source, Collection) else list(source)
     with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
         for start in range(0, len(ids), size):
             numbers = range(start, min(start + size, len(ids)))
             if isinstance(source, Collection):
-                yield encode_pictures(model, source, numbers, known, batch_size)
+                yield encode_pictures(model, source, numbers, known, batch_size, keep_views)
             else:
                 names = [ids[i] for i in numbers]
-                weights = model.encode_text([source[name] for name in names])
-                yield Chunk(names, weights, {}, 0, [])
+                texts = [source[name] for name in names]
+                if keep_views:
+                    weights, views = model.represent_text(texts)
+                    yield Chunk(names, weights, {}, 0, [], views)
+                else:
+                    yield Chunk(names, model.encode_text(texts), {}, 0, [])
             bar.update(len(numbers))
 
 
@@ -112,6 +130,7 @@ def encode_pictures(
     numbers: Sequence[int],
     known: Known | None = None,
     batch_size: int = 32,
+    keep_views: bool = False,
 ) -> Chunk:
     """Encode the pictures of these numbers; see `chunks`."""
     names = [source.ids[i] for i in numbers]
@@ -127,9 +146,15 @@ def encode_pictures(
     chosen = source.select(numbers[i] for i in fresh)
     read: list[int] = []
     parts: list[csr_array] = []
+    views: list[Views] = []
     skipped: list[tuple[str, str]] = []
     for rows, images in chosen.batches(batch_size, skipped):
-        parts.append(model.encode_image(images))
+        if keep_views:
+            weights, seen = model.represent_image(images)
+            views.append(seen)
+        else:
+            weights = model.encode_image(images)
+        parts.append(weights)
         read += [fresh[row] for row in rows]
     weights = vstack(parts, format="csr") if parts else model.encode_image([])
     return Chunk(
@@ -138,4 +163,5 @@ def encode_pictures(
         {name: [values[i] for i in read] for name, values in facts.items()},
         len(names) - len(fresh),
         skipped,
+        Views.concatenate(views) if views else None,
     )

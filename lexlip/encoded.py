@@ -1,7 +1,8 @@
 """Vectors of a collection on disk, in parts: what a bulk build encodes into and indexes from.
 
     manifest.json      the model, the term budget, and a key of each part
-    part-000017/       weights.npz (CSR, float32), documents.json, manifest.json (key, checksums)
+    part-000017/       weights.npz (CSR, float32), documents.json, manifest.json (key, checksums),
+                       and views.safetensors where what rerankers look at is kept
 
 A part is a fixed run of documents. Its key is a hash of all that it depends on: the model, the
 vocabulary, the term budget, and the ids, files and metadata of its documents. A part whose key and
@@ -16,11 +17,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
 
 from lexlip.columns import read_columns
@@ -32,12 +34,13 @@ from lexlip.files import MANIFEST, atomic_directory, read_json, sha256_file, wri
 from lexlip.generations import LOCK, FolderLock
 from lexlip.impacts import top_terms
 from lexlip.manifest import ORIGIN, origin
+from lexlip.views import Views
 
 if TYPE_CHECKING:
     from lexlip.model import LexLIP
 
-FORMAT = "lexlip-encoded/1"
-_WEIGHTS, _DOCUMENTS = "weights.npz", "documents.json"
+FORMAT = "lexlip-encoded/2"
+_WEIGHTS, _DOCUMENTS, _VIEWS = "weights.npz", "documents.json", "views.safetensors"
 
 
 def _sha256(value: Any) -> str:
@@ -76,6 +79,7 @@ class Encoded:
         max_terms: int,
         checkpoint: str | os.PathLike[str] | None = None,
         part_size: int = CHUNK,
+        keep_views: bool = False,
     ) -> Iterator[Encoded]:
         """Say what the parts of a folder are to be; those that are there already stay.
 
@@ -93,6 +97,8 @@ class Encoded:
             Where the model is found again; by default where it came from.
         part_size : int
             Documents a part. The first part with a readable picture fixes the scale of an index.
+        keep_views : bool
+            Whether parts hold what rerankers look at too.
 
         Raises
         ------
@@ -107,7 +113,7 @@ class Encoded:
         check_ids(source.ids)  # now, and not after an hour of encoding
         read_columns(source.columns, len(source))
         facts = origin(model, source, max_terms, checkpoint)
-        base = [facts[name] for name in ("model", "vocabulary", "max_terms")]
+        base = [*(facts[name] for name in ("model", "vocabulary", "max_terms")), keep_views]
         runs = [
             range(start, min(start + part_size, len(source)))
             for start in range(0, len(source), part_size)
@@ -117,6 +123,7 @@ class Encoded:
             **facts,
             "documents": len(source),
             "part_size": part_size,
+            "keep_views": keep_views,
             "ids": _sha256(source.ids),
             "parts": [
                 _sha256([base, source.ids[run.start : run.stop], columns_of(source, run)])
@@ -180,6 +187,11 @@ class Encoded:
         """Return where the vectors come from; see `lexlip.manifest.origin`."""
         return {name: self.manifest[name] for name in ORIGIN}
 
+    @property
+    def _files(self) -> tuple[str, ...]:
+        views = (_VIEWS,) if self.manifest["keep_views"] else ()
+        return (_WEIGHTS, _DOCUMENTS, *views)
+
     def part(self, number: int) -> Path:
         """Return the folder of a part."""
         return self.folder / f"part-{number:06}"
@@ -215,7 +227,10 @@ class Encoded:
             with atomic_directory(self.part(number), marker=None) as folder:
                 save_npz(folder / _WEIGHTS, weights, compressed=False)
                 (folder / _DOCUMENTS).write_text(json.dumps(documents), "utf-8")
-                files = {name: sha256_file(folder / name) for name in (_WEIGHTS, _DOCUMENTS)}
+                if self.manifest["keep_views"]:
+                    views = chunk.views or Views.empty(len(chunk.ids))
+                    save_file(asdict(views), folder / _VIEWS)
+                files = {name: sha256_file(folder / name) for name in self._files}
                 write_json(
                     folder / MANIFEST, {"key": self.manifest["parts"][number], "files": files}
                 )
@@ -227,7 +242,7 @@ class Encoded:
         """Raise unless a part is there, of this plan, and sound."""
         folder = self.part(number)
         found = read_json(folder / MANIFEST)
-        sums = {name: sha256_file(folder / name) for name in (_WEIGHTS, _DOCUMENTS)}
+        sums = {name: sha256_file(folder / name) for name in self._files}
         if found != {"key": self.manifest["parts"][number], "files": sums}:
             raise LexLIPError("damaged, or of another model or collection")
 
@@ -264,4 +279,5 @@ class Encoded:
             documents["columns"],
             0,
             [(name, reason) for name, reason in documents["skipped"]],
+            Views(**load_file(folder / _VIEWS)) if self.manifest["keep_views"] else None,
         )

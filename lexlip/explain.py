@@ -12,8 +12,8 @@ class Contribution(NamedTuple):
     """One word of an explanation; the products of all words add up to the score."""
 
     word: str
-    query: int  # 1..64
-    impact: int  # 1..255
+    query: int  # 1..64, of either sign
+    impact: int  # 1..255; -penalty for a missing word
 
     @property
     def score(self) -> int:
@@ -22,7 +22,7 @@ class Contribution(NamedTuple):
 
 
 def contributions(
-    engine: Engine, id: str, terms: Mapping[int, int], tokens: Sequence[str]
+    engine: Engine, id: str, terms: Mapping[int, int], tokens: Sequence[str], penalty: int = 0
 ) -> list[Contribution]:
     """Return the words that document `id` shares with {term id: weight}, heaviest first.
 
@@ -34,6 +34,8 @@ def contributions(
         What the engine is asked.
     tokens : sequence of str
         The vocabulary, in id order.
+    penalty : int
+        A term of positive weight that the document lacks counts as an impact of minus so much.
 
     Raises
     ------
@@ -52,5 +54,8 @@ def contributions(
     >>> engine.close()
     """
     shared = engine.contributions(id, terms)
+    if penalty:
+        missing = (term for term, weight in terms.items() if weight > 0 and term not in shared)
+        shared |= dict.fromkeys(missing, -penalty)
     found = [Contribution(tokens[term], terms[term], impact) for term, impact in shared.items()]
     return sorted(found, key=lambda c: (-c.score, c.word))

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lexlip.building import ENGINE, FLOATS, Added, begin, build_from, check_new, write_chunks
+from lexlip.beside import Beside
+from lexlip.building import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
-from lexlip.encode import CHUNK, Chunk, as_source, chunks
+from lexlip.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.encoded import Encoded
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.explain import Contribution, contributions
 from lexlip.files import atomic_directory
-from lexlip.floats import FloatVectors, rescore_hits
-from lexlip.impacts import (
-    MAX_QUERY_WEIGHT,
-    quantise_query,
-    query_terms,
-)
+from lexlip.floats import rescore_hits
+from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.manifest import check_model, origin, read_manifest
+from lexlip.query import ask
 from lexlip.where import Where
 
 if TYPE_CHECKING:
     from lexlip.model import LexLIP
+    from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
 class Index:
@@ -57,12 +56,11 @@ class Index:
     ) -> None:
         self.path, self.manifest = path, manifest
         self.skipped: tuple[tuple[str, str], ...] = ()
+        self._second: SecondStage | None = None
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
-        self.floats: FloatVectors | None = None
         try:
-            if manifest.get("keep_floats"):  # after the engine: never older than its commit
-                self.floats = FloatVectors(path / FLOATS, mode)
+            self.beside = Beside(path, manifest, mode)  # after the engine: never older than it
         except BaseException:
             self.engine.close()
             raise
@@ -90,6 +88,7 @@ class Index:
         checkpoint: str | os.PathLike[str] | None = None,
         replace: bool = False,
         keep_floats: bool = False,
+        keep_views: bool = False,
     ) -> Index:
         """Encode a source and write a new index.
 
@@ -117,6 +116,8 @@ class Index:
         keep_floats : bool
             Keep the vectors before they are quantised too, for `search(..., rescore=100)`: 6 bytes
             a term, and the id.
+        keep_views : bool
+            Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
 
         Raises
         ------
@@ -126,10 +127,11 @@ class Index:
         """
         target, there = Path(path), check_new(path, engine, max_terms, replace)
         documents = as_source(source, split)
-        coming = chunks(model, documents)
+        check_heads(model, keep_views)
+        coming = chunks(model, documents, keep_views=keep_views)
         facts = origin(model, documents, max_terms, checkpoint)
         with atomic_directory(target) as folder:
-            others = {"engine": engine, "keep_floats": keep_floats}
+            others = {"engine": engine, "keep_floats": keep_floats, "keep_views": keep_views}
             manifest, begun = begin(folder, coming, facts, **others)
             with cls(folder, manifest, "w", model) as index:
                 done = index._write_all(chain(begun, coming if there else ()))
@@ -218,7 +220,7 @@ class Index:
             Encode unchanged pictures too.
         """
         known = None if force else self.engine.fetch
-        return self._write_all(chunks(self.model, as_source(source, split), known))
+        return self._write_all(self._chunks(as_source(source, split), known))
 
     def update(self, source: Any, *, split: str | None = None) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
@@ -239,10 +241,14 @@ class Index:
                 f"{len(new)} of {len(ids)} documents are not in {self.path} ({new[0]!r}, ...): "
                 "add them with add"
             )
-        return self._write_all(chunks(self.model, documents))
+        return self._write_all(self._chunks(documents))
+
+    def _chunks(self, documents: Any, known: Known | None = None) -> Iterator[Chunk]:
+        keep_views = self.manifest.get("keep_views", False)
+        return chunks(self.model, documents, known, keep_views=keep_views)
 
     def _write_all(self, coming: Iterable[Chunk]) -> Added:
-        return write_chunks(self.path, self.manifest, self.engine, self.floats, coming)
+        return write_chunks(self.path, self.manifest, self.engine, self.beside, coming)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete documents by id and return how many were there."""
@@ -253,30 +259,27 @@ class Index:
     def compact(self) -> None:
         """Drop what deleted and replaced documents left behind, and merge: searches are faster."""
         self.engine.compact()
-        if self.floats is not None:
-            self.floats.keep(self.engine.fetch)
+        self.beside.keep(self.engine.fetch)
 
     def query(
         self, item: Any, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
     ) -> dict[int, int]:
-        """Turn a text (`str`) or a picture (anything else) into ``{term id: weight}``.
+        """Turn a text (`str`), a `Query` or a picture (anything else) into ``{term id: weight}``.
 
         Parameters
         ----------
-        item : str, Path, PIL image, bytes or array
+        item : str, Query, Path, PIL image, bytes or array
         max_terms : int
             The heaviest so many terms are kept: fewer make searches with pictures faster.
         max_weight : int
-            Weight of the heaviest term, 1..64. What fewer terms and coarser weights change in
-            the results of an index is measured by ``lexlip tune``.
+            Weight of the heaviest term, 1..64; ``lexlip tune`` measures what it changes.
 
         Returns
         -------
         dict
-            Weights 1..`max_weight`; empty when no word of the item is in the lexicon.
+            Weights 1..`max_weight`, of either sign for a `Query`; empty without a known word.
         """
-        weights = self.model.encode_document([item])
-        return query_terms(quantise_query(weights, max_weight, max_terms))
+        return dict(ask(item, lambda: self.model, max_terms, max_weight).terms)
 
     def search(
         self,
@@ -285,40 +288,58 @@ class Index:
         where: str | Where | None = None,
         rescore: int = 0,
         max_terms: int = 64,
-    ) -> list[Hit]:
-        """Find the k best documents for a text, a picture or ``{term id: weight}``.
+        rerank: str | None = None,
+        depth: int | None = None,
+    ) -> Sequence[Hit | RerankedHit]:
+        """Find the k best documents for a text, a picture, a `Query` or ``{term id: weight}``.
 
         Parameters
         ----------
-        item : str, picture or mapping
+        item : str, picture, Query or mapping
+            A text is taken as it is; ``Query.parse(text)`` reads the grammar.
         k : int
         where : str or Where, optional
-            Only among documents with such metadata: ``"year >= 2020 and folder == 'trip'"``
-            (`lexlip.where`). The result is the best k of those, exactly.
+            The best k of the documents with such metadata: ``"year >= 2020 and folder == 'trip'"``.
         rescore : int
             Order the best so many by the cosine of the vectors before they were quantised and
             take the best k of those. For an index that was made with `keep_floats`.
         max_terms : int
             Terms kept of a text or a picture; rescoring uses all.
+        rerank : str, optional
+            Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
+            `lexlip.rerank.rerankers.RERANKERS`. For an index that was made with `keep_views`.
+        depth : int, optional
+            How many are reranked; by default 100, and twice as many for an ambiguous query.
 
         Returns
         -------
-        list of Hit
-            By score descending, then by id; only documents that share a term. Scores are
-            integers; cosines when rescored.
+        list of Hit (of RerankedHit)
+            By score descending, then by id; only documents that share a word of positive weight.
+            Scores are integers (0 or less where much is subtracted), cosines when rescored.
         """
         kept = Where.parse(where) if isinstance(where, str) else where
-        if isinstance(item, Mapping):
-            terms = exact = item
-        else:
-            weights = self.model.encode_document([item])
-            exact = query_terms(weights)
-            terms = query_terms(quantise_query(weights, max_terms=max_terms))
-        hits = self.engine.search(terms, max(k, rescore), kept) if terms else []
+        asked = ask(item, lambda: self.model, max_terms)
+        if rerank:
+            stage = self.second_stage
+            seen = stage.look_at(item)
+            found = asked.search(self.engine, max(k, depth or stage.depth(seen)), kept)
+            return stage.rerank(found, seen, rerank)[:k]
+        hits = asked.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits
-        scale = self.manifest["scale"]
-        return rescore_hits(hits, terms, exact, self.floats, scale, self.engine)[:k]
+        if asked.penalty:
+            raise LexLIPError("rescore cannot count missing words: leave out one of the two")
+        scale, floats = self.manifest["scale"], self.beside.floats
+        return rescore_hits(hits, asked.terms, asked.exact, floats, scale, self.engine)[:k]
+
+    @property
+    def second_stage(self) -> SecondStage:
+        """The rerankers of this index; an error where it keeps no views."""
+        if self._second is None:
+            from lexlip.rerank.stage import SecondStage
+
+            self._second = SecondStage(self.path, self.beside.views, self.model)
+        return self._second
 
     def explain(self, id: str, item: Any) -> list[Contribution]:
         """Say why a document is found: the words that it shares with a query, heaviest first.
@@ -326,20 +347,20 @@ class Index:
         Parameters
         ----------
         id : str
-        item : str, picture or mapping
-            As for `search`.
+        item : str, picture, Query or mapping
+            As for `search`; must and exclude decide what is found and add nothing to a score.
 
         Returns
         -------
         list of Contribution
             Their scores add up to the integer score of the hit, exactly.
         """
-        terms = item if isinstance(item, Mapping) else self.query(item)
-        return contributions(self.engine, id, terms, self.model.lexicon.tokens)
+        asked, tokens = ask(item, lambda: self.model), self.model.lexicon.tokens
+        return contributions(self.engine, id, asked.terms, tokens, asked.penalty)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""
-        tokens: Sequence[str] = self.model.lexicon.tokens
+        tokens = self.model.lexicon.tokens
         return [(tokens[t], w) for t, w in sorted(terms.items(), key=lambda x: (-x[1], x[0]))]
 
     def stats(self) -> dict[str, Any]:
@@ -351,18 +372,17 @@ class Index:
             **facts,
             "terms_per_image": facts["postings"] / count,
             "bytes_per_image": facts["bytes"] / count,
-            "float_bytes": self.floats.bytes if self.floats is not None else 0,
+            **self.beside.stats(),
         }
 
     def check(self) -> list[str]:
         """Read every file of the index again; returns the names of those that are damaged."""
-        return self.engine.verify() + (self.floats.verify() if self.floats is not None else [])
+        return self.engine.verify() + self.beside.verify()
 
     def reopen(self) -> bool:
         """See the last commit; True when that is a newer one."""
         newer = self.engine.reopen()
-        if self.floats is not None:
-            self.floats.reopen()
+        self.beside.reopen()  # after the engine: never older than its commit
         return newer
 
     def __len__(self) -> int:
@@ -371,8 +391,7 @@ class Index:
     def close(self) -> None:
         """Let go of the engine's files; what was not committed is lost."""
         self.engine.close()
-        if self.floats is not None:
-            self.floats.close()
+        self.beside.close()
 
     def __enter__(self) -> Index:
         return self

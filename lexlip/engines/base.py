@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,11 +31,30 @@ MAX_ID_BYTES = 1024
 class Hit(NamedTuple):
     """One found document: its id and its score.
 
-    An engine's score is an integer > 0; that of a rescored search (`lexlip.floats`) is a cosine.
+    An engine's score is an integer > 0. Where words are subtracted (`lexlip.query_search`) it may
+    be 0 or less; that of a rescored search (`lexlip.floats`) is a cosine.
     """
 
     id: str
     score: float
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a hit must fulfil: it has all of some terms, or it does not have all of them.
+
+    Attributes
+    ----------
+    terms : tuple of int
+    at_least : int
+        A term counts as there when its impact is so large, 1..255.
+    present : bool
+        False turns the condition around.
+    """
+
+    terms: tuple[int, ...]
+    at_least: int = 1
+    present: bool = True
 
 
 class Engine(Protocol):
@@ -78,7 +98,14 @@ class Engine(Protocol):
         """Make all additions and deletions visible, all at once."""
         ...
 
-    def search(self, terms: Mapping[int, int], k: int, where: Where | None = None) -> list[Hit]:
+    def search(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+        among: Sequence[str] | None = None,
+    ) -> list[Hit]:
         """Return the best `k` hits for {term id: weight}; unknown terms match nothing.
 
         Parameters
@@ -89,11 +116,15 @@ class Engine(Protocol):
             1 or more.
         where
             Only documents that fulfil this filter are hits: the best k of them, exactly.
+        conditions
+            Only documents that fulfil all of these are hits; at most 1,024 terms together.
+        among
+            Only documents with these ids are hits; unknown ids are none.
 
         Raises
         ------
         LexLIPError
-            For a query off the contract, or a filter that does not fit the columns.
+            For a query or a condition off the contract, or a filter that does not fit the columns.
         """
         ...
 
@@ -207,6 +238,31 @@ def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
             )
         checked[number] = value
     return checked, count
+
+
+def check_conditions(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    """Return the conditions with plain ints.
+
+    Raises
+    ------
+    LexLIPError
+        For a condition without terms, negative term ids, an impact that is no integer 1..255, or
+        more than 1,024 terms.
+    """
+    checked = []
+    for condition in conditions:
+        terms, at_least = tuple(check_terms(condition.terms)), _integer(condition.at_least)
+        if not terms:
+            raise LexLIPError("a condition has no terms: say which a document must have")
+        if at_least is None or not 1 <= at_least <= MAX_IMPACT:
+            raise LexLIPError(
+                f"a condition asks for impacts of at least {condition.at_least!r}: "
+                f"it must be a whole number 1 to {MAX_IMPACT}"
+            )
+        checked.append(Condition(terms, at_least, bool(condition.present)))
+    if sum(len(condition.terms) for condition in checked) > MAX_QUERY_TERMS:
+        raise LexLIPError(f"conditions on more than {MAX_QUERY_TERMS} terms: give fewer")
+    return tuple(checked)
 
 
 def check_ids(ids: Iterable[str]) -> list[str]:

@@ -22,9 +22,17 @@ from typing import Any, Literal
 from scipy.sparse import csr_array
 
 from lexlip.columns import Value, merge_kinds, read_columns
-from lexlip.engines.base import Hit, check_documents, check_ids, check_query, closed, read_only
+from lexlip.engines.base import (
+    Condition,
+    Hit,
+    check_conditions,
+    check_documents,
+    check_ids,
+    check_query,
+    closed,
+    read_only,
+)
 from lexlip.engines.lucene_bridge import (
-    PACKAGE,
     READING,
     SEARCHING,
     WRITING,
@@ -38,63 +46,19 @@ from lexlip.engines.lucene_metadata import (
     KINDS,
     STORED,
     DocumentForms,
-    FilterQueries,
     dump_kinds,
     join,
-    load_kinds,
     load_values,
     metadata_of_rows,
 )
+from lexlip.engines.lucene_snapshot import ID, IMPACTS, Snapshot, with_ids
 from lexlip.errors import LexLIPError
 from lexlip.where import Where
 
 __all__ = ["LuceneEngine", "lucene_jar"]
 
-_ID = "id"  # the name that ScoredDocs reads
-_IMPACTS = "impacts"
 _BUFFER_MB = 256.0
-_MOST_FILTERS = 64
-_EXPLAINED = re.compile(rf"([0-9.]+) = weight\({_IMPACTS}:([0-9]+)")
-
-
-class _Snapshot:
-    """One commit as a searcher sees it. Searches hold it open while a commit replaces it."""
-
-    def __init__(self, directory: Any) -> None:
-        lucene = classes()
-        self.reader = lucene.DirectoryReader.open(directory)
-        # pyjnius cannot choose among overloads that take a subclass.
-        plain = lucene.cast(PACKAGE + "index.IndexReader", self.reader)
-        self.searcher = lucene.IndexSearcher(plain)
-        self.searcher.setSimilarity(lucene.ImpactSimilarity())
-        self.documents = int(self.reader.numDocs())
-        self.most = max(1, int(self.reader.maxDoc()))
-        terms = lucene.MultiTerms.getTerms(plain, _IMPACTS)
-        self.postings = int(terms.getSumDocFreq()) if terms is not None else 0
-        data = self.reader.getIndexCommit().getUserData()
-        self.user_data = {str(key): str(data.get(key)) for key in data.keySet().toArray()}
-        self.kinds = load_kinds(self.user_data.pop(KINDS, None))
-        self._filters: dict[Where, Any] = {}
-
-    def filter(self, where: Where) -> Any:
-        """Return the query of a filter, the same object again so that Lucene's cache knows it."""
-        query = self._filters.get(where)
-        if query is None:
-            where.check(self.kinds)
-            if len(self._filters) >= _MOST_FILTERS:
-                self._filters.clear()
-            query = FilterQueries(classes(), self.kinds).query(where.expression)
-            self._filters[where] = query
-        return query
-
-    def find(self, names: Sequence[str]) -> Any:
-        """Return the ScoredDocs of the documents with these ids, in any order."""
-        lucene = classes()
-        keys = [lucene.BytesRef(name.encode("utf-8")) for name in names]
-        query = lucene.KeywordField.newSetQuery(_ID, *keys)
-        with SEARCHING.on(self.searcher):
-            top = self.searcher.search(query, len(keys))
-        return lucene.ScoredDocs.fromTopDocs(top, self.searcher)
+_EXPLAINED = re.compile(rf"([0-9.]+) = weight\({IMPACTS}:([0-9]+)")
 
 
 class LuceneEngine:
@@ -132,7 +96,7 @@ class LuceneEngine:
             raise LexLIPError(f"mode is {mode!r}: use 'w' or 'r'")
         self.path = Path(path).absolute()
         self._writer: Any = None
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: Snapshot | None = None
         if self.path.exists() and not self.path.is_dir():
             raise LexLIPError(f"{self.path} is a file: give the name of a folder")
         if mode == "r" and not self.path.is_dir():
@@ -140,14 +104,14 @@ class LuceneEngine:
         lucene = classes()
         with WRITING, readable_errors(self.path):
             self._directory = lucene.FSDirectory.open(lucene.File(str(self.path)).toPath())
-            self._parser = lucene.QueryParser(_IMPACTS, analyzer())
+            self._parser = lucene.QueryParser(IMPACTS, analyzer())
             self._by_id = lucene.Sort(
                 lucene.SortField.FIELD_SCORE,
-                lucene.KeywordField.newSortField(_ID, False, lucene.SortedSetSelector_Type.MIN),
+                lucene.KeywordField.newSortField(ID, False, lucene.SortedSetSelector_Type.MIN),
             )
             if mode == "w":
                 self._open_writer()
-            self._snapshot = _Snapshot(self._directory)
+            self._snapshot = Snapshot(self._directory)
             self._kinds = self._snapshot.kinds  # those of uncommitted documents included
 
     def _open_writer(self) -> None:
@@ -164,8 +128,8 @@ class LuceneEngine:
         kind.setOmitNorms(True)
         kind.freeze()
         empty = lucene.cast("java.lang.CharSequence", lucene.String(""))
-        self._id_field = lucene.KeywordField(_ID, "", lucene.Field_Store.YES)
-        self._impacts_field = lucene.Field(_IMPACTS, empty, kind)
+        self._id_field = lucene.KeywordField(ID, "", lucene.Field_Store.YES)
+        self._impacts_field = lucene.Field(IMPACTS, empty, kind)
         self._forms = DocumentForms(lucene, [self._id_field, self._impacts_field])
         if not lucene.DirectoryReader.indexExists(self._directory):
             self._writer.commit()
@@ -198,7 +162,7 @@ class LuceneEngine:
                 self._id_field.setStringValue(name)
                 self._impacts_field.setStringValue(" ".join([f"{t}|{w}" for t, w in pairs]))
                 document = self._forms.fill(rows[row], kinds)
-                self._writer.updateDocument(new_term(_ID, name), document)
+                self._writer.updateDocument(new_term(ID, name), document)
 
     def _count_written(self) -> int:
         """Return the number of documents, uncommitted changes applied."""
@@ -217,12 +181,10 @@ class LuceneEngine:
         names = check_ids(ids)
         if not names:
             return 0
-        lucene = classes()
         with WRITING, readable_errors(self.path):
             before = self._count_written()
             # One query for all; pyjnius takes the Query overload of this method, not the Terms.
-            keys = [lucene.BytesRef(name.encode("utf-8")) for name in names]
-            self._writer.deleteDocuments(lucene.KeywordField.newSetQuery(_ID, *keys))
+            self._writer.deleteDocuments(with_ids(names))
             return before - self._count_written()
 
     def commit(self, user_data: Mapping[str, str] | None = None) -> None:
@@ -246,7 +208,7 @@ class LuceneEngine:
                     data.put(KINDS, dump_kinds(self._kinds))
                 self._writer.setLiveCommitData(data.entrySet())
             self._writer.commit()
-            old, self._snapshot = self._snapshot, _Snapshot(self._directory)
+            old, self._snapshot = self._snapshot, Snapshot(self._directory)
             if old is not None:
                 old.reader.close()
 
@@ -263,7 +225,7 @@ class LuceneEngine:
             old = self._current()
             if old.reader.isCurrent():
                 return False
-            self._snapshot = _Snapshot(self._directory)
+            self._snapshot = Snapshot(self._directory)
             old.reader.close()
             return True
 
@@ -278,14 +240,14 @@ class LuceneEngine:
         """The strings of the last `commit(user_data)`."""
         return dict(self._current().user_data)
 
-    def _current(self) -> _Snapshot:
+    def _current(self) -> Snapshot:
         snapshot = self._snapshot
         if snapshot is None:
             raise closed(str(self.path))
         return snapshot
 
     @contextmanager
-    def _held(self) -> Iterator[_Snapshot]:
+    def _held(self) -> Iterator[Snapshot]:
         """Yield the current snapshot, which no commit closes meanwhile."""
         with READING:
             snapshot = self._current()
@@ -302,18 +264,27 @@ class LuceneEngine:
         clauses = " ".join([f"{term}^{weight}" for term, weight in query.items()])
         return self._parser.parse(clauses)
 
-    def search(self, terms: Mapping[int, int], k: int, where: Where | None = None) -> list[Hit]:
+    def search(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+        among: Sequence[str] | None = None,
+    ) -> list[Hit]:
         """Return the best `k` hits, exactly; see `Engine.search`."""
         query, k = check_query(terms, k)
+        conditions = check_conditions(conditions)
+        ids = None if among is None else check_ids(among)
         lucene = classes()
         with self._held() as snapshot, readable_errors(self.path):
             with READING:
-                wanted = None if where is None else snapshot.filter(where)
-                if not query:
+                clauses = snapshot.clauses(where, conditions, ids)
+                if not query or ids == []:
                     return []
                 parsed = self._parse(query)
-                if wanted is not None:
-                    parsed = join(lucene, (parsed, "MUST"), (wanted, "FILTER"))
+                if clauses:
+                    parsed = join(lucene, (parsed, "MUST"), *clauses)
             searcher = snapshot.searcher
             k = min(k, snapshot.most)
             with SEARCHING.on(searcher):

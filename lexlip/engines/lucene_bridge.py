@@ -23,7 +23,8 @@ from lexlip.errors import LexLIPError
 
 PACKAGE = "org.apache.lucene."
 _MOST_CLAUSES = 8192
-"""1,024 terms, and a filter of the most comparisons: each becomes five clauses at the most."""
+"""1,024 terms, a filter of the most comparisons (each becomes five clauses at the most), and
+conditions on 1,024 terms (two clauses each)."""
 
 _CLASSES = (
     PACKAGE + "analysis.custom.CustomAnalyzer",
@@ -41,6 +42,8 @@ _CLASSES = (
     PACKAGE + "index.IndexWriterConfig",
     PACKAGE + "index.MultiTerms",
     PACKAGE + "index.Term",
+    PACKAGE + "queries.function.FunctionRangeQuery",
+    PACKAGE + "queries.function.valuesource.TermFreqValueSource",
     PACKAGE + "queryparser.classic.QueryParser",
     PACKAGE + "search.BooleanClause$Occur",
     PACKAGE + "search.BooleanQuery$Builder",
@@ -51,6 +54,7 @@ _CLASSES = (
     PACKAGE + "search.Sort",
     PACKAGE + "search.SortField",
     PACKAGE + "search.SortedSetSelector$Type",
+    PACKAGE + "search.TermQuery",
     PACKAGE + "search.TermRangeQuery",
     PACKAGE + "store.FSDirectory",
     PACKAGE + "store.IOContext",

@@ -17,16 +17,35 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from lexlip.columns import Column, Kind, Value
+from lexlip.engines.base import Condition
 from lexlip.errors import LexLIPError
 from lexlip.files import read_json, write_json
 from lexlip.postings import Segment
+
+_WHOLE = (np.uint8, np.uint16, np.int32, np.int64)
 
 _SCAN = 20
 """Finding one id by halving a million costs as much as reading this many in a row (7 us)."""
 
 
 def _save(folder: Path, name: str, array: NDArray[Any]) -> None:
+    """Save an array, whole numbers in the smallest type that holds them all."""
+    if array.size and np.issubdtype(array.dtype, np.integer):
+        low, high = int(array.min()), int(array.max())
+        array = array.astype(
+            next(t for t in _WHOLE if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        )
     np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _save_values(folder: Path, name: str, values: NDArray[Any]) -> None:
+    """Save the values of a column, one of them where all are the same."""
+    _save(folder, name, values[:1] if (values == values[0]).all() else values)
+
+
+def _map_values(folder: Path, name: str, count: int) -> NDArray[Any]:
+    values = _map(folder, name)
+    return np.broadcast_to(values, count) if values.size == 1 else values
 
 
 def _map(folder: Path, name: str) -> NDArray[Any]:
@@ -38,8 +57,10 @@ class Strings(Sequence[bytes]):
     """Sorted UTF-8 strings, memory-mapped; their byte order is the order of code points."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._bytes, self._starts = _map(folder, name), _map(folder, f"{name}-starts")
-        if self._starts.size < 1 or self._starts[-1] != self._bytes.size:
+        self._bytes, lengths = _map(folder, name), _map(folder, f"{name}-lengths")
+        self._starts = np.zeros(lengths.size + 1, dtype=np.int64)
+        np.cumsum(lengths, out=self._starts[1:])
+        if self._starts[-1] != self._bytes.size:
             raise ValueError(f"{name} do not fit together")
         # Cheaper than arrays where one string is read at a time.
         self._view, self._places = self._bytes.data, self._starts.data
@@ -47,10 +68,8 @@ class Strings(Sequence[bytes]):
     @staticmethod
     def write(folder: Path, name: str, strings: Sequence[bytes]) -> None:
         """Write sorted strings."""
-        starts = np.zeros(len(strings) + 1, dtype=np.int64)
-        np.cumsum([len(string) for string in strings], out=starts[1:])
         _save(folder, name, np.frombuffer(b"".join(strings), dtype=np.uint8))
-        _save(folder, f"{name}-starts", starts)
+        _save(folder, f"{name}-lengths", np.array([len(string) for string in strings], np.int32))
 
     def __len__(self) -> int:
         return self._starts.size - 1
@@ -146,20 +165,20 @@ class Documents:
                 data = np.where(column.present, np.searchsorted(used, data), 0).astype(np.int32)
                 words = [column.words[place].encode() for place in used.tolist()]
                 Strings.write(folder, f"{stem}-words", words)
-            _save(folder, f"{stem}-data", data)
-            _save(folder, f"{stem}-present", column.present)
+            _save_values(folder, f"{stem}-data", data)
+            _save_values(folder, f"{stem}-present", column.present)
             table.append({"name": name, "kind": column.kind})
         write_json(folder / "columns.json", table)
 
 
-def _open_columns(folder: Path) -> dict[str, Column]:
+def _open_columns(folder: Path, count: int) -> dict[str, Column]:
     columns = {}
     for number, row in enumerate(read_json(folder / "columns.json")):
         stem = f"column-{number}"
         words: Any = ()
         if row["kind"] == "str":
             words = _Words(Strings(folder, f"{stem}-words"))
-        data, present = _map(folder, f"{stem}-data"), _map(folder, f"{stem}-present")
+        data, present = (_map_values(folder, f"{stem}-{part}", count) for part in ("data", "present"))
         columns[row["name"]] = Column(row["kind"], data, present, words)
     return columns
 
@@ -185,7 +204,7 @@ class Part:
         try:
             self.segment = Segment.open(folder / "postings")
             self.ids = Strings(folder, "ids")
-            self.columns = _open_columns(folder)
+            self.columns = _open_columns(folder, len(self.segment))
             if {len(self.ids), *map(len, self.columns.values())} != {len(self.segment)}:
                 raise ValueError("ids, columns and postings differ in length")
             self.alive = None if bits is None else np.unpackbits(bits, count=len(self.segment))
@@ -227,6 +246,13 @@ class Part:
             return self.columns[name]
         zeros = np.zeros(len(self.ids), dtype=np.int32 if kind == "str" else np.int64)
         return Column(kind, zeros, zeros.astype(np.bool_))
+
+    def fulfils(self, condition: Condition) -> NDArray[np.uint8]:
+        """Return where a condition is true, one byte a document."""
+        every = np.ones(len(self.ids), dtype=np.bool_)
+        for term in set(condition.terms):
+            every &= self.segment.having(term, condition.at_least)
+        return (every == condition.present).view(np.uint8)
 
     def dead(self, rows: Iterable[int]) -> NDArray[np.uint8] | None:
         """Return the alive mask when some more rows die."""

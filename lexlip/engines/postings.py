@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lexlip.columns import Kind, Value, merge_kinds, read_columns
+from lexlip.columns import Value, merge_kinds, read_columns
 from lexlip.engines.base import (
+    Condition,
     Hit,
+    check_conditions,
     check_documents,
     check_ids,
     check_query,
@@ -31,63 +32,14 @@ from lexlip.engines.base import (
     closed,
     read_only,
 )
-from lexlip.engines.parts import Documents, Part, best_of, read_mask, write_masks
+from lexlip.engines.parts import Documents, Part, best_of, write_masks
+from lexlip.engines.snapshot import FORMAT, Snapshot
 from lexlip.errors import LexLIPError
-from lexlip.generations import Generation, GenerationWriter, current_mark, open_current, verify
+from lexlip.generations import GenerationWriter, current_mark, open_current, verify
 from lexlip.where import Where
 
-FORMAT = "lexlip-postings-1"
 _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""
-
-_FILTERS = 8
-"""Filters whose masks are kept, one byte a document each."""
-
-
-class _Snapshot:
-    """One generation, open: what a search sees from its start to its end."""
-
-    def __init__(self, generation: Generation) -> None:
-        if generation.number > 1 and generation.data.get("format") != FORMAT:
-            raise LexLIPError(f"{generation.folder} is no postings index ({FORMAT}): build it anew")
-        folder, self.generation = generation.folder, generation
-        self.parts: list[Part] = []
-        self.kinds: dict[str, Kind] = {}
-        for name, masks in generation.data.get("parts", {}).items():
-            bits = read_mask(folder / masks, name) if masks else None
-            self.parts.append(Part(folder / name, bits))
-            self.kinds = merge_kinds(self.kinds, self.parts[-1].columns)
-        self.living = sum(part.living for part in self.parts)
-        self._filters: OrderedDict[Where, list[NDArray[np.uint8]]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def find(self, names: Iterable[bytes]) -> Iterator[tuple[Part, dict[bytes, int]]]:
-        """Yield the parts and what each has alive of these ids."""
-        wanted = set(names)
-        for part in self.parts:
-            found = part.find(wanted) if wanted else {}
-            wanted -= found.keys()
-            yield part, found
-
-    def masks(self, where: Where | None) -> Sequence[NDArray[np.uint8] | None]:
-        """Return which documents of each part may be found, None for all of them."""
-        if where is None:
-            return [part.alive for part in self.parts]
-        with self._lock:
-            if where in self._filters:
-                self._filters.move_to_end(where)
-                return self._filters[where]
-        where.check(self.kinds)
-        masks = []
-        for part in self.parts:
-            columns = {name: part.column(name, self.kinds[name]) for name in where.columns}
-            mask = where.mask(columns).view(np.uint8)
-            masks.append(mask if part.alive is None else mask & part.alive)
-        with self._lock:
-            self._filters[where] = masks
-            if len(self._filters) > _FILTERS:
-                self._filters.popitem(last=False)
-        return masks
 
 
 class PostingsEngine:
@@ -132,7 +84,7 @@ class PostingsEngine:
         self.path = Path(self._temporary.name if self._temporary else path or "").absolute()
         self._lock = threading.RLock()
         self._writer: GenerationWriter | None = None
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: Snapshot | None = None
         self._forget()
         if mode == "w":
             self._writer = GenerationWriter(self.path)
@@ -149,10 +101,10 @@ class PostingsEngine:
         self._changes: dict[bytes, tuple[int, int] | None] = {}
 
     def _load(self) -> None:
-        self._snapshot = open_current(self.path, _Snapshot)
+        self._snapshot = open_current(self.path, Snapshot)
         self._kinds = dict(self._snapshot.kinds)
 
-    def _current(self) -> _Snapshot:
+    def _current(self) -> Snapshot:
         snapshot = self._snapshot
         if snapshot is None:
             raise closed(str(self.path))
@@ -239,7 +191,7 @@ class PostingsEngine:
             self._load()
 
     def _write_parts(
-        self, writer: GenerationWriter, snapshot: _Snapshot, everything: bool
+        self, writer: GenerationWriter, snapshot: Snapshot, everything: bool
     ) -> tuple[dict[str, str | None], set[str]]:
         """Write what a commit needs.
 
@@ -290,11 +242,20 @@ class PostingsEngine:
         ]
         return Documents.sorted_together(kept) if kept else None
 
-    def search(self, terms: Mapping[int, int], k: int, where: Where | None = None) -> list[Hit]:
+    def search(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+        among: Sequence[str] | None = None,
+    ) -> list[Hit]:
         """Return the best `k` hits, exactly; see `Engine.search`."""
         query, k = check_query(terms, k)
         snapshot = self._current()
-        masks = snapshot.masks(where)
+        masks = snapshot.masks(where, check_conditions(conditions) if conditions else ())
+        if among is not None:
+            masks = snapshot.among(among, masks)
         best = [
             (part, *part.segment.search(query, k, mask))
             for part, mask in zip(snapshot.parts, masks, strict=True)

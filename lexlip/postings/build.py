@@ -1,9 +1,10 @@
-"""Impacts to postings and back, in vectorised passes."""
+"""Impacts to postings on disk, in vectorised passes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,18 @@ from lexlip.impacts import MAX_IMPACT
 from lexlip.postings.layout import (
     BLOCK,
     BLOCK_BITS,
+    COMMON,
+    COMMON_SHARE,
+    DENSE,
     DENSE_SHARE,
     DTYPES,
     FORMAT,
     HEADER,
+    LONGEST,
     MAX_DOCUMENTS,
     MAX_WIDTH,
-    directory_rows,
+    RARE,
+    Table,
 )
 
 _PIECE = 1 << 22
@@ -56,10 +62,75 @@ def _checked(impacts: csr_array) -> csr_array:
     )
 
 
-def _create(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray:
-    """Make an array file of zeros and return it, memory-mapped."""
+@dataclass(frozen=True)
+class _Postings:
+    """Postings of some terms, by term, then by document."""
+
+    place: NDArray[np.int32]
+    """The place of each one's term in the table."""
+    number: NDArray[np.integer]
+    """Its document."""
+    impact: NDArray[np.uint8]
+
+    @property
+    def block(self) -> NDArray[np.integer]:
+        """The block of each one's document."""
+        return self.number >> BLOCK_BITS
+
+    def only(self, chosen: NDArray[np.bool_]) -> _Postings:
+        """Return the postings of chosen terms, one truth value for each of the table."""
+        kept = chosen[self.place]
+        return _Postings(self.place[kept], self.number[kept], self.impact[kept])
+
+    def distances(self) -> NDArray[np.integer]:
+        """Return how far each is from the one before it, or from the beginning of its block."""
+        distances = self.number & (BLOCK - 1)
+        follows = (np.diff(self.place) == 0) & (np.diff(self.block) == 0)
+        distances[1:] -= np.where(follows, distances[:-1], 0)
+        return distances
+
+
+def _pieces(columns: csc_array, bounds: NDArray[np.integer]) -> Iterator[tuple[slice, _Postings]]:
+    """Yield the postings of all terms, a bounded number at once, and the places of these terms.
+
+    Those of the term at place p lie between `bounds[p]` and `bounds[p + 1]`.
+    """
+    first = 0
+    while first < bounds.size - 1:
+        last = int(np.searchsorted(bounds, bounds[first] + _PIECE, "right")) - 1
+        last = max(first + 1, last)
+        place = np.arange(first, last, dtype=np.int32).repeat(np.diff(bounds[first : last + 1]))
+        span = slice(bounds[first], bounds[last])
+        yield slice(first, last), _Postings(place, columns.indices[span], columns.data[span])
+        first = last
+
+
+def _bridges(distances: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return how many entries with impact 0 bridge each distance."""
+    return np.maximum(distances - 1, 0) // LONGEST
+
+
+def _table(columns: csc_array, terms: NDArray[np.int64], bounds: NDArray[np.integer]) -> Table:
+    """Count the entries that each term will have."""
+    count = columns.shape[0]
+    sizes = np.diff(bounds).astype(np.int64)
+    sizes[sizes * DENSE_SHARE > count] = 0
+    common = sizes * COMMON_SHARE > count
+    for places, postings in _pieces(columns, bounds):
+        if common[places].any():
+            postings = postings.only(common)
+            bridges = _bridges(postings.distances())
+            sizes += np.bincount(postings.place, bridges, sizes.size).astype(np.int64)
+    return Table.of(terms, sizes, count)
+
+
+def _create(
+    folder: Path, name: str, shape: tuple[int, ...], largest: int | None = None
+) -> NDArray:
+    """Make an array file of zeros, of a type that holds `largest`, and return it, memory-mapped."""
     path = folder / f"{name}.npy"
-    array: NDArray = np.lib.format.open_memmap(path, mode="w+", dtype=DTYPES[name], shape=shape)
+    dtype = next(d for d in DTYPES[name] if largest is None or largest <= np.iinfo(d).max)
+    array: NDArray = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         # A full disk is an error here; through the map it would be a signal that kills.
         with open(path, "rb+") as file:
@@ -67,117 +138,65 @@ def _create(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray:
     return array
 
 
-def _pieces(bounds: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
-    """Cut terms, whose postings lie between `bounds`, into ranges that are handled at once."""
-    first = 0
-    while first < bounds.size - 1:
-        last = int(np.searchsorted(bounds, bounds[first] + _PIECE, "right")) - 1
-        yield first, max(first + 1, last)
-        first = max(first + 1, last)
-
-
 def write(folder: Path, impacts: csr_array) -> None:
     """Write the arrays and the header of a segment; see `Segment.write`."""
     matrix = _checked(impacts)
     count, width = matrix.shape
     columns = matrix.tocsc()
-    frequency = np.diff(columns.indptr).astype(np.int64)
-    terms = np.flatnonzero(frequency)
-    is_dense = frequency[terms] * DENSE_SHARE > count
-    starts = np.zeros(terms.size + 1, dtype=np.int64)
-    np.cumsum(np.where(is_dense, 0, frequency[terms]), out=starts[1:])
-    blocks = -(-count // BLOCK)
-    rows = directory_rows(starts, blocks)
-    folder.mkdir(parents=True, exist_ok=True)
-    _create(folder, "terms", (terms.size,))[:] = terms
-    _create(folder, "starts", starts.shape)[:] = starts
-    dense = _create(folder, "dense", (int(is_dense.sum()), count))
-    for row, term in enumerate(terms[is_dense].tolist()):
-        span = slice(columns.indptr[term], columns.indptr[term + 1])
-        dense[row, columns.indices[span]] = columns.data[span]
-    documents = _create(folder, "documents", (int(starts[-1]),))
-    values = _create(folder, "impacts", (int(starts[-1]),))
-    directory = _create(folder, "directory", (int(rows[-1]),))
+    terms = np.flatnonzero(np.diff(columns.indptr))
     bounds = np.append(columns.indptr[terms], columns.indptr[-1])
-    for first, last in _pieces(bounds):
-        kept = np.repeat(~is_dense[first:last], frequency[terms[first:last]])
-        numbers = columns.indices[bounds[first] : bounds[last]][kept]
-        documents[starts[first] : starts[last]] = numbers & (BLOCK - 1)
-        values[starts[first] : starts[last]] = columns.data[bounds[first] : bounds[last]][kept]
-        directory[rows[first] : rows[last]] = _directory(
-            numbers >> BLOCK_BITS, np.diff(starts[first : last + 1]), blocks
+    table = _table(columns, terms, bounds)
+    folder.mkdir(parents=True, exist_ok=True)
+    _create(folder, "terms", terms.shape, width)[:] = terms
+    _create(folder, "sizes", terms.shape, count)[:] = table.sizes
+    dense = _create(folder, "dense", (table.entries(DENSE), count))
+    documents = _create(folder, "documents", (table.entries(RARE),))
+    values = _create(folder, "impacts", documents.shape)
+    steps = _create(folder, "steps", (table.entries(COMMON),))
+    directory = _create(folder, "directory", (int(table.rows[-1]),))
+    rare = common = 0
+    for places, postings in _pieces(columns, bounds):
+        rows = postings.only(table.kinds == DENSE)
+        dense[table.starts[rows.place], rows.number] = rows.impact
+        own = postings.only(table.kinds != DENSE)
+        stepped = table.kinds[own.place] == COMMON
+        distances = own.distances()
+        bridges = np.where(stepped, _bridges(distances), 0)
+        directory[table.rows[places.start] : table.rows[places.stop]] = _directory(
+            np.repeat(own.block, bridges + 1), table.sizes[places], table.blocks
         )
+        number, impact = own.number[~stepped], own.impact[~stepped]
+        documents[rare : rare + number.size] = number & (BLOCK - 1)
+        values[rare : rare + number.size] = impact
+        rare += number.size
+        found = _steps(distances[stepped], bridges[stepped], own.impact[stepped])
+        steps[common : common + found.size] = found
+        common += found.size
     header = {"format": FORMAT, "documents": count, "width": width, "postings": matrix.nnz}
     write_json(folder / HEADER, header)
 
 
-def _directory(
-    block: NDArray[np.integer], frequency: NDArray[np.int64], blocks: int
+def _steps(
+    distances: NDArray[np.integer], bridges: NDArray[np.integer], impacts: NDArray[np.uint8]
 ) -> NDArray[np.uint16]:
-    """Return the directory rows of terms, given the block of each of their postings."""
-    common = frequency >= blocks
-    of_common = np.repeat(common, frequency)
-    number = np.repeat(np.cumsum(common) - 1, frequency)[of_common]
-    counts = np.bincount(number * blocks + block[of_common], minlength=int(common.sum()) * blocks)
-    in_common = np.repeat(common, np.minimum(frequency, blocks))
-    directory = np.empty(in_common.size, dtype=np.uint16)
-    directory[in_common] = counts
-    directory[~in_common] = block[~of_common]
+    """Return the entries of common terms: each posting, and the bridges before it."""
+    at = np.cumsum(bridges + 1) - 1
+    steps = np.full(int(bridges.sum()) + bridges.size, LONGEST, dtype=np.uint16)
+    steps[at] = distances - LONGEST * bridges + (impacts.astype(np.uint16) << 8)
+    return steps
+
+
+def _directory(
+    block: NDArray[np.integer], sizes: NDArray[np.int64], blocks: int
+) -> NDArray[np.uint16]:
+    """Return the directory rows of terms, given the block of each of their entries."""
+    counted = sizes >= blocks
+    of_counted = np.repeat(counted, sizes)
+    number = np.repeat(np.cumsum(counted) - 1, sizes)[of_counted]
+    shape = int(counted.sum()), blocks
+    counts = np.bincount(number * blocks + block[of_counted], minlength=shape[0] * shape[1])
+    in_counted = np.repeat(counted, np.where(counted, blocks - 1, sizes))
+    directory = np.empty(in_counted.size, dtype=np.uint16)
+    directory[in_counted] = counts.reshape(shape)[:, :-1].ravel()
+    directory[~in_counted] = block[~of_counted]
     return directory
-
-
-def _blocks(
-    directory: NDArray[np.uint16], frequency: NDArray[np.int64], blocks: int
-) -> NDArray[np.int32]:
-    """Return the block of each posting: what `_directory` was given."""
-    common = frequency >= blocks
-    of_common = np.repeat(common, frequency)
-    in_common = np.repeat(common, np.minimum(frequency, blocks))
-    found = np.empty(of_common.size, dtype=np.int32)
-    every = np.tile(np.arange(blocks, dtype=np.int32), int(common.sum()))
-    found[of_common] = np.repeat(every, directory[in_common])
-    found[~of_common] = directory[~in_common]
-    return found
-
-
-def restore(arrays: dict[str, NDArray], count: int, width: int) -> csr_array:
-    """Return the impacts that a segment was made of, [N, V] int32.
-
-    Raises
-    ------
-    ValueError
-        When the arrays contradict each other.
-    """
-    terms, starts, dense = arrays["terms"], arrays["starts"], arrays["dense"]
-    blocks = -(-count // BLOCK)
-    rows = directory_rows(starts, blocks)
-    is_dense = np.diff(starts) == 0
-    frequency = np.diff(starts)
-    frequency[is_dense] = [np.count_nonzero(row) for row in dense]
-    bounds = np.zeros(terms.size + 1, dtype=np.int64)
-    np.cumsum(frequency, out=bounds[1:])
-    numbers = np.empty(bounds[-1], dtype=np.int32)
-    values = np.empty(bounds[-1], dtype=np.uint8)
-    for first, last in _pieces(bounds):
-        block = _blocks(
-            arrays["directory"][rows[first] : rows[last]],
-            np.diff(starts[first : last + 1]),
-            blocks,
-        )
-        postings = slice(starts[first], starts[last])
-        piece = slice(bounds[first], bounds[last])
-        kept = np.repeat(~is_dense[first:last], frequency[first:last])
-        numbers[piece][kept] = (block << BLOCK_BITS) + arrays["documents"][postings]
-        values[piece][kept] = arrays["impacts"][postings]
-    for row, at in enumerate(np.flatnonzero(is_dense).tolist()):
-        span = slice(bounds[at], bounds[at + 1])
-        numbers[span] = np.flatnonzero(dense[row])
-        values[span] = dense[row, numbers[span]]
-    if numbers.size and numbers.max() >= count:  # scipy's conversion trusts its numbers
-        raise ValueError("postings beyond the last document")
-    pointers = np.zeros(width + 1, dtype=bounds.dtype)
-    pointers[terms + 1] = frequency
-    np.cumsum(pointers, out=pointers)
-    matrix = csc_array((values, numbers, pointers), shape=(count, width)).tocsr()
-    del numbers, values
-    return csr_array((matrix.data.astype(np.int32), matrix.indices, matrix.indptr), matrix.shape)

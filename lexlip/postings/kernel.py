@@ -2,8 +2,10 @@
 
 Importing this module compiles it (seconds; later imports read numba's cache), so
 `lexlip.postings.segment` imports it at the first search only. Loops are written for the
-vectoriser: trip counts that it does not know, no branches inside. All of it stands in one file,
-and the block size is an argument, because numba's cache is renewed when this file changes.
+vectoriser: trip counts that it does not know, no branches inside. Ranges over postings are
+unsigned, because numba asks a signed index each time whether it counts from the end. All of it
+stands in one file, and the block size is an argument, because numba's cache is renewed when this
+file changes.
 """
 
 from __future__ import annotations
@@ -15,8 +17,13 @@ import numpy as np
 from numba import njit, types
 
 from lexlip.impacts import MAX_IMPACT
+from lexlip.postings.layout import COMMON, DENSE
 
 _LOW = np.int64(0xFFFFFFFF)
+
+_STEP = np.uint32(0xFF)
+_IMPACT_BITS = np.uint32(8)
+"""The low byte of a common term's entry is its step, the high byte its impact."""
 
 _TILE = 1024
 """Documents whose sums are finished together: their dense rows are added in the L1 cache."""
@@ -84,7 +91,7 @@ def _cut(heap, size):
 
 @_jit()
 def _slices(directory, start, first, last, ends):
-    """Fill `ends[b + 1]` with the end of block b's postings; `ends[0]` is the first's start.
+    """Fill `ends[b + 1]` with the end of block b's entries; `ends[0]` is the first's start.
 
     `directory[start:]` is a row of `lexlip.postings.layout`. All ends stay within first..last,
     whatever a damaged row says.
@@ -92,8 +99,9 @@ def _slices(directory, start, first, last, ends):
     blocks = ends.size - 1
     ends[0] = first
     if last - first >= blocks:
-        for b in range(blocks):
+        for b in range(blocks - 1):
             ends[b + 1] = min(ends[b] + directory[start + b], last)
+        ends[blocks] = last
     else:
         at = first
         for b in range(blocks):
@@ -103,18 +111,56 @@ def _slices(directory, start, first, last, ends):
 
 
 @_jit()
-def _visit(sums, mask, documents, first, last, low, count, alive, heap, size):
+def _add_rare(sums, mask, documents, impacts, first, last, weight):
+    """Add the postings first..last of a rare term."""
+    for p in range(np.uint64(first), np.uint64(last)):
+        sums[documents[p] & mask] += weight * np.int32(impacts[p])
+
+
+@_jit()
+def _add_common(sums, mask, steps, first, last, weight):
+    """Add the entries first..last of a common term: those of one block."""
+    at = np.uint32(0)
+    for p in range(np.uint64(first), np.uint64(last)):
+        step = np.uint32(steps[p])
+        at += step & _STEP
+        sums[at & mask] += weight * np.int32(step >> _IMPACT_BITS)
+
+
+@_jit()
+def _keep(heap, size, score, document, count, alive):
+    """Offer a document to the heap if it is there and alive; return the heap's size."""
+    if document < count and (alive.size == 0 or alive[document]):
+        return _offer(heap, size, score, document)
+    return size
+
+
+@_jit()
+def _visit_rare(sums, mask, documents, first, last, low, count, alive, heap, size):
     """Collect the hits among postings first..last and clear their sums; return the heap's size."""
     cut = _cut(heap, size)
-    for p in range(first, last):
+    for p in range(np.uint64(first), np.uint64(last)):
         at = documents[p] & mask
         score = sums[at]
         sums[at] = 0
-        if score == 0 or score < cut:
-            continue
-        document = low + np.int64(at)
-        if document < count and (alive.size == 0 or alive[document]):
-            size = _offer(heap, size, score, document)
+        if score != 0 and score >= cut:
+            size = _keep(heap, size, score, low + np.int64(at), count, alive)
+            cut = _cut(heap, size)
+    return size
+
+
+@_jit()
+def _visit_common(sums, mask, steps, first, last, low, count, alive, heap, size):
+    """Do the same for entries first..last of a common term."""
+    cut = _cut(heap, size)
+    place = np.uint32(0)
+    for p in range(np.uint64(first), np.uint64(last)):
+        place += np.uint32(steps[p]) & _STEP
+        at = place & mask
+        score = sums[at]
+        sums[at] = 0
+        if score != 0 and score >= cut:
+            size = _keep(heap, size, score, low + np.int64(at), count, alive)
             cut = _cut(heap, size)
     return size
 
@@ -180,8 +226,8 @@ def _array(kind: Any, dimensions: int = 1, readonly: bool = True) -> types.Array
 
 
 _SIGNATURE = types.int64(
-    *(_array(kind) for kind in (types.int32, types.int64, types.int64, types.int64)),
-    *(_array(kind) for kind in (types.uint16, types.uint16, types.uint8)),
+    *(_array(kind) for kind in (types.int32, types.int8, types.int64, types.int64, types.int64)),
+    *(_array(kind) for kind in (types.uint16, types.uint16, types.uint8, types.uint16)),
     _array(types.uint8, dimensions=2), types.int64, types.int64,
     *(_array(types.int32, readonly=False) for _ in range(2)),
     _array(types.uint8),
@@ -191,8 +237,8 @@ _SIGNATURE = types.int64(
 
 @_jit(_SIGNATURE)
 def search(
-    terms, starts, rows, dense_rows, directory, documents, impacts, dense, count, block, ids,
-    weights, alive, found, scores,
+    terms, kinds, starts, sizes, rows, directory, documents, impacts, steps, dense, count, block,
+    ids, weights, alive, found, scores,
 ):  # fmt: skip
     """Fill `found` and `scores` with the best documents and return how many there are.
 
@@ -201,8 +247,12 @@ def search(
     none at all.
     """
     blocks = (count + block - 1) // block
-    mask = np.uint16(block - 1)
+    room = 1  # for sums: a power of two, so that a mask keeps damaged numbers within
+    while room < min(block, count):
+        room *= 2
+    mask = np.uint32(room - 1)
     ends = np.empty((ids.size, blocks + 1), np.int64)
+    is_common = np.empty(ids.size, np.bool_)
     sparse_weights = np.empty(ids.size, np.int32)
     dense_weights = np.empty(ids.size, np.int32)
     frequent = np.empty(ids.size, np.int64)
@@ -212,15 +262,16 @@ def search(
         at = np.searchsorted(terms, ids[i])
         if at == terms.size or terms[at] != ids[i]:
             continue
-        if dense_rows[at] >= 0:
-            frequent[rich] = dense_rows[at]
+        if kinds[at] == DENSE:
+            frequent[rich] = starts[at]
             dense_weights[rich] = weights[i]
             rich += 1
         else:
-            _slices(directory, rows[at], starts[at], starts[at + 1], ends[sparse])
+            _slices(directory, rows[at], starts[at], starts[at] + sizes[at], ends[sparse])
+            is_common[sparse] = kinds[at] == COMMON
             sparse_weights[sparse] = weights[i]
             sparse += 1
-    sums = np.zeros(block, np.int32)  # zero again after every block
+    sums = np.zeros(room, np.int32)  # zero again before every block
     part = np.empty(_TILE, np.uint16)
     heap = np.empty(found.size, np.int64)
     size = 0
@@ -233,14 +284,22 @@ def search(
         for i in range(sparse):
             first, last = ends[i, b], ends[i, b + 1]
             weight = sparse_weights[i]
-            for p in range(first, last):
-                sums[documents[p] & mask] += weight * np.int32(impacts[p])
+            if is_common[i]:
+                _add_common(sums, mask, steps, first, last, weight)
+            else:
+                _add_rare(sums, mask, documents, impacts, first, last, weight)
             postings += last - first
         if rich == 0 and postings * _FEW < length:
             for i in range(sparse):
-                size = _visit(
-                    sums, mask, documents, ends[i, b], ends[i, b + 1], low, count, alive, heap, size
-                )
+                first, last = ends[i, b], ends[i, b + 1]
+                if is_common[i]:
+                    size = _visit_common(
+                        sums, mask, steps, first, last, low, count, alive, heap, size
+                    )
+                else:
+                    size = _visit_rare(
+                        sums, mask, documents, first, last, low, count, alive, heap, size
+                    )
             continue
         for first in range(0, length, _TILE):
             tile = sums[first : min(first + _TILE, length)]
@@ -250,5 +309,6 @@ def search(
                     tile, part[: tile.size], dense, frequent[:rich], dense_weights[:rich], at
                 )
             size = _scan(tile, at, alive, heap, size)
-        sums[:] = 0
+        if b + 1 < blocks:
+            sums[:] = 0
     return _unload(heap, size, found, scores)

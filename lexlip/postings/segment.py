@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.postings import build, layout
-from lexlip.postings.layout import BLOCK
+from lexlip.postings.layout import BLOCK, COMMON, DENSE, LONGEST, Table
+from lexlip.postings.restore import read_terms, restore
 
 
 def _frozen(array: NDArray) -> NDArray:
@@ -29,6 +31,15 @@ def _kernel() -> Callable[..., int]:
     from lexlip.postings import kernel
 
     return kernel.search
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turn arrays that contradict each other into one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise LexLIPError(f"a segment is damaged ({error}): build the index anew") from None
 
 
 _NO_MASK = _frozen(np.empty(0, dtype=np.uint8))
@@ -52,7 +63,7 @@ class Segment:
     ([0, 1], [200, 200])
     """
 
-    def __init__(self, header: dict[str, Any], arrays: dict[str, NDArray]) -> None:
+    def __init__(self, header: dict[str, Any], arrays: dict[str, NDArray], table: Table) -> None:
         """Take what `layout.read` returned; use `Segment.open`."""
         self.width: int = header["width"]
         """V, the number of columns that `write` was given."""
@@ -61,18 +72,11 @@ class Segment:
         self.bytes: int = sum(array.nbytes for array in arrays.values())
         """Bytes of the arrays, on disk and, as far as they were read, in memory."""
         self._count: int = header["documents"]
-        self._blocks = -(-self._count // BLOCK)
-        self._arrays = arrays
-        self._terms, self._starts = arrays["terms"], arrays["starts"]
-        self._directory = arrays["directory"]
-        self._documents, self._impacts = arrays["documents"], arrays["impacts"]
-        self._dense = arrays["dense"]
-        self._rows = _frozen(layout.directory_rows(self._starts, self._blocks))
-        is_dense = np.diff(self._starts) == 0
-        self._dense_rows = _frozen(np.where(is_dense, np.cumsum(is_dense) - 1, -1))
+        self._arrays, self._table = arrays, table
         self._postings = (
-            self._terms, self._starts, self._rows, self._dense_rows, self._directory,
-            self._documents, self._impacts, self._dense, self._count, BLOCK,
+            *map(_frozen, (table.terms, table.kinds, table.starts, table.sizes, table.rows)),
+            *(arrays[name] for name in ("directory", "documents", "impacts", "steps", "dense")),
+            self._count, BLOCK,
         )  # fmt: skip
 
     @staticmethod
@@ -164,36 +168,58 @@ class Segment:
         """
         if not 0 <= document < self._count:
             raise IndexError(f"document {document} of {self._count}")
-        block, within = divmod(document, BLOCK)
         found = {}
         for term in terms:
-            at = int(np.searchsorted(self._terms, term)) if 0 <= term < self.width else -1
-            if not 0 <= at < self._terms.size or self._terms[at] != term:
-                continue
-            if self._dense_rows[at] >= 0:
-                impact = int(self._dense[self._dense_rows[at], document])
-            else:
-                impact = self._impact(at, block, within)
+            at = self._place(term)
+            impact = 0 if at is None else self._impact(at, document)
             if impact:
                 found[int(term)] = impact
         return found
 
-    def _impact(self, at: int, block: int, within: int) -> int:
-        """Return the impact of sparse term number `at` in one document, 0 if it has none."""
-        first, last = int(self._starts[at]), int(self._starts[at + 1])
-        row = self._directory[self._rows[at] : self._rows[at + 1]]
-        if last - first >= self._blocks:
+    def _place(self, term: int) -> int | None:
+        """Return the place of a term in the table, None if no document has it."""
+        terms = self._table.terms
+        at = int(np.searchsorted(terms, term)) if 0 <= term < self.width else terms.size
+        return at if at < terms.size and terms[at] == term else None
+
+    def _impact(self, at: int, document: int) -> int:
+        """Return the impact of the term at a place in one document, 0 if it has none."""
+        table, arrays = self._table, self._arrays
+        first, size = int(table.starts[at]), int(table.sizes[at])
+        if table.kinds[at] == DENSE:
+            return int(arrays["dense"][first, document])
+        block, within = divmod(document, BLOCK)
+        last, row = first + size, arrays["directory"][table.rows[at] : table.rows[at + 1]]
+        if size >= table.blocks:
             begin = first + int(row[:block].sum(dtype=np.int64))
-            end = min(begin + int(row[block]), last)
+            end = min(begin + int(row[block]), last) if block < row.size else last
         else:
             begin = first + int(np.searchsorted(row, block, "left"))
             end = first + int(np.searchsorted(row, block, "right"))
-        place = begin + int(np.searchsorted(self._documents[begin:end], within))
-        return int(self._impacts[place]) if place < end and self._documents[place] == within else 0
+        if table.kinds[at] == COMMON:
+            steps = arrays["steps"][begin:end]
+            numbers, impacts = np.cumsum(steps & LONGEST), steps >> 8
+        else:
+            numbers, impacts = arrays["documents"][begin:end], arrays["impacts"][begin:end]
+        place = int(np.searchsorted(numbers, within))
+        return int(impacts[place]) if place < numbers.size and numbers[place] == within else 0
+
+    def having(self, term: int, at_least: int = 1) -> NDArray[np.bool_]:
+        """Return which documents have a term with an impact of at least so much, [N].
+
+        Raises
+        ------
+        LexLIPError
+            When the postings of the term are damaged.
+        """
+        having, at = np.zeros(self._count, dtype=np.bool_), self._place(term)
+        if at is not None:
+            with _damage_named():
+                numbers, impacts, _ = read_terms(self._arrays, self._table, slice(at, at + 1))
+                having[numbers[impacts >= at_least]] = True
+        return having
 
     def impacts(self) -> csr_array:
         """Return the impacts that `write` was given, [N, V] int32: what a merge reads."""
-        try:
-            return build.restore(self._arrays, self._count, self.width)
-        except ValueError as error:
-            raise LexLIPError(f"a segment is damaged ({error}): build the index anew") from None
+        with _damage_named():
+            return restore(self._arrays, self._table, self.width, self.postings)

@@ -50,7 +50,7 @@ def test_search_prints_words_and_pictures(made, model):
     rows = [line.split() for line in table.splitlines()[1:]]
     with Index.open(path, model) as index:
         hits, terms = index.search("a red circle", 3), index.query("a red circle")
-        said = [f"{word}:{weight}" for word, weight in index.words(terms)]
+        said = [f"{word}^{weight}" for word, weight in index.words(terms)]
     assert rows == [[str(i), str(hit.score), hit.id] for i, hit in enumerate(hits, 1)]
     assert len(rows) == 3 and query.split() == ["query:", *said[:12]]
 

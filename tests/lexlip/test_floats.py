@@ -203,12 +203,12 @@ def test_a_rescored_search_is_the_exact_cosine(index, model, pictures, photos):
     terms = index.query("star")
     norm = np.sqrt(sum(w * w for w in terms.values()))
     best = index.search(terms, 1, rescore=6)[0]
-    row = index.floats.read([best.id]).toarray()[0]
+    row = index.beside.floats.read([best.id]).toarray()[0]
     assert best.score == pytest.approx(sum(row[t] * w for t, w in terms.items()) / norm)
     assert index.search(pictures / "03.png", 1, rescore=6)[0].id == "03.png"
     assert index.search("star", 6, rescore=1) == index.search("star", 6, rescore=6)
     stats = index.stats()
-    assert stats["float_bytes"] == index.floats.bytes > 0
+    assert stats["float_bytes"] == index.beside.floats.bytes > 0
 
 
 def test_floats_follow_what_is_added_replaced_and_deleted(index, model, pictures, photos):
@@ -224,7 +224,7 @@ def test_floats_follow_what_is_added_replaced_and_deleted(index, model, pictures
     assert_exact(index, model, pictures)
     index.compact()
     assert_exact(index, model, pictures)
-    assert index.floats.read(["01.png"]).nnz == 0 < index.floats.read(["00.png"]).nnz
+    assert index.beside.floats.read(["01.png"]).nnz == 0 < index.beside.floats.read(["00.png"]).nnz
     assert index.check() == []
 
 
@@ -239,7 +239,7 @@ def test_a_killed_writer_leaves_no_wrong_scores(index, model, pictures, photos, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        target = index.floats if when == "before" else index.engine
+        target = index.beside.floats if when == "before" else index.engine
         patch.setattr(target, "write" if when == "before" else "commit", dies)
         with pytest.raises(KeyboardInterrupt):
             index.update(changed)
@@ -260,8 +260,8 @@ def test_a_killed_writer_leaves_no_wrong_scores(index, model, pictures, photos, 
 
 def test_lost_vectors_are_replaced_by_impacts(index, model, pictures):
     exact = {hit.id: hit.score for hit in index.search("star", rescore=50)}
-    index.floats.keep(lambda ids: [None for _ in ids])
-    assert index.floats.read(list(exact)).nnz == 0
+    index.beside.floats.keep(lambda ids: [None for _ in ids])
+    assert index.beside.floats.read(list(exact)).nnz == 0
     found = {hit.id: hit.score for hit in index.search("star", rescore=50)}
     assert found == pytest.approx(exact, abs=4 / index.manifest["scale"]) and found != exact
 

@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from lexlip.engines import Hit, PostingsEngine, postings
 from lexlip.errors import LexLIPError
-from lexlip.generations import verify
+from lexlip.generations import GenerationWriter, verify
 from lexlip.where import Where
 from tests.lexlip.oracles import WIDTH, add, assert_holds
 
@@ -265,6 +265,62 @@ def test_errors_are_readable(tmp_path):
     for mode in ("w", "r", "w"):  # also a second time: the lock was let go
         with pytest.raises(LexLIPError, match="is damaged"):
             PostingsEngine(tmp_path / "index", mode)
+
+
+def test_an_older_layout_is_refused(tmp_path):
+    writer = GenerationWriter(tmp_path)
+    writer.publish([], {"format": "lexlip-postings-1", "parts": {}, "user_data": {}})
+    writer.close()
+    for mode in ("w", "r"):
+        with pytest.raises(LexLIPError, match=r"is no postings index \(.*\): build it anew$"):
+            PostingsEngine(tmp_path, mode)
+
+
+def test_columns_take_the_bytes_of_what_differs(tmp_path):
+    """Narrow types, and one value where all are the same; what comes back is what went in."""
+    columns = {
+        "same": ["trip"] * 300,
+        "few": [f"{i % 3}" for i in range(300)],
+        "many": [f"{i}" for i in range(300)],
+        "small": [i % 200 for i in range(300)],
+        "wide": [2**40 * i for i in range(300)],
+        "signed": [-(i % 2) for i in range(300)],
+        "seven": [7] * 300,
+        "gaps": [None if i == 5 else 7 for i in range(300)],
+        "half": [0.5] * 299 + [0.25],
+    }
+    engine = PostingsEngine(tmp_path)
+    engine.add([f"{i:03}" for i in range(300)], csr_array(np.ones((300, 1), np.int32)), columns)
+    engine.commit()
+    rows = engine.fetch([f"{i:03}" for i in range(300)])
+    for name, values in columns.items():
+        assert [row.get(name) for row in rows] == values
+    filters = {
+        "small < 5": lambda row: row["small"] < 5,
+        "small <= 2.5": lambda row: row["small"] <= 2.5,
+        "small > -1": lambda row: True,
+        "small < 1000": lambda row: True,
+        "wide > 100": lambda row: row["wide"] > 100,
+        "signed < 0": lambda row: row["signed"] < 0,
+        "seven == 7 and half == 0.5": lambda row: row["half"] == 0.5,
+        "gaps == 7": lambda row: "gaps" in row,
+        "same == 'trip' and few in ('0', '2')": lambda row: row["few"] != "1",
+        "many >= '298'": lambda row: row["many"] >= "298",
+    }
+    for text, holds in filters.items():
+        hits = engine.search({0: 1}, 300, Where.parse(text))
+        assert [hit.id for hit in hits] == [f"{i:03}" for i in range(300) if holds(rows[i])], text
+    (part,) = tmp_path.glob("part-*")
+    sizes = {
+        name: np.load(part / f"column-{number}-data.npy").nbytes
+        for number, name in enumerate(columns)
+    }
+    assert sizes == {
+        "same": 1, "few": 300, "many": 600, "small": 300, "wide": 2400, "signed": 1200,
+        "seven": 1, "gaps": 300, "half": 2400,
+    }  # fmt: skip
+    assert np.load(part / "column-0-present.npy").size == 1
+    engine.close()
 
 
 def test_truncated_files_are_refused_and_flipped_ones_named(tmp_path, many_parts):

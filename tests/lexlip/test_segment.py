@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
-from lexlip.postings import Segment, build
-from lexlip.postings.layout import BLOCK, DENSE_SHARE, DTYPES
+from lexlip.postings import Segment, build, layout, restore
+from lexlip.postings.layout import BLOCK, COMMON, COMMON_SHARE, DENSE, DENSE_SHARE, DTYPES, RARE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,8 @@ def large(tmp_path_factory):
     impacts[:, 4] = np.maximum(impacts[:, 4], 1)  # in every document
     impacts[:BLOCK, 5] = 0
     impacts[:, 6] = 0  # a term that no document has
-    impacts[rng.random(impacts.shape[0]) > 0.1, 7:9] = 0  # 1 % of the documents: few a block
+    impacts[rng.random(impacts.shape[0]) > 0.1, 7] = 0  # 1 % of the documents: few a block
+    impacts[rng.random(impacts.shape[0]) > 0.02, 8] = 0  # rare, but more than there are blocks
     impacts[40:60] = 0
     return make(tmp_path_factory.mktemp("large") / "segment", impacts), impacts
 
@@ -76,7 +78,7 @@ def large(tmp_path_factory):
 def test_finds_what_a_product_finds(tmp_path, data):
     seed = data.draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    n, v = data.draw(st.integers(0, 150)), data.draw(st.integers(1, 40))
+    n, v = data.draw(st.integers(0, 700)), data.draw(st.integers(1, 40))
     high = data.draw(st.sampled_from([1, 3, MAX_IMPACT]))
     impacts = random_impacts(rng, n, v, data.draw(st.sampled_from([0.01, 0.1, 0.5])), high)
     folder = tmp_path / "segment"
@@ -126,10 +128,57 @@ def test_memory_is_saved_in_pieces_that_do_not_show(large, tmp_path, monkeypatch
     _, impacts = large
     Segment.write(tmp_path / "whole", csr_array(impacts))
     monkeypatch.setattr(build, "_PIECE", 3000)
+    monkeypatch.setattr(restore, "_PIECE", 3000)
     segment = make(tmp_path / "pieces", impacts)
     for path in sorted((tmp_path / "whole").iterdir()):
         assert path.read_bytes() == (tmp_path / "pieces" / path.name).read_bytes()
     assert (segment.impacts().toarray() == impacts).all()
+
+
+def kinds(folder):
+    """Return the kind of each term that occurs."""
+    _, _, table = layout.read(folder)
+    return dict(zip(table.terms.tolist(), table.kinds.tolist(), strict=True))
+
+
+def test_how_often_a_term_occurs_says_how_it_lies_on_disk(tmp_path):
+    """On both sides of both limits; what each takes is counted by hand."""
+    n = 4 * COMMON_SHARE * DENSE_SHARE
+    impacts = np.zeros((n, 6), dtype=np.int32)
+    for term, step in enumerate([2, DENSE_SHARE, DENSE_SHARE + 1, COMMON_SHARE, COMMON_SHARE + 4]):
+        impacts[::step, term] = 255 - term
+    impacts[[3, n - 1], 5] = 9
+    segment = make(tmp_path / "s", impacts)
+    assert kinds(tmp_path / "s") == {0: DENSE, 1: COMMON, 2: COMMON, 3: RARE, 4: RARE, 5: RARE}
+    rare = sum(int((impacts[:, t] > 0).sum()) for t in (3, 4, 5))
+    common = sum(int((impacts[:, t] > 0).sum()) for t in (1, 2))
+    sizes = {name: np.load(tmp_path / "s" / f"{name}.npy").nbytes for name in DTYPES}
+    assert sizes == {
+        "terms": 12, "sizes": 12, "directory": 0, "documents": 2 * rare, "impacts": rare,
+        "steps": 2 * common, "dense": n,
+    }  # fmt: skip
+    assert (segment.impacts().toarray() == impacts).all()
+
+
+@pytest.mark.parametrize("gap", [1, 254, 255, 256, 257, 510, 511, 512, 3000])
+def test_steps_longer_than_a_byte_are_bridged(tmp_path, gap):
+    """Common terms whose documents lie together, then far apart, also across blocks."""
+    n = BLOCK + 4000
+    impacts = np.zeros((n, 2), dtype=np.int32)
+    ends = [300, 300 + gap, BLOCK - 1, BLOCK - 1 + gap, BLOCK + gap]
+    impacts[:300, 0] = 7
+    impacts[ends, 0] = [1, 2, 255, 3, 4]
+    impacts[gap :: n // 2, 1] = 5
+    impacts[gap::4, 1] = 6
+    segment = make(tmp_path / "s", impacts)
+    assert kinds(tmp_path / "s") == {0: COMMON, 1: COMMON}
+    assert (segment.impacts().toarray() == impacts).all()
+    assert np.flatnonzero(segment.having(0, 8)).tolist() == [BLOCK - 1]
+    for d in (0, gap, *ends, n - 1):
+        wanted = {t: int(impacts[d, t]) for t in (0, 1) if impacts[d, t]}
+        assert segment.contributions(d, [0, 1]) == wanted
+    for terms in ({0: 3}, {1: 2}, {0: 1, 1: 64}):
+        assert found(segment, terms, n) == expected(impacts, terms, n)
 
 
 def test_a_sparse_term_that_fills_a_block(tmp_path):
@@ -210,6 +259,7 @@ def folder(large, tmp_path):
     rng = np.random.default_rng(2)
     impacts = random_impacts(rng, BLOCK + 500, 6, share=0.05)
     impacts[:, 0] = 3  # a dense term
+    impacts[rng.random(BLOCK + 500) > 0.05, 1] = 0  # a rare one
     Segment.write(tmp_path / "s", csr_array(impacts))
     return tmp_path / "s"
 
@@ -259,17 +309,17 @@ def test_damaged_arrays_are_refused(folder, name):
     refused(folder)
 
 
-@pytest.mark.parametrize("name", ["starts", "terms"])
+@pytest.mark.parametrize("name", ["sizes", "terms"])
 def test_numbers_out_of_order_are_refused(folder, name):
-    array = np.load(folder / f"{name}.npy")
-    for at, value in ((0, -1), (1, 2**30), (array.size - 1, 2**31 - 1), (array.size - 1, 0)):
+    array = np.load(folder / f"{name}.npy").astype(np.uint32)
+    for at, value in ((0, 2**32 - 1), (1, 2**30), (array.size - 1, 2**31), (array.size - 1, 0)):
         damaged = array.copy()
         damaged[at] = value
         np.save(folder / f"{name}.npy", damaged)
         refused(folder)
 
 
-@pytest.mark.parametrize("name", ["directory", "documents", "impacts", "dense"])
+@pytest.mark.parametrize("name", ["directory", "documents", "impacts", "steps", "dense"])
 def test_damaged_postings_never_leave_the_arrays(folder, name):
     """Noise in place of postings: any answer is fine, numbers beyond the segment are not."""
     rng = np.random.default_rng(3)
@@ -285,10 +335,11 @@ def test_damaged_postings_never_leave_the_arrays(folder, name):
             documents, _ = segment.search(terms, 10_000)
             assert ((documents >= 0) & (documents < len(segment))).all()
         segment.contributions(len(segment) - 1, range(6))
-        try:
-            segment.impacts()
-        except LexLIPError:
-            assert name in ("directory", "documents")
+        for read in (segment.impacts, *(partial(segment.having, term) for term in range(6))):
+            try:
+                read()
+            except LexLIPError as error:
+                assert "is damaged" in str(error)
 
 
 @pytest.mark.parametrize("name", DTYPES)
