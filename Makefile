@@ -24,7 +24,7 @@ export TOKENIZERS_PARALLELISM := false
 TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense pretrain-heads index bench bench-engine clean
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense pretrain-heads index bench bench-rerank bench-engine clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -80,6 +80,9 @@ index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or O
 
 bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
 	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)
+
+bench-rerank: $(READY) ## the second stage: what rerankers make of the best 100 (needs RUN/heads)
+	@$(LEXLIP) eval.rerank --config $(CONFIG) --run $(RUN)
 
 bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \

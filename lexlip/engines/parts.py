@@ -178,7 +178,9 @@ def _open_columns(folder: Path, count: int) -> dict[str, Column]:
         words: Any = ()
         if row["kind"] == "str":
             words = _Words(Strings(folder, f"{stem}-words"))
-        data, present = (_map_values(folder, f"{stem}-{part}", count) for part in ("data", "present"))
+        data, present = (
+            _map_values(folder, f"{stem}-{part}", count) for part in ("data", "present")
+        )
         columns[row["name"]] = Column(row["kind"], data, present, words)
     return columns
 

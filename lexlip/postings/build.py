@@ -124,9 +124,7 @@ def _table(columns: csc_array, terms: NDArray[np.int64], bounds: NDArray[np.inte
     return Table.of(terms, sizes, count)
 
 
-def _create(
-    folder: Path, name: str, shape: tuple[int, ...], largest: int | None = None
-) -> NDArray:
+def _create(folder: Path, name: str, shape: tuple[int, ...], largest: int | None = None) -> NDArray:
     """Make an array file of zeros, of a type that holds `largest`, and return it, memory-mapped."""
     path = folder / f"{name}.npy"
     dtype = next(d for d in DTYPES[name] if largest is None or largest <= np.iinfo(d).max)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
-from lexlip.postings.layout import BLOCK, BLOCK_BITS, COMMON, DENSE, LONGEST, RARE, Table
+from lexlip.postings.layout import BLOCK, BLOCK_BITS, DENSE, LONGEST, RARE, Table
 
 _PIECE = 1 << 22
 """Entries that are worked on at once: a bound on the memory of `restore`."""
@@ -64,36 +64,39 @@ def read_terms(
     row = slice(table.rows[places.start], table.rows[places.stop])
     term = np.repeat(np.arange(sizes.size, dtype=np.int32), sizes)
     block = _blocks(arrays["directory"][row], sizes, table.blocks)
+    frequency = np.zeros(sizes.size, dtype=np.int64)
     found = {}
     for kind in np.unique(kinds).tolist():
         own = np.flatnonzero(kinds == kind)
         span = slice(starts[own[0]], starts[own[-1]] + max(1, sizes[own[-1]]))
         if kind == DENSE:
-            rows, numbers = np.nonzero(arrays["dense"][span])
-            found[kind] = own[rows], numbers, arrays["dense"][span][rows, numbers]
-            continue
-        entries = kinds[term] == kind
-        if kind == RARE:
-            within, impacts = arrays["documents"][span], arrays["impacts"][span]
+            rows = arrays["dense"][span]
+            place, number = np.nonzero(rows)
+            place, impact = own[place], rows[rows > 0]
         else:
-            steps = arrays["steps"][span]
-            within = _within(steps & LONGEST, term[entries], block[entries])
-            impacts = (steps >> 8).astype(np.uint8)
-        numbers = (block[entries] << BLOCK_BITS) + within
-        there = impacts > 0
-        found[kind] = term[entries][there], numbers[there], impacts[there]
-    frequency = sum(np.bincount(parts[0], minlength=sizes.size) for parts in found.values())
+            entries = kinds[term] == kind
+            if kind == RARE:
+                within, impact = arrays["documents"][span], arrays["impacts"][span]
+            else:
+                steps = arrays["steps"][span]
+                within = _within(steps & LONGEST, term[entries], block[entries])
+                impact = (steps >> 8).astype(np.uint8)
+            there = impact > 0  # bridges are no postings
+            place, impact = term[entries][there], impact[there]
+            number = ((block[entries] << BLOCK_BITS) + within)[there]
+        frequency += np.bincount(place, minlength=sizes.size)
+        found[kind] = number, impact
     of_kind = np.repeat(kinds, frequency)
-    every, weights = np.empty(of_kind.size, np.int32), np.empty(of_kind.size, np.uint8)
-    for kind, (_, numbers, impacts) in found.items():
-        every[of_kind == kind], weights[of_kind == kind] = numbers, impacts
-    if every.size and every.max() >= table.count:  # scipy's conversion trusts its numbers
+    numbers, impacts = np.empty(of_kind.size, np.int32), np.empty(of_kind.size, np.uint8)
+    for kind, (number, impact) in found.items():
+        numbers[of_kind == kind], impacts[of_kind == kind] = number, impact
+    if numbers.size and numbers.max() >= table.count:  # scipy's conversion trusts its numbers
         raise ValueError("postings beyond the last document")
-    return every, weights, frequency
+    return numbers, impacts, frequency
 
 
 def _within(
-    steps: NDArray[np.uint16], term: NDArray[np.int32], block: NDArray[np.int32]
+    steps: NDArray[np.integer], term: NDArray[np.int32], block: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Add up the steps of each block of each term."""
     new = np.ones(steps.size, dtype=np.bool_)

@@ -74,7 +74,8 @@ class Segment:
         self._count: int = header["documents"]
         self._arrays, self._table = arrays, table
         self._postings = (
-            *map(_frozen, (table.terms, table.kinds, table.starts, table.sizes, table.rows)),
+            _frozen(table.terms), _frozen(table.kinds), _frozen(table.starts),
+            _frozen(table.sizes), _frozen(table.rows),
             *(arrays[name] for name in ("directory", "documents", "impacts", "steps", "dense")),
             self._count, BLOCK,
         )  # fmt: skip

@@ -43,9 +43,9 @@ def encodings(monkeypatch):
     done = []
     original = job.encode_pictures
 
-    def counted(model, source, rows):
+    def counted(model, source, rows, **options):
         done.append(rows.start)
-        return original(model, source, rows)
+        return original(model, source, rows, **options)
 
     monkeypatch.setattr(job, "encode_pictures", counted)
     return done

@@ -402,7 +402,7 @@ def test_damage_is_said(tmp_path):
     store.write(["a", "b"], some(np.random.default_rng(0), 2))
     store.close()
     (part,) = (tmp_path / "v").glob("part-*")
-    kinds = {"ids", "ids-starts", "sums", "sum-rows", "counts", "mean", "log-variance"}
+    kinds = {"ids", "ids-lengths", "sums", "sum-rows", "counts", "mean", "log-variance"}
     kinds |= {"total-variance", "tokens-centroids", "tokens-residuals"}
     kinds |= {f"codec-{name}" for name in ("centroids", "cutoffs", "weights")}
     assert {file.stem for file in part.iterdir()} == kinds
