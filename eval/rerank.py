@@ -111,7 +111,7 @@ def scores_of(
         Median milliseconds of a query with a full list, over `sample` of them, the views of the
         query being at hand; one thread.
     """
-    found, times = [], []
+    found, times = [], list[float]()
     full = max((len(hits) for hits in first.run.values()), default=0)
     for number, hits in enumerate(first.run.values()):
         query, ids = first.queries.take([number]), [name for name, _ in hits]
@@ -137,15 +137,18 @@ def best_weights(
     first: FirstStage, scores: Sequence[NDArray[np.float32]], qrels: metrics.Qrels
 ) -> list[float]:
     """Choose a weight for each query, on the queries of the other half of the pictures."""
-    names = list(first.run)
-    half = [_half(query) for query in names]
-    chosen = {}
-    runs = {w: fused(first, scores, [w] * len(names)) for w in STEPS}
-    for side in (0, 1):
-        asked = {q: qrels[q] for q, part in zip(names, half, strict=True) if part == side}
-        recall = {w: metrics.recall_at(runs[w], asked, (1,))["R@1"] for w in STEPS} if asked else {}
-        chosen[1 - side] = max(recall, key=lambda w: recall[w], default=0.5)
-    return [chosen[part] for part in half]
+    half = np.array([_half(query) for query in first.run])
+    right = np.zeros((len(half), len(STEPS)), bool)  # whether the best one is, with each weight
+    for number, (query, hits) in enumerate(first.run.items()):
+        good = np.array([name in qrels[query] for name, _ in hits], bool)
+        words = [score for _, score in hits]
+        for step, weight in enumerate(STEPS if hits else ()):
+            right[number, step] = good[reranked(words, scores[number], weight)[0]]
+    chosen = [
+        STEPS[int(right[half == 1 - side].mean(0).argmax())] if (half != side).any() else 0.5
+        for side in (0, 1)
+    ]
+    return [chosen[side] for side in half]
 
 
 def _half(query: str) -> int:

@@ -111,6 +111,9 @@ class HeadsTask(loop.Task):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stage.freeze_towers):
             features = loop.features(model, batch["pictures"])
         kept = kept_patches(features.shape[1] - 1, stage.kept_patches, generator)
+        if stage.kept_words < 1:
+            draw = torch.rand(positions.shape, generator=generator).to(positions.device)
+            positions = positions & (draw < stage.kept_words)
         text = model.heads.of_text(states, tokens["attention_mask"], positions)
         image = model.heads.of_image(model.vision, features, kept)
         same = objectives.no_negative(batch["owner"], batch["text"])

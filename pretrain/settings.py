@@ -71,6 +71,7 @@ class Heads(Stage):
     layers: int = 2  # of its own on each side
     freeze_towers: bool = True  # words stay as they are, to the bit
     token_temperature: float = 0.07  # at the start; it is learned
+    kept_words: float = 1.0  # share of a text's words that a step looks at
     samples: int = 7  # of each Gaussian, for the losses of PCME
     mixed: float = 0.25  # share of the pictures that PCME++ mixes with others
     label_smoothing: float = 1e-4  # of PCME++

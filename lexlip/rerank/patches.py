@@ -129,9 +129,9 @@ def draw(picture: Any, found: WordPatches, width: int = 448) -> Image.Image:
     made = Image.new("RGB", (width, width + 30), "white")
     made.paste(Image.blend(base, layer, 0.45))
     brush, place = ImageDraw.Draw(made), 6.0
-    for number, word in enumerate(found.words):
-        brush.text((place, width + 9), word, fill=COLOURS[number % len(COLOURS)])
-        place += brush.textlength(word) + 8
+    for number, spoken in enumerate(found.words):
+        brush.text((place, width + 9), spoken, fill=COLOURS[number % len(COLOURS)])
+        place += brush.textlength(spoken) + 8
     return made
 
 

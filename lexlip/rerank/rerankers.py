@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -141,7 +140,7 @@ class Attention(Reranker):
         if self.threshold is None:
             scores = scan(patches, here, words, there)
         else:
-            scores = naaf(patches, here, words, there, self.threshold)
+            scores = naaf(patches, here, words, there, self.threshold, propagate=True)
         return scores[:, 0].numpy(), views.counts > 0
 
 
@@ -222,6 +221,6 @@ def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
     if name == "mc":
         heads = model.heads
         assert heads is not None, "views are made by a model with heads"
-        ends = {"scale": float(heads.sample_scale), "shift": float(heads.sample_shift)}
-        return Pcme(store, partial(gaussian.match_probability, **ends))
+        scale, shift = float(heads.sample_scale), float(heads.sample_shift)
+        return Pcme(store, lambda a, b, c, d: gaussian.match_probability(a, b, c, d, scale, shift))
     return Pcme(store, LIKENESSES[name])
