@@ -148,3 +148,20 @@ def photos(images, tmp_path_factory) -> Path:
         image.save(folder / f"{number:02}.png")
     (folder / "broken.png").write_bytes((folder / "00.png").read_bytes()[:60])
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_with_heads(make_model):
+    """A tiny LexLIP with heads for rerankers, loud enough that pictures differ; to be read."""
+    import torch
+
+    model = make_model()
+    model.add_heads(token_size=8, gaussian_size=6, layers=1)
+    with torch.no_grad():
+        for parameter in (*model.vision.parameters(), *model.heads.parameters()):
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+        for head in (model.text_head, model.image_head):
+            head.bias.add_(1.0)
+    model.config.naaf_threshold = 0.1
+    return model.eval()

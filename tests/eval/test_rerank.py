@@ -21,21 +21,6 @@ from lexlip.views import Views
 
 
 @pytest.fixture(scope="module")
-def with_heads(make_model):
-    import torch
-
-    model = make_model()
-    model.add_heads(token_size=8, gaussian_size=6, layers=1)
-    with torch.no_grad():
-        for parameter in (*model.vision.parameters(), *model.heads.parameters()):
-            if parameter.ndim > 1:
-                parameter.mul_(5)
-        for head in (model.text_head, model.image_head):
-            head.bias.add_(1.0)
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
 def gallery():
     return planted.Drawn(make_scenes(14, seed=3, size=32))
 
@@ -79,15 +64,15 @@ def test_fused_rankings_go_from_words_to_reranker():
         assert [name for name, _ in dense[query]] == [f"d{i}" for i in np.argsort(-row)]
 
 
-def test_figures_are_those_of_scores_computed_by_hand(with_heads, gallery):
+def test_figures_are_those_of_scores_computed_by_hand(model_with_heads, gallery):
     texts = {f"{name}#0": c[0] for name, c in zip(gallery.ids, gallery.captions, strict=True)}
     qrels = {query: {query.rpartition("#")[0]} for query in texts}
     task = Task(gallery, texts, qrels)
-    found = measure(with_heads, task, ["filip", "csd"], ["int8", "float16"], depth=14)
+    found = measure(model_with_heads, task, ["filip", "csd"], ["int8", "float16"], depth=14)
     rows = {(row["reranker"], row["codec"]): row for row in found["rows"]}
     assert set(rows) == {("filip", "int8"), ("filip", "float16"), ("csd", "int8")}
-    _, pictures = with_heads.represent_image([gallery.image(i) for i in range(14)])
-    _, queries = with_heads.represent_text(list(texts.values()))
+    _, pictures = model_with_heads.represent_image([gallery.image(i) for i in range(14)])
+    _, queries = model_with_heads.represent_text(list(texts.values()))
     right = []
     for number in range(len(texts)):
         words = queries.tokens[number, : queries.counts[number]]
@@ -157,9 +142,8 @@ def test_phrases_are_captions_of_the_grammar():
     assert matches(Predicate((planted.phrase(scene.groups[0], True)[1],)), scene)
 
 
-def test_commands_write_their_numbers(with_heads, tmp_path):
-    with_heads.config.naaf_threshold = 0.1
-    with_heads.save_pretrained(tmp_path / "model")
+def test_commands_write_their_numbers(model_with_heads, tmp_path):
+    model_with_heads.save_pretrained(tmp_path / "model")
     apps = {}
     for name, main in (("rerank", rerank.main), ("planted", planted.main)):
         apps[name] = typer.Typer()

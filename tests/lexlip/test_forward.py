@@ -125,6 +125,7 @@ def test_a_codec_is_learned_once_and_survives_merging(tmp_path, monkeypatch, no_
     for name, views in read.items():
         found = store.read([name])
         assert all(np.array_equal(getattr(found, a), getattr(views, a)) for a in vars(views))
+        assert not found.tokens[0, found.counts[0] :].any()  # padding is not decoded
     store.close()
     with pytest.raises(LexLIPError, match=f"keeps tokens as {codec}, not as "):
         ForwardStore(tmp_path / "v", codec="float16" if codec == "int8" else "int8")
@@ -388,9 +389,11 @@ def test_readers_go_on_while_a_writer_merges(tmp_path, no_flush):
     threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for n in range(2, 16):
-        write(n)
-    done.set()
+    try:
+        for n in range(2, 16):
+            write(n)
+    finally:
+        done.set()
     for thread in threads:
         thread.join()
     assert failures == [] and int(store.read(ids[:1]).mean[0, 0]) == 15

@@ -20,38 +20,21 @@ TEXT = "a red circle above two blue squares"
 
 
 @pytest.fixture(scope="module")
-def with_heads(make_model):
-    """A tiny model with heads, loud enough that pictures differ."""
-    import torch
-
-    model = make_model()
-    model.add_heads(token_size=8, gaussian_size=6, layers=1)
-    with torch.no_grad():
-        for parameter in (*model.vision.parameters(), *model.heads.parameters()):
-            if parameter.ndim > 1:
-                parameter.mul_(5)
-        for head in (model.text_head, model.image_head):
-            head.bias.add_(1.0)
-    model.config.naaf_threshold = 0.1
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(5)
     return {f"{i:02}": rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for i in range(12)}
 
 
 @pytest.fixture
-def index(tmp_path, with_heads, pictures, no_flush):
+def index(tmp_path, model_with_heads, pictures, no_flush):
     with Index.create(
-        tmp_path / "i.lex", with_heads, pictures, engine="postings", keep_views=True
+        tmp_path / "i.lex", model_with_heads, pictures, engine="postings", keep_views=True
     ) as made:
         yield made
 
 
 @pytest.mark.parametrize("name", ["filip", "csd", "naaf"])
-def test_the_second_stage_orders_what_the_first_one_found(index, with_heads, pictures, name):
+def test_the_second_stage_orders_what_the_first_one_found(index, model_with_heads, pictures, name):
     first = index.search(TEXT, k=8)
     hits = index.search(TEXT, k=8, rerank=name, depth=8)
     assert {hit.id for hit in hits} == {hit.id for hit in first}
@@ -59,11 +42,11 @@ def test_the_second_stage_orders_what_the_first_one_found(index, with_heads, pic
     assert all(isinstance(hit, RerankedHit) and hit.words == words[hit.id] for hit in hits)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     # The scores are those of the pictures encoded anew.
-    _, views = with_heads.represent_image([pictures[hit.id] for hit in hits])
+    _, views = model_with_heads.represent_image([pictures[hit.id] for hit in hits])
     spread = views.log_variance.mean(1) / 2
     np.testing.assert_allclose([hit.uncertainty for hit in hits], spread, atol=2e-3)
     if name == "csd":
-        query = views_of(with_heads, TEXT)[0][1]
+        query = views_of(model_with_heads, TEXT)[0][1]
         wanted = 2 * views.mean @ query.mean[0] - np.exp(views.log_variance).sum(1)
         np.testing.assert_allclose([hit.likeness for hit in hits], wanted, atol=5e-3)
     # The score by words is the one that is explained.
@@ -71,21 +54,21 @@ def test_the_second_stage_orders_what_the_first_one_found(index, with_heads, pic
     assert sum(it.score for it in index.explain(best.id, TEXT)) == best.words
 
 
-def test_shares_go_from_the_words_alone_to_the_reranker_alone(index, with_heads):
+def test_shares_go_from_the_words_alone_to_the_reranker_alone(index, model_with_heads):
     stage, first = index.second_stage, index.search(TEXT, k=12)
-    seen = views_of(with_heads, TEXT)
+    seen = views_of(model_with_heads, TEXT)
     by_words = stage.rerank(first, seen, "filip", share=0.0)
     assert [hit.id for hit in by_words] == [hit.id for hit in first]
     alone = [hit.likeness for hit in stage.rerank(first, seen, "filip", share=1.0)]
     assert alone == sorted(alone, reverse=True)
 
 
-def test_parts_of_a_query_count_with_their_weights(index, with_heads, pictures):
+def test_parts_of_a_query_count_with_their_weights(index, model_with_heads, pictures):
     stage, ids = index.second_stage, ["00", "01", "02"]
     query = 2 * Query.text("a red circle") - Query.image(pictures["01"])
-    one = stage.likeness("filip", views_of(with_heads, "a red circle"), ids)
-    other = stage.likeness("filip", views_of(with_heads, pictures["01"]), ids)
-    both = stage.likeness("filip", views_of(with_heads, query), ids)
+    one = stage.likeness("filip", views_of(model_with_heads, "a red circle"), ids)
+    other = stage.likeness("filip", views_of(model_with_heads, pictures["01"]), ids)
+    both = stage.likeness("filip", views_of(model_with_heads, query), ids)
     np.testing.assert_allclose(both, 2 * one - other, rtol=1e-5)
     assert len(index.search(query, rerank="filip")) > 0
     with pytest.raises(LexLIPError, match="weighted words cannot be reranked"):
@@ -104,17 +87,19 @@ def test_views_follow_what_is_added_replaced_and_deleted(index, pictures):
     assert facts["view_bytes"] == index.beside.views.bytes > 0 and index.check() == []
 
 
-def test_a_bulk_build_keeps_the_same_views(tmp_path, with_heads, pictures, no_flush, index):
+def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures, no_flush, index):
     from lexlip.encode import as_source, encode_pictures
     from lexlip.encoded import Encoded
 
     source, folder = as_source(pictures), tmp_path / "parts"
     options = {"max_terms": 64, "part_size": 5, "keep_views": True}
-    with Encoded.plan(folder, with_heads, source, **options) as encoded:
+    with Encoded.plan(folder, model_with_heads, source, **options) as encoded:
         for number in encoded.missing():
             rows = encoded.rows(number)
-            encoded.write(number, encode_pictures(with_heads, source, rows, keep_views=True))
-    with Index.from_encoded(tmp_path / "b.lex", folder, with_heads, engine="postings") as built:
+            encoded.write(number, encode_pictures(model_with_heads, source, rows, keep_views=True))
+    with Index.from_encoded(
+        tmp_path / "b.lex", folder, model_with_heads, engine="postings"
+    ) as built:
         ids = list(pictures)
         ours, theirs = (each.beside.views.read(ids) for each in (built, index))
         # The scale of the codes is fitted to the first part, here a smaller one.
@@ -122,29 +107,29 @@ def test_a_bulk_build_keeps_the_same_views(tmp_path, with_heads, pictures, no_fl
         np.testing.assert_array_equal(ours.mean, theirs.mean)
         assert [hit.id for hit in built.search(TEXT)] == [hit.id for hit in index.search(TEXT)]
     # Parts without views are another plan.
-    with Encoded.plan(folder, with_heads, source, 64, part_size=5) as encoded:
+    with Encoded.plan(folder, model_with_heads, source, 64, part_size=5) as encoded:
         assert encoded.missing() == [0, 1, 2]
 
 
-def test_shares_are_chosen_saved_and_used(index, with_heads):
+def test_shares_are_chosen_saved_and_used(index, model_with_heads):
     first = [hit.id for hit in index.search(TEXT, k=12)]
-    alone = [hit.id for hit in index.second_stage.rerank(
-        index.search(TEXT, k=12), views_of(with_heads, TEXT), "filip", share=1.0)]  # fmt: skip
+    found, seen = index.search(TEXT, k=12), views_of(model_with_heads, TEXT)
+    alone = [hit.id for hit in index.second_stage.rerank(found, seen, "filip", share=1.0)]
     assert first[0] != alone[0]
     for right, share in ((first[0], 0.0), (alone[0], None)):
         [chosen] = choose(index, ["filip"], {"q": TEXT, "unjudged": "x"}, {"q": {right}})
         assert chosen.recall == 1.0
         assert chosen.share > 0 if share is None else chosen.share == share
         assert index.search(TEXT, rerank="filip")[0].id == right
-        with Index.open(index.path, with_heads) as again:
+        with Index.open(index.path, model_with_heads) as again:
             assert again.search(TEXT, rerank="filip")[0].id == right
     assert chosen.alone == 1.0 and chosen.words == 0.0
     with pytest.raises(LexLIPError, match="no query has a judgement"):
         choose(index, ["filip"], {"q": TEXT}, {})
 
 
-def test_an_ambiguous_query_is_reranked_deeper(index, with_heads, monkeypatch):
-    seen = views_of(with_heads, TEXT)
+def test_an_ambiguous_query_is_reranked_deeper(index, model_with_heads, monkeypatch):
+    seen = views_of(model_with_heads, TEXT)
     level = uncertainty(seen[0][1])
     stage = index.second_stage
     assert not stage.ambiguous(seen)
@@ -162,38 +147,40 @@ def test_an_ambiguous_query_is_reranked_deeper(index, with_heads, monkeypatch):
     assert depths == [200, 100]
 
 
-def test_what_cannot_be_reranked_says_why(tmp_path, make_model, with_heads, pictures, no_flush):
+def test_what_cannot_be_reranked_says_why(
+    tmp_path, make_model, model_with_heads, pictures, no_flush
+):
     plain = make_model()
     with pytest.raises(LexLIPError, match="no heads"):
         Index.create(tmp_path / "a.lex", plain, pictures, engine="postings", keep_views=True)
     assert not (tmp_path / "a.lex").exists()
     with (
-        Index.create(tmp_path / "b.lex", with_heads, pictures, engine="postings") as without,
+        Index.create(tmp_path / "b.lex", model_with_heads, pictures, engine="postings") as without,
         pytest.raises(LexLIPError, match="keeps nothing to rerank with"),
     ):
         without.search(TEXT, rerank="filip")
 
 
-def test_words_find_their_patches(with_heads, pictures):
-    found = align(with_heads, pictures["00"], TEXT)
+def test_words_find_their_patches(model_with_heads, pictures):
+    found = align(model_with_heads, pictures["00"], TEXT)
     assert found.patches.shape == found.cosines.shape == (4, 4)
-    _, views = with_heads.represent_image([pictures["00"]])
-    _, said = with_heads.represent_text([TEXT])
+    _, views = model_with_heads.represent_image([pictures["00"]])
+    _, said = model_with_heads.represent_text([TEXT])
     cosines = views.tokens[0] @ said.tokens[0, : said.counts[0]].T
     np.testing.assert_array_equal(found.patches.ravel(), cosines.argmax(1))
     assert len(found.words) == said.counts[0] and "red" in found.words
-    shares = heat(with_heads, pictures["00"], "circle", ["a {}", "a {}"])
-    once = heat(with_heads, pictures["00"], "circle", ["a {}"])
+    shares = heat(model_with_heads, pictures["00"], "circle", ["a {}", "a {}"])
+    once = heat(model_with_heads, pictures["00"], "circle", ["a {}"])
     np.testing.assert_array_equal(shares, once)
 
 
-def test_the_command_line_reranks(tmp_path, with_heads, pictures, no_flush):
+def test_the_command_line_reranks(tmp_path, model_with_heads, pictures, no_flush):
     from PIL import Image
 
     (tmp_path / "photos").mkdir()
     for name, pixels in pictures.items():
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
-    with_heads.save_pretrained(tmp_path / "model")
+    model_with_heads.save_pretrained(tmp_path / "model")
     run = CliRunner().invoke
     out, model = str(tmp_path / "p.lex"), str(tmp_path / "model")
     made = run(app, ["index", str(tmp_path / "photos"), "-o", out, "-m", model, "--engine",
