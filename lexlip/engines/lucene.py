@@ -194,6 +194,12 @@ class LuceneEngine:
         ----------
         user_data
             A few strings kept with this commit, in place of the earlier ones; None keeps those.
+
+        Raises
+        ------
+        LexLIPError
+            When writing fails, as on a full disk. The last commit stays and can be searched; to
+            change it, open it again: what was not committed is lost.
         """
         self._check_writable()
         if user_data is not None and KINDS in user_data:

@@ -9,8 +9,10 @@ method is called under two of them.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from lexlip import java
 from lexlip.errors import LexLIPError
 
 PACKAGE = "org.apache.lucene."
+_NO_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 _MOST_CLAUSES = 8192
 """1,024 terms, a filter of the most comparisons (each becomes five clauses at the most), and
 conditions on 1,024 terms (two clauses each)."""
@@ -148,14 +151,34 @@ def readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except classes().JavaException as error:
-        name = str(error.classname).rpartition(".")[2]
+        name, reason = _cause(error)
         if name == "LockObtainFailedException":
             message = "is open for writing elsewhere: close that engine or process first"
         elif name == "IndexNotFoundException":
             message = "holds no Lucene index: build it first"
+        elif reason in _NO_ROOM:
+            message = (
+                f"keeps its last commit, this one failed: {reason}; "
+                "make room, then open the index again"
+            )
         else:
-            message = f"failed in Lucene: {name}: {error.innermessage}"
+            message = f"failed in Lucene: {name}: {reason}"
         raise LexLIPError(f"{path} {message}") from None
+
+
+def _cause(error: Any) -> tuple[str, str]:
+    """Return the class and the message of an exception.
+
+    A writer whose disk was full says that a merge failed, or that it is closed: why, is in its
+    trace, and that is what is returned.
+    """
+    name, reason = str(error.classname).rpartition(".")[2], str(error.innermessage)
+    trace = [str(line) for line in error.stacktrace or ()]
+    for line, cause in zip(trace, trace[1:], strict=False):
+        found, _, why = cause.partition(": ")
+        if line == "Caused by:" and (why in _NO_ROOM or name == "AlreadyClosedException"):
+            name, reason = found.rpartition(".")[2], why
+    return name, reason
 
 
 def damaged_files(directory: Any) -> list[str]:
