@@ -39,7 +39,10 @@ FLOORS = [
     ("rerank.choose",),
     ("curve",),
     ("tune",),
+    ("cli.app", "cli.common"),
+    ("cli.indexing", "cli.searching", "cli.tuning", "cli.doctor"),
     ("cli",),
+    ("cli.__main__",),
 ]
 
 

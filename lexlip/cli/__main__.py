@@ -1,0 +1,5 @@
+"""python -m lexlip.cli"""
+
+from lexlip.cli import app
+
+app()

@@ -1,0 +1,67 @@
+"""What the commands share: readable errors, models, arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lexlip.errors import LexLIPError
+
+Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
+
+
+def readable(command: Callable[..., None]) -> Callable[..., None]:
+    """Print a LexLIPError as one line and exit with 2."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except LexLIPError as error:
+            typer.echo(f"lexlip: {error}", err=True)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+def quiet() -> None:
+    """Keep transformers from chattering while it loads."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def load(checkpoint: str | None) -> Any:
+    """Load a model; None leaves that to the index."""
+    if checkpoint is None:
+        return None
+    from lexlip.model import LexLIP
+
+    quiet()
+    return LexLIP.from_pretrained(checkpoint)
+
+
+def read_item(item: str) -> Any:
+    """A path that exists, or looks like a picture's, is a picture; anything else is a query."""
+    from lexlip.data.images import SUFFIXES
+    from lexlip.query import Query
+
+    path = Path(item)
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # a text too long to be a name, or one with a NUL
+        exists = False
+    query = None if exists else Query.parse(item)
+    if query is not None and (query.plain is None or path.suffix.lower() not in SUFFIXES):
+        return query
+    return path
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a folder looks like an index."""
+    return (path / "manifest.json").is_file()

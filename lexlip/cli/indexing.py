@@ -1,0 +1,112 @@
+"""What makes and keeps an index: ``lexlip index``, ``delete``, ``compact`` and others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexlip.cli.app import app
+from lexlip.cli.common import is_index, load, quiet, readable
+from lexlip.errors import LexLIPError
+
+
+@app.command()
+@readable
+def index(
+    source: Annotated[
+        str, typer.Argument(help="folder of pictures, picture, CSV, parquet or data set name")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint")] = None,
+    split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
+    max_terms: Annotated[int, typer.Option(help="terms kept of a picture")] = 64,
+    engine: Annotated[str, typer.Option(help="lucene, or postings (no Java)")] = "lucene",
+    replace: Annotated[bool, typer.Option("--replace", help="build it anew")] = False,
+    keep_floats: Annotated[
+        bool, typer.Option("--keep-floats", help="of a new index: for search --rescore")
+    ] = False,
+    keep_views: Annotated[
+        bool, typer.Option("--keep-views", help="of a new index: for search --rerank")
+    ] = False,
+) -> None:
+    """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
+
+    Where the index is there already, new and changed pictures are added to it; an interrupted
+    build goes on.
+    """
+    from lexlip.index import Index
+
+    if replace or not is_index(out):
+        if model is None:
+            raise LexLIPError("which model? lexlip index SOURCE -o INDEX --model CHECKPOINT")
+        built = Index.create(
+            out, load(model), source, split=split, max_terms=max_terms, engine=engine,
+            checkpoint=model, replace=replace, keep_floats=keep_floats,
+            keep_views=keep_views,
+        )  # fmt: skip
+        skipped, news = built.skipped, ""
+    else:
+        quiet()
+        built = Index.open(out, load(model), mode="w")
+        done = built.add(source, split=split)
+        skipped, news = done.skipped, f"{done.written} new, {done.unchanged} unchanged; "
+    with built:
+        facts = built.stats()
+    kept = " (what the index held of it stays)" if news else ""
+    for _, reason in skipped:
+        typer.echo(f"skipped{kept}: {reason}", err=True)
+    typer.echo(
+        f"{out}: {news}{facts['documents']} pictures ({len(skipped)} skipped), "
+        f"{facts['terms_per_image']:.1f} terms and {facts['bytes_per_image']:.0f} bytes each"
+    )
+
+
+@app.command()
+@readable
+def delete(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    ids: Annotated[list[str], typer.Argument(help="as search prints them")],
+) -> None:
+    """Delete pictures from an index by id: lexlip delete photos.lex trip/a.jpg."""
+    from lexlip.index import Index
+
+    with Index.open(path, mode="w") as opened:
+        typer.echo(f"{path}: {opened.delete(ids)} deleted, {len(opened)} left")
+
+
+@app.command()
+@readable
+def compact(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Merge an index and drop what deletions left behind."""
+    from lexlip.index import Index
+
+    with Index.open(path, mode="w") as opened:
+        before = opened.stats()["bytes"]
+        opened.compact()
+        typer.echo(f"{path}: {before} bytes before, {opened.stats()['bytes']} after")
+
+
+@app.command()
+@readable
+def stats(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Say what is in an index, as JSON."""
+    from lexlip.index import Index
+
+    with Index.open(path) as opened:
+        typer.echo(json.dumps(opened.stats(), indent=2))
+
+
+@app.command()
+@readable
+def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Read all of an index and say whether every byte is what was written."""
+    from lexlip.index import Index
+
+    with Index.open(path) as opened:
+        damaged = opened.check()
+    if damaged:
+        raise LexLIPError(f"{path} is damaged ({', '.join(damaged[:3])}): build it again")
+    typer.echo(f"{path}: every file is as it was written")

@@ -1,0 +1,93 @@
+"""``lexlip tune``: what fewer terms would cost, and the shares of rerankers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lexlip.cli.app import app
+from lexlip.cli.common import load, quiet, readable
+from lexlip.errors import LexLIPError
+
+
+@app.command()
+@readable
+def tune(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    budget: Annotated[
+        str | None, typer.Option(help="most that a search or a picture may cost: 2ms or 100B")
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="lines of: id, tab, text; else some of its pictures ask")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(help="TREC judgements of these queries")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="pictures that ask")] = 200,
+    rerank: Annotated[
+        str | None, typer.Option(help="choose and save the shares of filip,csd,... instead")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Measure what fewer terms would cost: lexlip tune photos.lex --budget 100B.
+
+    Builds temporary indexes of the same pictures with fewer terms a picture, fewer bits an impact
+    and fewer terms a query, and compares their ten best hits with those of the index, which
+    stays as it is. With a budget, prints the commands that make the best setting within it.
+    """
+    from lexlip import tune as tuning
+    from lexlip.index import Index
+
+    limit = None if budget is None else tuning.Budget.parse(budget)
+    asked = None if queries is None else tuning.read_queries(queries)
+    judged = None if qrels is None else tuning.read_qrels(qrels)
+    quiet()
+    if rerank:
+        _tune_rerankers(path, load(model), rerank.split(","), asked, judged)
+        return
+    with Index.open(path, load(model)) as opened:
+        found = tuning.tune(opened, limit, asked, judged, sample)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    recalls = list(found.points[0].recall)
+    table = Table("terms", "bits", "query terms", "levels", "rescored", "terms/picture",
+                  "bytes/picture", "p50 ms", "same of 10", *recalls, box=None)  # fmt: skip
+    for point in found.points:
+        way = point.setting
+        figures = [
+            way.max_terms, way.bits, way.query_terms, way.levels, way.rescore or "-",
+            f"{point.terms:.1f}", f"{point.bytes:.0f}", f"{point.ms:.3f}",
+            f"{point.agreement:.3f}", *(f"{100 * share:.1f}" for share in point.recall.values()),
+        ]  # fmt: skip
+        table.add_row(*map(str, figures), style="bold" if point == found.best else None)
+    console.print(found.queries, style="dim")
+    console.print(table)
+    if found.best is not None:
+        way = found.best.setting
+        typer.echo(
+            f"best within {budget}: {way.max_terms} terms a picture, {way.query_terms} a query"
+            + ("" if found.commands else "; the index is that already")
+        )
+    for command in found.commands:
+        typer.echo(f"  {command}")
+
+
+def _tune_rerankers(path: Path, model: Any, names: list[str], asked: Any, judged: Any) -> None:
+    from lexlip.index import Index
+    from lexlip.rerank.choose import choose
+
+    if asked is None or judged is None:
+        raise LexLIPError("rerankers are tuned on judged queries: give --queries and --qrels")
+    with Index.open(path, model) as opened:
+        for it in choose(opened, names, asked, judged):
+            typer.echo(
+                f"{it.name}: R@1 {100 * it.words:.1f} by words, {100 * it.alone:.1f} alone, "
+                f"{100 * it.recall:.1f} with a share of {it.share} (saved)"
+            )
