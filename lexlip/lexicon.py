@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,15 +21,18 @@ STOP_WORDS = frozenset(
     "having do does did doing not no nor can could will would shall should may might must i me my "
     "we our us you your also just very more most s t d ll m re ve o".split()
 )
-WORD = re.compile(r"(##)?[^\W_]+")
 
 
-def _usable(token: str) -> bool:
-    """True for whole words and pieces of at least two letters or digits (any script)."""
-    if not WORD.fullmatch(token):
-        return False
+def may_be_term(token: str) -> bool:
+    """True for words and pieces of letters, digits and their marks, in any script.
+
+    One letter of the Latin alphabet means nothing; one Chinese character is a word. Function words
+    (`STOP_WORDS`) are another question.
+    """
     bare = token.removeprefix("##")
-    return len(bare) > 1 or not bare.isascii()
+    if not any(map(str.isalnum, bare)) or (len(bare) == 1 and bare.isascii()):
+        return False
+    return all(c.isalnum() or unicodedata.category(c).startswith("M") for c in bare)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Lexicon:
         special = set(tokenizer.all_special_tokens)
         allowed = np.array(
             [
-                t not in special and _usable(t) and (stop_words or t not in STOP_WORDS)
+                t not in special and may_be_term(t) and (stop_words or t.lower() not in STOP_WORDS)
                 for t in tokens
             ]
         )

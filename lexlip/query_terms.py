@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
-from lexlip.lexicon import STOP_WORDS
+from lexlip.lexicon import STOP_WORDS, may_be_term
 from lexlip.query_tree import Part
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
     tokenizer = model.processor.tokenizer  # type: ignore[union-attr]
     found: list[int] = []
     for word in text.split():
-        pieces = [t for t in tokenizer.tokenize(word) if any(c.isalnum() for c in t)]
-        pieces = [t for t in pieces if t not in STOP_WORDS and len(t.removeprefix("##")) > 1]
+        pieces = [t for t in tokenizer.tokenize(word) if t.lower() not in STOP_WORDS]
+        pieces = [t for t in pieces if may_be_term(t) or t == tokenizer.unk_token]
         found += [_term(model, piece, word) for piece in pieces]
     if not found:
         raise LexLIPError(f"{text[:60]!r} has no word that a picture can have: name things seen")

@@ -26,6 +26,7 @@ FLOORS = [
     ("heads", "model", "postings", "postings.kernel", "postings.build", "postings.segment"),
     ("query_terms",),
     ("query",),
+    ("lexicon_map",),
     ("dense", "encode", "encoded", "manifest", "engines.parts", "engines.lucene_bridge"),
     ("explain", "stored", "engines.snapshot", "engines.lucene_metadata", "engines.lucene_snapshot"),
     ("floats", "forward", "engines.postings", "rerank", "rerank.patches"),

@@ -12,6 +12,10 @@ import typer
 from lexlip.errors import LexLIPError
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
+LexiconTable = Annotated[
+    Path | None,
+    typer.Option("--lexicon-map", help="for queries in another language: lines of word, tab, word"),
+]
 
 
 def readable(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,3 +69,12 @@ def read_item(item: str) -> Any:
 def is_index(path: Path) -> bool:
     """Return whether a folder looks like an index."""
     return (path / "manifest.json").is_file()
+
+
+def in_our_words(query: Any, table: Path | None) -> Any:
+    """Return a query in the index's language, where a lexicon map is given."""
+    if table is None:
+        return query
+    from lexlip.lexicon_map import LexiconMap
+
+    return LexiconMap.read(table).query(query)

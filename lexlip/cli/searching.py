@@ -14,7 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexlip.cli.app import app
-from lexlip.cli.common import Checkpoint, is_index, load, quiet, read_item, readable
+from lexlip.cli.common import (
+    Checkpoint,
+    LexiconTable,
+    in_our_words,
+    is_index,
+    load,
+    quiet,
+    read_item,
+    readable,
+)
 from lexlip.errors import LexLIPError
 
 
@@ -40,6 +49,7 @@ def search(
     ] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="pictures that are reranked")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    lexicon_map: LexiconTable = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
@@ -55,7 +65,7 @@ def search(
     if not is_index(path):
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
     quiet()
-    query = Query.parse(text) if text.strip() else Query()
+    query = in_our_words(Query.parse(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
     with Index.open(path, load(model)) as opened:
@@ -99,6 +109,7 @@ def words(
     item: Annotated[str, typer.Argument(help="a picture's path, a text or a query")],
     model: Checkpoint,
     k: Annotated[int, typer.Option("-k", help="how many words")] = 20,
+    lexicon_map: LexiconTable = None,
 ) -> None:
     """Show the words a picture or a text becomes: lexlip words cat.jpg -m CKPT.
 
@@ -109,6 +120,8 @@ def words(
     if not item.strip():
         raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
     read, loaded, conditions = read_item(item), load(model), ""
+    if isinstance(read, Query):
+        read = in_our_words(read, lexicon_map)
     if isinstance(read, Query) and read.plain is None:
         asked = read.resolved(loaded)
         found = list(asked.words().items())[:k]
