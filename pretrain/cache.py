@@ -67,7 +67,7 @@ def cached_pixels(
     return _fill(Path(folder), key, "pixels", len(collection), ranges, compute)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def cached_features(
     model: LexLIPPreTrainedModel,
     collection: Collection,
@@ -92,7 +92,7 @@ def cached_features(
     return _fill(Path(folder), key, "features", len(collection), ranges, compute)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def cached_states(
     model: LexLIP, tokens: Tokens, depth: int, folder: str | Path, batch: int = 256
 ) -> np.ndarray:

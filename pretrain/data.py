@@ -117,9 +117,19 @@ class Pairs:
         return max(1, len(self.captions) // batch_size)
 
     def batches(
-        self, seed: int, epoch: int, batch_size: int, texts: int = 0, start: int = 0
+        self,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        texts: int = 0,
+        start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Any]]:
-        """Batches `start`, `start` + 1, ... of an epoch, the same whoever asks and when."""
+        """Batches `start`, `start` + 1, ... of an epoch, the same whoever asks and when.
+
+        With a `share` (rank, size) they hold the pictures of rows rank, rank + size, ... alone:
+        every process knows the whole batch, and reads its own pictures.
+        """
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(self.captions))
         view = rng.integers(self.views.shape[1], size=len(order))
@@ -130,9 +140,9 @@ class Pairs:
         )
         for step in range(start, self.steps(batch_size)):
             rows = order[step * batch_size : (step + 1) * batch_size]
-            image = self.image[rows]
+            image, mine = self.image[rows], rows[share[0] :: share[1]]
             batch: dict[str, Any] = {
-                "pictures": np.asarray(self.views[image, view[rows]]),
+                "pictures": np.asarray(self.views[self.image[mine], view[mine]]),
                 "captions": self.captions.rows(rows),
                 "owner": torch.from_numpy(image),
                 "text": torch.from_numpy(self.text[rows]),

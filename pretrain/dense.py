@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lexlip.dense import DenseDualEncoder
 from pretrain import build, loop, objectives
-from pretrain.masking import kept_patches
 from pretrain.settings import Settings
+from pretrain.task import draw_patches, features
 
 
 class DenseTask(loop.Task):
@@ -26,18 +26,27 @@ class DenseTask(loop.Task):
         self.model, self.stage = model, settings.dense
         self.weights = {"contrast": 1.0}
 
-    def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """The contrastive loss of one batch."""
-        features = loop.features(self.model, batch["pictures"])
-        kept = kept_patches(features.shape[1] - 1, self.stage.kept_patches, generator)
-        image = self.model.embed_image(features, kept)
+    def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+        """Which patches are looked at."""
+        kept = draw_patches(self.model, batch["pictures"], self.stage.kept_patches, generator)
+        return {**batch, "shared": {"kept": kept}}
+
+    def encode(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Unit vectors of pictures, and of captions times the inverse temperature."""
         captions = batch["captions"]
+        image = self.model.embed_image(
+            features(self.model, batch["pictures"]), batch["shared"]["kept"]
+        )
         text = self.model.embed_text(captions["input_ids"], captions["attention_mask"])
+        scale = self.model.logit_scale.clamp(max=math.log(100)).exp()
+        return {"image": image, "text": text * scale}
+
+    def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The contrastive loss of the whole batch."""
         # The same mercy for captions of one picture that LexLIP gets, so that the comparison is
         # one of representations.
         same = objectives.no_negative(batch["owner"], batch["text"])
-        scaled = text * self.model.logit_scale.clamp(max=math.log(100)).exp()
-        return {"contrast": objectives.contrast(scaled, image, 1.0, same)}
+        return {"contrast": objectives.contrast(rows["text"], rows["image"], 1.0, same)}
 
 
 def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:

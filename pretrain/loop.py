@@ -5,29 +5,34 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from scipy.sparse import csr_array
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lexlip.data.collection import Collection, read_texts
 from lexlip.errors import LexLIPError
-from lexlip.files import atomic_directory, read_json, write_json
+from lexlip.files import read_json
 from lexlip.model import LexLIPPreTrainedModel
 from lexlip.settings import resolve
 from pretrain import settings as settings_module
+from pretrain import tracking
 from pretrain.cache import cached_features, cached_pixels
+from pretrain.checkpoint import Checkpoint
 from pretrain.data import Pairs
+from pretrain.micro_batches import Backward
+from pretrain.parallel import World, batch_norms, share_statistics
+from pretrain.progress import BadSteps, Log, rounded
 from pretrain.settings import Settings, Stage
-from pretrain.validate import relevance, validate
+from pretrain.task import Task, features, merge_weights
+from pretrain.validate import relevance
+
+__all__ = ["Checkpoint", "Task", "Workbench", "cli", "features", "merge_weights", "train"]
 
 
 def fast_bf16() -> bool:
@@ -44,25 +49,27 @@ def fast_bf16() -> bool:
 
 @dataclass(frozen=True)
 class Workbench:
-    """Settings with the collections they name."""
+    """Settings with the collections they name, and the processes that work on them."""
 
     settings: Settings
     train: Collection
     dev: Collection
     extra: list[str]
+    world: World = field(default_factory=World)
 
     @classmethod
     def open(cls, config: str, overrides: list[str]) -> Workbench:
-        """Read the settings and open (or draw) the data."""
+        """Read the settings, meet the other processes, and open (or draw) the data."""
         settings = settings_module.load(config, overrides)
         if settings.precision == "auto":
             settings = replace(settings, precision="bf16" if fast_bf16() else "no")
-        data = settings.data
-        train, dev = data.open(data.train), data.open(data.dev)
+        data, world = settings.data, World.join(settings.processes)
+        with world.main_first():
+            train, dev = data.open(data.train), data.open(data.dev)
         if data.exclude:
             train = train.without(set(read_json(resolve(data.exclude))))
         extra = [text for path in data.texts for text in read_texts(resolve(path))]
-        return cls(settings, train, dev, extra)
+        return cls(settings, train, dev, extra, world)
 
     @property
     def texts(self) -> list[str]:
@@ -73,10 +80,11 @@ class Workbench:
         """Tokenised captions beside cached pixels or, with a frozen trunk, cached features."""
         data, frozen = self.settings.data, self.settings.model.freeze_vision
         assert model.processor is not None
-        if frozen:
-            views = cached_features(model, collection, data.cache, flip=data.flip and train)
-        else:
-            views = cached_pixels(collection, model.processor, data.cache)
+        with self.world.main_first():
+            if frozen:
+                views = cached_features(model, collection, data.cache, flip=data.flip and train)
+            else:
+                views = cached_pixels(collection, model.processor, data.cache)
         lexicon = getattr(model, "lexicon", None) or _all_words(model)
         extra = self.extra if train else ()
         length = self.settings.model.max_text_length
@@ -90,114 +98,16 @@ def _all_words(model: LexLIPPreTrainedModel) -> Any:
     return Lexicon.from_tokenizer(model.processor.tokenizer)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A folder that stands alone for searching, with what training needs in ``train_state/``."""
-
-    path: str | Path
-
-    @property
-    def progress(self) -> dict[str, Any]:
-        """Step, steps and metrics of the checkpoint; empty where there is none."""
-        file = Path(self.path) / "train_state" / "progress.json"
-        return read_json(file) if file.exists() else {}
-
-    @property
-    def finished(self) -> bool:
-        """Whether training reached its last step."""
-        progress = self.progress
-        return bool(progress) and progress["step"] >= progress["steps"]
-
-    def save(
-        self, task: Task, optimizer: torch.optim.Optimizer, progress: Mapping[str, Any]
-    ) -> None:
-        """Write everything beside the old checkpoint, then swap: a kill leaves one of the two."""
-        names = {id(p): n for n, p in task.named_parameters()}
-        tensors = {
-            f"optim.{names[id(p)]}.{key}": value.clone()
-            for p, state in optimizer.state.items()
-            for key, value in state.items()
-        }
-        for name, value in task.state_dict().items():
-            if not name.startswith("model."):
-                tensors[f"task.{name}"] = value.detach().clone().contiguous()
-        with atomic_directory(self.path) as folder:
-            task.model.save_pretrained(folder)
-            (folder / "train_state").mkdir()
-            save_file(tensors, folder / "train_state" / "state.safetensors")
-            write_json(folder / "train_state" / "progress.json", dict(progress))
-            write_json(folder / "manifest.json", {"format": "lexlip-checkpoint/1", **progress})
-
-    def restore(self, task: Task, optimizer: torch.optim.Optimizer) -> int:
-        """Load weights and optimiser state in place; returns the next step."""
-        # Not the file itself: transformers writes some towers' weights under other names.
-        task.model.load_state_dict(type(task.model).from_pretrained(self.path).state_dict())
-        tensors = load_file(Path(self.path) / "train_state" / "state.safetensors")
-        own = {k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")}
-        task.load_state_dict(own, strict=False)
-        for name, parameter in task.named_parameters():
-            prefix = f"optim.{name}."
-            state = {
-                k.removeprefix(prefix): v.to(parameter.device)
-                for k, v in tensors.items()
-                if k.startswith(prefix)
-            }
-            if state:
-                optimizer.state[parameter] = state
-        return int(self.progress["step"])
-
-
-class Task(nn.Module):
-    """A model with its losses: a batch in, named losses out.
-
-    Attributes
-    ----------
-    model : LexLIP or DenseDualEncoder
-        What the checkpoint is for; everything else of a task lives in ``train_state/``.
-    weights : dict of str to float
-        Weight of each loss in the sum that is minimised; names that end in ``sparsity`` ramp up.
-    ramps : bool
-        Whether they do; a model that is sparse already need not bloom again.
-    """
-
-    model: Any
-    weights: dict[str, float]
-    ramps: bool = True
-
-    def after_step(self) -> None:
-        """Do what follows an optimiser step; nothing by default."""
-
-    def validate(self, dev: Pairs, relevant: csr_array, texts: list[str]) -> dict[str, float]:
-        """Measure the model on dev after each epoch: by default as a first stage."""
-        return validate(self.model, dev, relevant, texts)
-
-
-def merge_weights(defaults: Mapping[str, float], chosen: Mapping[str, float]) -> dict[str, float]:
-    """Loss weights with the run's own choices; an unknown loss is an error."""
-    unknown = set(chosen) - set(defaults)
-    if unknown:
-        raise LexLIPError(f"no loss named {sorted(unknown)}; there are {sorted(defaults)}")
-    return {**defaults, **chosen}
-
-
-def features(model: Any, pictures: np.ndarray) -> Tensor:
-    """A cached batch to trunk features: bytes go through the trunk, features already did."""
-    if pictures.dtype == np.uint8:
-        assert model.processor is not None
-        return model.vision.features(model.processor.normalise(pictures).to(model.device))
-    return torch.from_numpy(pictures.astype(np.float32)).to(model.device)
-
-
 def optimizer_for(task: Task, settings: Settings, stage: Stage) -> torch.optim.AdamW:
     """AdamW: low rate for pretrained trunks, no decay for biases, norms and the own-word boost."""
     pretrained = [
         prefix
         for prefix, tower in (
-            ("model.vision.trunk.", settings.model.vision),
-            ("model.text.trunk.", settings.model.text),
-            ("model.heads.text.layers.", settings.model.text),  # which begin as the trunk's
+            ("model.vision.trunk.", "vision"),
+            ("model.text.trunk.", "text"),
+            ("model.heads.text.layers.", "text"),  # which begin as the trunk's
         )
-        if isinstance(tower, str)
+        if tower in settings.model.pretrained
     ]
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
@@ -232,88 +142,137 @@ def ramp(step: int, steps: int) -> float:
     return min(1.0, (3 * step / max(1, steps)) ** 2)
 
 
+def weighted_sum(task: Task, ramped: float, losses: Mapping[str, Tensor]) -> Tensor:
+    """What is minimised, or the share of it that these losses have."""
+    terms = [
+        losses[k] * w * (ramped if task.ramps and k.endswith("sparsity") else 1)
+        for k, w in task.weights.items()
+        if w and k in losses
+    ]
+    return torch.as_tensor(sum(terms))
+
+
+def micro_batches(task: Task, stage: Stage, world: World, rows: int) -> int:
+    """Parts in which each process works on its rows of a batch.
+
+    Raises
+    ------
+    LexLIPError
+        When the batch cannot be divided so.
+    """
+    own = -(-rows // world.size)
+    parts = -(-own // (stage.micro_batch or own))
+    if parts * world.size > 1 and not task.divisible:
+        raise LexLIPError(
+            f"{type(task).__name__} trains in one process and without micro batches: "
+            "set micro_batch=0 and start it without torchrun"
+        )
+    if parts * world.size > rows:
+        raise LexLIPError(
+            f"a batch of {rows} cannot be divided into {parts} micro batches for each of "
+            f"{world.size} processes: start fewer, or enlarge batch_size"
+        )
+    if parts > 1 and batch_norms(task.model):
+        raise LexLIPError(
+            "the vision trunk has batch normalisation, whose statistics micro batches would "
+            "change: set micro_batch=0, or freeze it (model.freeze_vision=true)"
+        )
+    return parts
+
+
 def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = False) -> None:
     """Train a task and leave a finished checkpoint in `out`, metrics in ``<out>.jsonl``."""
-    settings, model, checkpoint = bench.settings, task.model, Checkpoint(out)
+    settings, world, model, checkpoint = bench.settings, bench.world, task.model, Checkpoint(out)
+    with world.main_first():
+        if world.main:
+            checkpoint.recover()
     if checkpoint.finished and resume:
         print(f"{out} is finished already")
         return
-    accelerator = Accelerator(mixed_precision=settings.precision)
+    accelerator = tracking.accelerator_for(settings, out)
     pairs, dev = bench.pairs(model, bench.train, True), bench.pairs(model, bench.dev, False)
     judged = relevance(dev, bench.dev.ids, bench.dev.qrels)
     dev_texts = [c for captions in bench.dev.captions for c in captions]
+    parts = micro_batches(task, stage, world, min(stage.batch_size, len(pairs.captions)))
     set_dropout(model, stage.dropout)
     optimizer = optimizer_for(task, settings, stage)
+    if world.size > 1:
+        share_statistics(model)
     task.to(accelerator.device).train()
+    backward = Backward(task, world, parts, accelerator.autocast)
     per_epoch = pairs.steps(stage.batch_size)
-    steps = stage.epochs * per_epoch
+    steps = stage.steps or stage.epochs * per_epoch
     first = checkpoint.restore(task, optimizer) if resume and checkpoint.progress else 0
-    log = Path(f"{out}.jsonl")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if not first:
-        log.unlink(missing_ok=True)  # rows of an earlier run would mix with this one's
-    began, metrics = time.perf_counter(), {}
-    bar = tqdm(total=steps, initial=first, desc=Path(out).name, unit="step", mininterval=2)
+    bad = BadSteps(
+        out, stage.max_bad_steps, **(checkpoint.progress.get("bad", {}) if first else {})
+    )
+    log = Log(Path(f"{out}.jsonl"), first) if world.main else None
+    began, metrics = time.perf_counter(), dict[str, float]()
+    quiet: dict[str, Any] = {} if world.main else {"disable": True}
+    bar = tqdm(total=steps, initial=first, desc=Path(out).name, unit="step", mininterval=2, **quiet)
 
-    for epoch in range(first // per_epoch, stage.epochs):
+    for epoch in range(first // per_epoch, -(-steps // per_epoch)):
         start = max(0, first - epoch * per_epoch)
         batches = pairs.batches(
-            settings.seed, epoch, stage.batch_size, stage.texts_per_batch, start
+            settings.seed,
+            epoch,
+            stage.batch_size,
+            stage.texts_per_batch,
+            start,
+            share=(world.rank, world.size),
         )
         for step, batch in enumerate(batches, epoch * per_epoch + start):
+            if step == steps:
+                break
             # All randomness of a step comes from its number: resuming needs no generator state.
-            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-            torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout's own
-            with accelerator.autocast():
-                losses = task(_to(batch, accelerator.device), generator)
-            total = sum(
-                losses[k] * w * (ramp(step, steps) if task.ramps and k.endswith("sparsity") else 1)
-                for k, w in task.weights.items()
-                if w
-            )
-            if not torch.isfinite(total):  # type: ignore[arg-type]
-                raise LexLIPError(
-                    f"loss is {total} at step {step} of {out}: lower the learning rate"
-                )
-            accelerator.backward(total)
-            accelerator.clip_grad_norm_(task.parameters(), stage.clip)
+            chance = settings.seed * 1_000_003 + step
+            weigh = partial(weighted_sum, task, ramp(step, steps))
+            statistics = [buffer.clone() for buffer in model.buffers()]
+            losses = backward(_to(batch, accelerator.device), chance, weigh)
+            norm = accelerator.clip_grad_norm_(task.parameters(), stage.clip)
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * rate(step, steps, stage.warmup)
-            optimizer.step()
+            # Losses and gradients are those of the whole batch: all processes agree.
+            if skip := bad.is_bad(step, weigh(losses).item(), norm.item()):
+                for buffer, old in zip(model.buffers(), statistics, strict=True):
+                    buffer.copy_(old)
+            else:
+                optimizer.step()
+                task.after_step()
             optimizer.zero_grad(set_to_none=True)
-            task.after_step()
+
             done = step + 1
-            if done % per_epoch == 0:
+            if not log:
+                continue
+            if ends := done % per_epoch == 0 or done == steps:
                 model.eval()
                 with accelerator.autocast():
                     metrics = task.validate(dev, judged, dev_texts)
                 task.train()
-                bar.write(json.dumps({"epoch": epoch + 1, **_round(metrics)}))
-            if done % 20 == 0 or done % per_epoch == 0:
-                row = {
-                    "step": done,
-                    "seconds": time.perf_counter() - began,
-                    **{k: v.item() for k, v in losses.items()},
-                }
-                row |= metrics if done % per_epoch == 0 else {}
-                with log.open("a") as file:
-                    file.write(json.dumps(_round(row)) + "\n")
-                bar.set_postfix(
-                    {k[:12]: f"{v.item():.3g}" for k, v in losses.items()}, refresh=False
-                )
-            if done % stage.save_every == 0 or done == steps:
-                seconds = time.perf_counter() - began
+                bar.write(json.dumps({"epoch": epoch + 1, **rounded(metrics)}))
+            if done % 20 == 0 or ends or skip:
+                values = {k: v.item() for k, v in losses.items()}
+                row = {"step": done, "seconds": time.perf_counter() - began, **values}
+                row |= {"skipped": bad.skipped, **(metrics if ends else {})}
+                log.write(row)
+                tracking.track(accelerator, row)
+                bar.set_postfix({k[:12]: f"{v:.3g}" for k, v in values.items()}, refresh=False)
+            if (done % stage.save_every == 0 and not bad.in_a_row) or done == steps:
                 progress = {
                     "step": done,
                     "steps": steps,
-                    "seconds": seconds,
+                    "seconds": time.perf_counter() - began,
+                    "bad": {"skipped": bad.skipped, "in_a_row": bad.in_a_row},
                     "dev": metrics,
                     "settings": asdict(settings),
                 }
                 checkpoint.save(task, optimizer, progress)
             bar.update()
     bar.close()
-    print(f"{out}: {steps} steps in {time.perf_counter() - began:.0f} s; dev {_round(metrics)}")
+    tracking.finish(accelerator)
+    if world.main:
+        seconds = time.perf_counter() - began
+        print(f"{out}: {steps} steps in {seconds:.0f} s; dev {rounded(metrics)}")
 
 
 def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -321,10 +280,6 @@ def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         k: v.to(device) if isinstance(v, Tensor) else _to(v, device) if isinstance(v, dict) else v
         for k, v in batch.items()
     }
-
-
-def _round(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def cli(main: Callable[[str, str, bool, list[str]], None]) -> None:
@@ -340,6 +295,7 @@ def cli(main: Callable[[str, str, bool, list[str]], None]) -> None:
     ) -> None:
         try:
             main(config, run, resume, overrides or [])
+            World.leave()
         except LexLIPError as error:
             typer.echo(f"lexlip: {error}", err=True)
             raise typer.Exit(2) from None

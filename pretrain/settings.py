@@ -13,11 +13,12 @@ from lexlip.settings import Data
 
 @dataclass(frozen=True)
 class Model:
-    """Towers by name, folder or shape."""
+    """Towers by name, by folder, by name or folder with changes (``name`` in a table), by shape."""
 
     vision: str | Mapping[str, Any] = ""
     text: str | Mapping[str, Any] = ""
     freeze_vision: bool = False
+    freeze_layers: int = 0  # lowest layers of the vision trunk that stay, with its embeddings
     freeze_embeddings: bool = False  # the text tower's word vectors
     image_size: int = 224
     patch_grid: int = 7
@@ -27,6 +28,13 @@ class Model:
     own_word_boost: bool = True
     max_text_length: int = 40
     dense_size: int = 256
+
+    @property
+    def pretrained(self) -> dict[str, str]:
+        """Name or folder of each tower, ``vision`` and ``text``, that starts from weights."""
+        towers = {"vision": self.vision, "text": self.text}
+        names = {k: t if isinstance(t, str) else t.get("name", "") for k, t in towers.items()}
+        return {k: str(name) for k, name in names.items() if name}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,9 @@ class Stage:
     """Optimisation and loss weights of one stage."""
 
     epochs: int = 1
-    batch_size: int = 256
+    steps: int = 0  # of the optimiser, instead of epochs; 0 counts epochs
+    batch_size: int = 256  # of all processes together
+    micro_batch: int = 0  # rows that a process encodes at a time; 0 takes all of its own
     texts_per_batch: int = 0  # extra captions without pictures per step
     masked_rows: int = 0  # paired captions that are masked as well; 0 takes all
     lr: float = 5e-5  # pretrained trunks
@@ -58,7 +68,15 @@ class Stage:
     queue_size: int = 0
     momentum: float = 0.99
     save_every: int = 200  # steps between checkpoints
+    max_bad_steps: int = 5  # in a row that are skipped for a loss or gradient that is no number
     weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finetune(Stage):
+    """Stage 2 once more."""
+
+    image_size: int = 0  # of the pictures; 0 for as before
 
 
 @dataclass(frozen=True)
@@ -86,11 +104,14 @@ class Settings:
     name: str = "run"
     seed: int = 0
     precision: str = "auto"  # "bf16", "no" (float32), or bf16 where it is fast
+    processes: int = 0  # that must train together; 0 for as many as the launcher says
+    tracker: str = ""  # "tensorboard", "wandb", ...: whatever accelerate knows and is installed
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     words: Words = field(default_factory=Words)
     stage1: Stage = field(default_factory=Stage)
     stage2: Stage = field(default_factory=Stage)
+    finetune: Finetune = field(default_factory=Finetune)
     dense: Stage = field(default_factory=Stage)
     heads: Heads = field(default_factory=Heads)
 

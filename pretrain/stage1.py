@@ -16,8 +16,9 @@ from lexlip.pooling import log_saturate
 from pretrain import build, loop, objectives
 from pretrain.data import join
 from pretrain.decoder import WeakDecoder
-from pretrain.masking import Masker, kept_patches
+from pretrain.masking import Masker
 from pretrain.settings import Settings
+from pretrain.task import draw_patches, features
 
 # All at 1 in the paper, where the gradient of the contrast was divided by eight GPUs.
 WEIGHTS = {
@@ -33,7 +34,7 @@ WEIGHTS = {
 
 
 class Stage1(loop.Task):
-    """Model, weak decoder and all objectives: a batch in, named losses out."""
+    """Model, weak decoder and all objectives."""
 
     def __init__(self, model: LexLIP, settings: Settings) -> None:
         super().__init__()
@@ -45,56 +46,97 @@ class Stage1(loop.Task):
         self.mask = Masker(model.processor.tokenizer.mask_token_id, table)
         self.weights = loop.merge_weights(WEIGHTS, settings.stage1.weights)
 
-    def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of one batch, before their weights."""
-        model, stage = self.model, self.stage
-        tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
-        features = loop.features(model, batch["pictures"])
-        kept = kept_patches(features.shape[1] - 1, stage.kept_patches, generator)
-        image, _ = model.pool_image(features, kept)
-        text, _, _ = model.pool_text(**tokens)
-        losses = self._masked_language(batch, image, generator)
-
-        w_image, w_text = log_saturate(image), log_saturate(text)
-        same = objectives.no_negative(batch["owner"], batch["text"])
-        losses["contrast"] = objectives.contrast(
-            objectives.unit(w_text), objectives.unit(w_image), stage.temperature, same
-        )
-        losses["image_grounding"] = objectives.grounding(image, batch["words"])
-        losses["text_grounding"] = objectives.grounding(text, batch["words"])
-        losses["image_sparsity"] = objectives.flops(w_image)
-        losses["text_sparsity"] = objectives.flops(w_text)
-        return losses
-
-    def _masked_language(
-        self, batch: Mapping[str, Any], image: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The three masked-language losses: self, and through each bottleneck.
+    def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+        """Which patches are looked at, and which words are masked.
 
         Masked are the paired captions (or the first of them) and captions that have no picture:
         another pass through the text tower and one through the decoder, the dearest of a step.
         """
-        model, stage = self.model, self.stage
+        stage = self.stage
+        kept = draw_patches(self.model, batch["pictures"], stage.kept_patches, generator)
         paired = {k: v[: stage.masked_rows or None] for k, v in batch["captions"].items()}
-        pairs = len(paired["input_ids"])
         captions = join(paired, batch["extra"]) if "extra" in batch else paired
-        ids, numbers, attention = (captions[k] for k in ("input_ids", "word_ids", "attention_mask"))
+        ids, numbers = captions["input_ids"], captions["word_ids"]
         light, labels = self.mask(ids, numbers, stage.encoder_mask, generator)
         heavy, hidden_labels = self.mask(ids, numbers, stage.decoder_mask, generator)
+        pairs = len(paired["input_ids"])
+        masked = {"light": light, "labels": labels, "heavy": heavy, "hidden_labels": hidden_labels}
+        masked["attention"] = captions["attention_mask"]
+        counts = {
+            "self_mlm": _words(labels),
+            "text_bottleneck": _words(hidden_labels),
+            "image_bottleneck": _words(hidden_labels[:pairs]),
+        }
+        return {
+            **batch,
+            "masked": {k: v[:pairs] for k, v in masked.items()},
+            "masked_extra": {k: v[pairs:] for k, v in masked.items()},
+            "shared": {"kept": kept, "counts": counts},
+        }
 
-        text, _, hidden = model.pool_text(light, attention)
-        guessed = model.text_head.logits(hidden[labels >= 0])
-        own = objectives.masked_language(guessed, labels[labels >= 0])
+    def encode(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Raw pooled logits of pictures and of captions that nothing masks."""
+        captions = batch["captions"]
+        image, _ = self.model.pool_image(
+            features(self.model, batch["pictures"]), batch["shared"]["kept"]
+        )
+        text, _, _ = self.model.pool_text(captions["input_ids"], captions["attention_mask"])
+        return {"image": image, "text": text}
+
+    def own_losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The three masked-language losses: self, and through each bottleneck."""
+        model, counts = self.model, batch["shared"]["counts"]
+        paired, extra = batch["masked"], batch["masked_extra"]
+        pairs = len(paired["light"])
+        masked = {k: torch.cat([paired[k], extra[k]]) for k in paired}
+        heavy, hidden_labels, attention = (
+            masked[k] for k in ("heavy", "hidden_labels", "attention")
+        )
+        if not len(heavy):  # these rows have no caption to guess
+            return dict.fromkeys(counts, rows["image"].sum() * 0.0)
+
+        text, _, hidden = model.pool_text(masked["light"], attention)
+        chosen = masked["labels"] >= 0
+        guessed = model.text_head.logits(hidden[chosen])
+        own = objectives.masked_language(guessed, masked["labels"][chosen])
 
         # One decoder, one caption, two sources: the caption's own words, then its picture's.
         from_text, from_image = self.decoder(
             model,
-            [text, image[:pairs]],
+            [text, rows["image"][:pairs]],
             [heavy, heavy[:pairs]],
             [attention, attention[:pairs]],
             [hidden_labels, hidden_labels[:pairs]],
         )
-        return {"self_mlm": own, "text_bottleneck": from_text, "image_bottleneck": from_image}
+        # A mean over these rows' masked words counts as much as they have of the batch's.
+        return {
+            "self_mlm": own * (_words(masked["labels"]) / max(1, counts["self_mlm"])),
+            "text_bottleneck": from_text
+            * (_words(hidden_labels) / max(1, counts["text_bottleneck"])),
+            "image_bottleneck": from_image
+            * (_words(hidden_labels[:pairs]) / max(1, counts["image_bottleneck"])),
+        }
+
+    def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Contrast, grounding and sparsity of the whole batch."""
+        image, text = rows["image"], rows["text"]
+        w_image, w_text = log_saturate(image), log_saturate(text)
+        same = objectives.no_negative(batch["owner"], batch["text"])
+        contrast = objectives.contrast(
+            objectives.unit(w_text), objectives.unit(w_image), self.stage.temperature, same
+        )
+        return {
+            "contrast": contrast,
+            "image_grounding": objectives.grounding(image, batch["words"]),
+            "text_grounding": objectives.grounding(text, batch["words"]),
+            "image_sparsity": objectives.flops(w_image),
+            "text_sparsity": objectives.flops(w_text),
+        }
+
+
+def _words(labels: Tensor) -> int:
+    """Words to be guessed."""
+    return int((labels >= 0).sum())
 
 
 def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:

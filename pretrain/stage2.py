@@ -15,9 +15,9 @@ from lexlip.errors import LexLIPError
 from lexlip.model import LexLIP
 from lexlip.pooling import log_saturate
 from pretrain import build, loop, objectives
-from pretrain.masking import kept_patches
 from pretrain.momentum import MomentumEncoder, Queue
 from pretrain.settings import Settings
+from pretrain.task import draw_patches, features
 
 WEIGHTS = {
     "contrast": 1.0,
@@ -40,35 +40,51 @@ class Stage2(loop.Task):
         self.images, self.texts = Queue(size, width, dtype), Queue(size, width, dtype)
         self.weights = loop.merge_weights(WEIGHTS, settings.stage2.weights)
 
-    def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of one batch, before their weights."""
-        model, stage = self.model, self.stage
-        tokens = {k: batch["captions"][k] for k in ("input_ids", "attention_mask")}
-        features = loop.features(model, batch["pictures"])
-        kept = kept_patches(features.shape[1] - 1, stage.kept_patches, generator)
-        image, _ = model.pool_image(features, kept)
-        text, _, _ = model.pool_text(**tokens)
+    def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+        """Which patches are looked at."""
+        kept = draw_patches(self.model, batch["pictures"], self.stage.kept_patches, generator)
+        return {**batch, "shared": {"kept": kept}}
+
+    def encode(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Raw pooled logits of pictures and captions."""
+        captions = batch["captions"]
+        image, _ = self.model.pool_image(
+            features(self.model, batch["pictures"]), batch["shared"]["kept"]
+        )
+        text, _, _ = self.model.pool_text(captions["input_ids"], captions["attention_mask"])
+        return {"image": image, "text": text}
+
+    @torch.no_grad()
+    def keys(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Unit vectors of the momentum encoder, which sees all patches."""
+        slow, captions = self.slow.model, batch["captions"]
+        image, _ = slow.pool_image(features(slow, batch["pictures"]))
+        text, _, _ = slow.pool_text(captions["input_ids"], captions["attention_mask"])
+        return {
+            "image_key": objectives.unit(log_saturate(image)),
+            "text_key": objectives.unit(log_saturate(text)),
+        }
+
+    def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Contrast of the whole batch with its keys and the queues, grounding and sparsity."""
+        image, text = rows["image"], rows["text"]
         w_image, w_text = log_saturate(image), log_saturate(text)
         q_image, q_text = objectives.unit(w_image), objectives.unit(w_text)
-        with torch.no_grad():
-            slow = self.slow.model
-            if any(p.requires_grad for p in model.vision.trunk.parameters()):
-                features = loop.features(slow, batch["pictures"])
-            k_image = objectives.unit(log_saturate(slow.pool_image(features)[0]))
-            k_text = objectives.unit(log_saturate(slow.pool_text(**tokens)[0]))
-
         owner, same_text = batch["owner"], batch["text"]
         # The batch's other keys are negatives too: with small batches the queue alone would leave
         # the freshest ones unused.
         in_batch = objectives.no_negative(owner, same_text)
         contrast = []
-        for query, key, queue in ((q_text, k_image, self.images), (q_image, k_text, self.texts)):
+        for query, key, queue in (
+            (q_text, rows["image_key"], self.images),
+            (q_image, rows["text_key"], self.texts),
+        ):
             same = torch.cat([in_batch, queue.no_negative(owner, same_text)], dim=1)
             negatives = [key, queue.keys]
             contrast.append(
-                objectives.queue_contrast(query, key, negatives, stage.temperature, same)
+                objectives.queue_contrast(query, key, negatives, self.stage.temperature, same)
             )
-        self.fresh = k_image, k_text, owner, same_text
+        self.fresh = rows["image_key"], rows["text_key"], owner, same_text
         return {
             "contrast": (contrast[0] + contrast[1]) / 2,
             "image_grounding": objectives.grounding(image, batch["words"]),
@@ -93,6 +109,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     start = loop.Checkpoint(f"{run}/stage1")
     if not start.finished:
         raise LexLIPError(f"{run}/stage1 holds no finished stage 1: run make pretrain-stage1 first")
+    start.verify()
     model = build.load(start.path, bench.settings, LexLIP)
     task = Stage2(model, bench.settings)
     loop.train(task, bench, bench.settings.stage2, f"{run}/stage2", resume=resume)

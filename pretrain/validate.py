@@ -42,7 +42,7 @@ def relevance(pairs: Pairs, ids: list[str], qrels: dict[str, set[str]]) -> csr_a
     return csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=shape)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def plain_features(model: LexLIP | DenseDualEncoder, pairs: Pairs) -> np.ndarray:
     """Trunk features of the pictures as they are: not mirrored, computed where bytes are cached."""
     features = pairs.views[:, 0]
@@ -55,7 +55,7 @@ def plain_features(model: LexLIP | DenseDualEncoder, pairs: Pairs) -> np.ndarray
     return features
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(
     model: LexLIP | DenseDualEncoder, pairs: Pairs, relevant: csr_array, texts: list[str]
 ) -> dict[str, float]:
@@ -81,7 +81,7 @@ def validate(
     return report
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate_heads(
     model: LexLIP, pairs: Pairs, relevant: csr_array, texts: list[str]
 ) -> dict[str, float]:

@@ -196,7 +196,7 @@ def test_a_loss_that_is_no_number_stops_training(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stage1.Stage1, "forward", broken)
     with pytest.raises(LexLIPError, match="loss is nan at step 0"):
-        stage1.main(config, str(tmp_path), False, [])
+        stage1.main(config, str(tmp_path), False, ["stage1.max_bad_steps=1"])
     assert not (tmp_path / "stage1").exists()
 
 
