@@ -12,8 +12,9 @@ class LexLIPConfig(PreTrainedConfig):
     Parameters
     ----------
     vision_config, text_config : dict
-        Configurations of the two towers: any transformers vision transformer and any BERT-like
-        text model whose tokenizer's vocabulary becomes the lexicon.
+        Configurations of the two towers: any transformers vision model that ends in patches or in
+        a feature map (ViT, BEiT, DINOv2, CLIP's, Swin, ResNet, MobileNet), and a text model whose
+        tokenizer's vocabulary becomes the lexicon (BERT-like, or CLIP's).
     lexicon_size : int
         Number of vocabulary ids that may carry a weight (the allow-list; the ids themselves are
         a buffer of the model).

@@ -41,19 +41,19 @@ class DenseDualEncoder(LexLIPPreTrainedModel):
         mean = self.vision(features, kept).mean(1)
         return normalize(self.image_projection(mean).float(), dim=-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:
         """Texts to unit rows, float32 [N, d]."""
         parts = [self.embed_text(**tokens) for tokens in self._text_batches(texts, batch_size)]
         return torch.cat(parts).cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_document(self, images: Sequence[Any], batch_size: int = 32) -> np.ndarray:
         """Pictures to unit rows, float32 [N, d]."""
         parts = [self.embed_image(f) for f in self._image_features(images, batch_size)]
         return torch.cat(parts).cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_features(self, features: Any, batch_size: int = 256) -> np.ndarray:
         """Cached trunk features [N, 1 + P, Dv] to unit rows, float32 [N, d]."""
         parts = []

@@ -18,7 +18,8 @@ from torch.nn.functional import normalize
 
 from lexlip.config import LexLIPConfig
 from lexlip.pooling import NEVER
-from lexlip.towers import VisionTower, by_length, small_encoder, vision_width
+from lexlip.towers import VisionTower, by_length, small_encoder
+from lexlip.trunks import vision_width
 from lexlip.views import Views
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from lexlip.errors import LexLIPError
+
 # Function words say nothing about a picture, yet stand in most captions: as terms they would
 # only make postings long. Numbers and prepositions of place ("two", "above") are kept.
 STOP_WORDS = frozenset(
@@ -21,6 +23,9 @@ STOP_WORDS = frozenset(
     "having do does did doing not no nor can could will would shall should may might must i me my "
     "we our us you your also just very more most s t d ll m re ve o".split()
 )
+
+END = "</w>"  # of a word, in CLIP's vocabulary
+STARTS = ("\u0120", "\u2581")  # of words, in byte-level and SentencePiece vocabularies
 
 
 def may_be_term(token: str) -> bool:
@@ -33,6 +38,42 @@ def may_be_term(token: str) -> bool:
     if not any(map(str.isalnum, bare)) or (len(bare) == 1 and bare.isascii()):
         return False
     return all(c.isalnum() or unicodedata.category(c).startswith("M") for c in bare)
+
+
+def vocabulary(tokenizer: Any) -> tuple[str, ...]:
+    """A tokenizer's vocabulary in id order, spelled as people read it.
+
+    WordPieces (``dog``, ``##gy``) stay as they are. Where the tokenizer marks the ends of words, as
+    CLIP's does, ``dog</w>`` is spelled ``dog`` and the beginning ``dog`` of longer words ``dog…``,
+    which is no term. The end of a rare word (``ing``) cannot be told from a word.
+
+    Raises
+    ------
+    LexLIPError
+        For a tokenizer that marks the starts of words (RoBERTa, T5): the pieces inside of them,
+        which look like words, cannot be told from words at the start of a text.
+    """
+    table = tokenizer.get_vocab()
+    tokens = tuple(sorted(table, key=table.__getitem__))
+    ends = sum(token.endswith(END) for token in tokens)
+    if sum(token.startswith(STARTS) for token in tokens) > len(tokens) // 10:
+        raise LexLIPError(
+            f"{type(tokenizer).__name__} marks the starts of words and has no lexicon of whole "
+            "words: choose a BERT-like text tower (WordPieces) or CLIP's"
+        )
+    if ends <= len(tokens) // 10:
+        return tokens
+    special = set(tokenizer.all_special_tokens)
+
+    def spelled(token: str) -> str:
+        if token in special:
+            return token
+        text = tokenizer.convert_tokens_to_string([token.removesuffix(END)]).strip()
+        if not text or "\ufffd" in text:  # some bytes of a letter
+            return f"{token}…"
+        return text if token.endswith(END) else f"{text}…"
+
+    return tuple(map(spelled, tokens))
 
 
 @dataclass(frozen=True)
@@ -82,8 +123,7 @@ class Lexicon:
         stop_words : bool
             Keep function words.
         """
-        vocabulary = tokenizer.get_vocab()
-        tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+        tokens = vocabulary(tokenizer)
         special = set(tokenizer.all_special_tokens)
         allowed = np.array(
             [
@@ -100,6 +140,11 @@ class Lexicon:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Id of each token that may carry a weight."""
+        return {self.tokens[number]: int(number) for number in self.ids}
 
     @cached_property
     def compact(self) -> np.ndarray:

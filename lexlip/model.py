@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
+from lexlip.card import CARD, model_card, push, read_record
 from lexlip.config import LexLIPConfig
 from lexlip.errors import LexLIPError
 from lexlip.heads import Dense, DenseBranch, has_heads, to_views
 from lexlip.impacts import top_terms, unit_normalise
-from lexlip.lexicon import Lexicon
+from lexlip.lexicon import Lexicon, vocabulary
 from lexlip.pooling import log_saturate, max_pool_logits
 from lexlip.processing import Processor, fingerprint
 from lexlip.towers import TextTower, VisionTower, batches
+from lexlip.trunks import head_config
 from lexlip.views import Views
 
 
@@ -36,7 +38,7 @@ class LexiconHead(nn.Module):
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__()
-        self.transform = BertPredictionHeadTransform(config.text_config)
+        self.transform = BertPredictionHeadTransform(head_config(config.text_config))
         width = config.text_config.hidden_size  # type: ignore[union-attr]
         self.words = nn.Parameter(torch.empty(config.lexicon_size, width).normal_(0, 0.02))
         self.bias = nn.Parameter(torch.zeros(config.lexicon_size))
@@ -64,10 +66,14 @@ class LexiconHead(nn.Module):
 class LexLIPPreTrainedModel(PreTrainedModel):
     """What LexLIP and its dense control share: two towers, a processor, a fingerprint."""
 
+    # Encoding runs without gradients but not in torch's inference mode: some trunks (BEiT, DINOv3)
+    # keep tables from one pass to the next, and a table of that mode could not be trained with.
+
     config_class = LexLIPConfig
     base_model_prefix = "lexlip"
     main_input_name = "pixel_values"
     processor: Processor | None = None
+    record: Mapping[str, Any] = {}  # what training noted, for the model card
     config: LexLIPConfig
 
     def __init__(self, config: LexLIPConfig) -> None:
@@ -89,6 +95,7 @@ class LexLIPPreTrainedModel(PreTrainedModel):
             loaded: Any = super().from_pretrained(name, *args, **kwargs)
             model, report = loaded
             model.processor = Processor.from_pretrained(name)
+            model.record = read_record(name)
         except (OSError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise LexLIPError(
@@ -102,10 +109,41 @@ class LexLIPPreTrainedModel(PreTrainedModel):
         return model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save weights and, so that the folder stands alone, tokenizer and preprocessing."""
+        """Save weights, tokenizer, preprocessing and a model card: the folder stands alone."""
+        if kwargs.pop("push_to_hub", False):
+            raise ValueError("save first, then call push_to_hub(repo_id)")
         super().save_pretrained(save_directory, **kwargs)
         if self.processor is not None:
             self.processor.save_pretrained(save_directory)
+        model_card(self).save(Path(save_directory) / CARD)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Upload weights, tokenizer, preprocessing and card to the hub, and nothing else.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``owner/name``; made if it is not there.
+        **kwargs
+            As in transformers: private, token, revision, create_pr, commit_message,
+            commit_description, max_shard_size.
+
+        Returns
+        -------
+        huggingface_hub.CommitInfo
+        """
+        return push(self, repo_id, **kwargs)
+
+    def resize_images(self, size: int) -> None:
+        """Read pictures of `size` x `size` pixels from now on.
+
+        Position embeddings are interpolated in two dimensions; see
+        `lexlip.trunks.interpolate_grid`. The fingerprint changes with them.
+        """
+        self.vision.resize(size)
+        self.config.vision_config = self.vision.trunk.config
+        if self.processor is not None:
+            self.processor.image_processor.size = {"height": size, "width": size}
 
     @property
     def fingerprint(self) -> str:
@@ -141,6 +179,7 @@ class LexLIP(LexLIPPreTrainedModel):
     """
 
     lexicon_ids: Tensor
+    localises = True  # a weight is a maximum over positions, so one of them made it
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__(config)
@@ -177,8 +216,7 @@ class LexLIP(LexLIPPreTrainedModel):
     def lexicon(self) -> Lexicon:
         """The vocabulary and its allow-list."""
         if "_lexicon" not in self.__dict__:
-            vocabulary = self._processor.tokenizer.get_vocab()
-            tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+            tokens = vocabulary(self._processor.tokenizer)
             self.__dict__["_lexicon"] = Lexicon(tokens, self.lexicon_ids.cpu().numpy())
         return self.__dict__["_lexicon"]
 
@@ -232,7 +270,7 @@ class LexLIP(LexLIPPreTrainedModel):
         """
         return self.image_head.pool(self.vision(features, kept))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
         """Texts to weights over the vocabulary.
 
@@ -252,7 +290,7 @@ class LexLIP(LexLIPPreTrainedModel):
         ]
         return self._stack(rows)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
         """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
         rows = [
@@ -260,7 +298,7 @@ class LexLIP(LexLIPPreTrainedModel):
         ]
         return self._stack(rows)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_features(self, features: Any, batch_size: int = 256) -> csr_array:
         """Cached trunk features [N, 1 + P, Dv] (array or memory map) to weights [N, V]."""
         rows = [
@@ -268,7 +306,7 @@ class LexLIP(LexLIPPreTrainedModel):
         ]
         return self._stack(rows)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def represent_text(
         self, texts: Sequence[str], batch_size: int = 128
     ) -> tuple[csr_array, Views]:
@@ -291,14 +329,14 @@ class LexLIP(LexLIPPreTrainedModel):
                 dense.append(self.heads.of_text(lower, tokens["attention_mask"], positions))
         return self._stack(rows), to_views(dense, len(texts), self.config)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def represent_image(
         self, images: Sequence[Any], batch_size: int = 32
     ) -> tuple[csr_array, Views]:
         """Pictures to words and to what rerankers look at, in one pass; see `represent_text`."""
         return self._represent(self._image_features(images, batch_size), len(images))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def represent_features(self, features: Any, batch_size: int = 256) -> tuple[csr_array, Views]:
         """Cached trunk features [N, 1 + P, Dv] to words and views; see `represent_text`."""
         return self._represent(self._feature_batches(features, batch_size), len(features))

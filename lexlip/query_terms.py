@@ -32,7 +32,9 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
     tokenizer = model.processor.tokenizer  # type: ignore[union-attr]
     found: list[int] = []
     for word in text.split():
-        pieces = [t for t in tokenizer.tokenize(word) if t.lower() not in STOP_WORDS]
+        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+        pieces = [model.lexicon.tokens[number] for number in ids]
+        pieces = [t for t in pieces if t.lower() not in STOP_WORDS]
         pieces = [t for t in pieces if may_be_term(t) or t == tokenizer.unk_token]
         found += [_term(model, piece, word) for piece in pieces]
     if not found:
@@ -43,11 +45,9 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
 def _term(model: LexLIP, token: str, word: str) -> int:
     """Return the id of a token; `word` is what it is called in an error."""
     lexicon = model.lexicon
-    term = model.processor.tokenizer.convert_tokens_to_ids(token)  # type: ignore[union-attr]
-    if lexicon.tokens[term] == token and lexicon.compact[term] >= 0:
-        return term
-    known = [lexicon.tokens[number] for number in lexicon.ids]
-    near = difflib.get_close_matches(word, known, n=1)
+    if token in lexicon.numbers:
+        return lexicon.numbers[token]
+    near = difflib.get_close_matches(word, lexicon.numbers, n=1)
     advice = f"did you mean {near[0]!r}?" if near else "choose another word"
     raise LexLIPError(f"{word[:60]!r} is not in the model's lexicon, no picture has it: {advice}")
 

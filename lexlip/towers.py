@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pad
-from transformers import AutoModel, BertConfig
+from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from lexlip.config import LexLIPConfig
+from lexlip.trunks import at_size, feature_map, takes_embeddings, tower, vision_width
 
 
 def small_encoder(
@@ -28,22 +30,6 @@ def small_encoder(
     )
     config._attn_implementation = "eager"
     return BertEncoder(config)
-
-
-def tower(config: Any) -> Any:
-    """Build a trunk from its configuration, without the pooler that nothing here reads."""
-    # Eager attention: attention maps need it, and on CPU in bf16 its backward pass measured
-    # four times faster than the fused kernel's.
-    options: dict[str, Any] = {"attn_implementation": "eager"}
-    try:
-        return AutoModel.from_config(config, add_pooling_layer=False, **options)
-    except TypeError:  # this family has no pooler to leave out
-        return AutoModel.from_config(config, **options)
-
-
-def vision_width(config: Any) -> int:
-    """Channels of a vision trunk's output: transformers name one, convolutional trunks a list."""
-    return getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
 
 
 class VisionTower(nn.Module):
@@ -77,21 +63,22 @@ class VisionTower(nn.Module):
             Position 0 is the trunk's own [CLS] (the mean where it has none): context for the
             neck, never pooled. This is what a cache of a frozen trunk holds.
         """
-        # A convolutional trunk is a third faster with channels last (scenes, one thread, bf16).
-        pixels = pixel_values.contiguous(memory_format=torch.channels_last)
-        states = self.trunk(pixel_values=pixels).last_hidden_state
-        if states.ndim == 4:  # a convolutional trunk: channels x rows x columns
-            rows, columns = states.shape[2:]
-            states = states.flatten(2).transpose(1, 2)
-        else:
-            patch = self.trunk.config.patch_size
-            rows, columns = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
-        patches = states[:, states.shape[1] - rows * columns :]
-        whole = states[:, :1] if states.shape[1] > rows * columns else patches.mean(1, keepdim=True)
-        if self.grid and (rows, columns) != (self.grid, self.grid):
-            image = patches.transpose(1, 2).unflatten(2, (rows, columns))
-            patches = adaptive_avg_pool2d(image, self.grid).flatten(2).transpose(1, 2)
-        return torch.cat([whole, patches], dim=1)
+        whole, patches = feature_map(self.trunk, pixel_values)
+        if self.grid and patches.shape[2:] != (self.grid, self.grid):
+            patches = adaptive_avg_pool2d(patches, self.grid)
+        return torch.cat([whole, patches.flatten(2).transpose(1, 2)], dim=1)
+
+    def resize(self, size: int) -> None:
+        """Read pictures of `size` pixels from now on: position embeddings are interpolated."""
+        self.trunk = at_size(self.trunk, size)
+
+    def train(self, mode: bool = True) -> VisionTower:
+        """Frozen layers keep the batch statistics that belong to their weights."""
+        super().train(mode)
+        for part in self.trunk.modules():
+            if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
 
     def forward(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
         """Features [B, 1 + P, Dv] to patch states [B, P, D] at the text tower's width.
@@ -114,7 +101,7 @@ class VisionTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """A BERT-like trunk and the rule which of its positions count."""
+    """A text trunk and the rule which of its positions count."""
 
     trunk: Any
 
@@ -141,17 +128,21 @@ class TextTower(nn.Module):
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, below: Sequence[int]) -> Tensor:
         """Token ids [B, L] to states so many layers below the last, [len(below), B, L, D]."""
-        # Looked up once: the gradient of each look-up is a table as large as the vocabulary.
-        embedded = self.trunk.get_input_embeddings()(input_ids)
+        entry, given = "input_ids", input_ids
+        if takes_embeddings(self.trunk):
+            # Looked up once: the gradient of each look-up is a table as large as the vocabulary.
+            entry, given = "inputs_embeds", self.trunk.get_input_embeddings()(input_ids)
 
         def run(part: Tensor, mask: Tensor) -> Tensor:
             output = self.trunk(
-                inputs_embeds=part, attention_mask=mask, output_hidden_states=any(below)
+                **{entry: part}, attention_mask=mask, output_hidden_states=any(below)
             )
-            layers = output.hidden_states if any(below) else [output.last_hidden_state]
-            return torch.stack([layers[-1 - depth] for depth in below])
+            # CLIP's last state is normalised once more after its last layer.
+            return torch.stack(
+                [output.hidden_states[-1 - n] if n else output.last_hidden_state for n in below]
+            )
 
-        return by_length(run, embedded, attention_mask)
+        return by_length(run, given, attention_mask)
 
 
 def by_length(
@@ -166,7 +157,7 @@ def by_length(
     ----------
     run : callable
         Takes states [b, l, D] and their attention mask [b, l]; returns [..., b, l, D'].
-    states : Tensor [B, L, D]
+    states : Tensor [B, L, D] (or anything else [B, L, ...], such as token ids)
     attention_mask : int64 Tensor [B, L]
 
     Returns

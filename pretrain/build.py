@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModel,
@@ -24,8 +25,11 @@ from lexlip.lexicon import Lexicon
 from lexlip.model import LexLIP, LexLIPPreTrainedModel
 from lexlip.processing import Processor
 from lexlip.settings import resolve
+from lexlip.trunks import copy_weights, freeze_lowest
+from lexlip.trunks import side as one_side
 from pretrain.settings import Settings
 
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -42,13 +46,15 @@ def word_tokenizer(texts: Sequence[str]) -> BertTokenizer:
 
 def processor_for(settings: Settings, texts: Sequence[str]) -> Processor:
     """Tokenizer and picture preprocessing that belong to the chosen towers."""
-    model = settings.model
-    if isinstance(model.text, str):
-        tokenizer = AutoTokenizer.from_pretrained(resolve(model.text))
+    model, names = settings.model, settings.model.pretrained
+    if "text" in names:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(names["text"]))
     else:
         tokenizer = word_tokenizer(texts)
-    if isinstance(model.vision, str):
-        images = AutoImageProcessor.from_pretrained(resolve(model.vision), backend="pil")
+    if tokenizer.mask_token is None:  # CLIP's has none; stage 1 cannot do without
+        tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    if "vision" in names:
+        images = AutoImageProcessor.from_pretrained(resolve(names["vision"]), backend="pil")
     else:
         images = ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
     size = {"height": model.image_size, "width": model.image_size}
@@ -58,25 +64,30 @@ def processor_for(settings: Settings, texts: Sequence[str]) -> Processor:
     return Processor(tokenizer, images)
 
 
-def _shape(tower: str | Mapping[str, Any], **extra: Any) -> Any:
-    if isinstance(tower, str):
-        return AutoConfig.from_pretrained(resolve(tower))
-    return AutoConfig.for_model(**{**tower, **extra})
+def _shape(settings: Settings, side: str, **extra: Any) -> Any:
+    """Configuration of one tower, of a dual encoder's the side that is wanted."""
+    chosen = getattr(settings.model, side)
+    if side not in settings.model.pretrained:
+        return AutoConfig.for_model(**{**chosen, **extra})
+    changes = {} if isinstance(chosen, str) else {k: v for k, v in chosen.items() if k != "name"}
+    config = one_side(AutoConfig.from_pretrained(resolve(settings.model.pretrained[side])), side)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    return config
 
 
 def config_for(settings: Settings, processor: Processor, lexicon: Lexicon) -> LexLIPConfig:
     """The model's shape, without dropout, which belongs to a stage and not to a checkpoint."""
     model, tokenizer = settings.model, processor.tokenizer
-    vision = _shape(model.vision, image_size=model.image_size)
-    text = _shape(model.text, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    vision = _shape(settings, "vision")
+    vision.image_size = model.image_size
+    text = _shape(settings, "text", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    text.vocab_size = max(text.vocab_size, len(tokenizer))
     for shape in (vision, text):
-        shape.hidden_dropout_prob = shape.attention_probs_dropout_prob = 0.0
-    excluded = [
-        tokenizer.pad_token_id,
-        tokenizer.cls_token_id,
-        tokenizer.sep_token_id,
-        tokenizer.unk_token_id,
-    ]
+        for name in DROPOUTS:
+            if hasattr(shape, name):
+                setattr(shape, name, 0.0)
+    special = (i for i in tokenizer.all_special_ids if i != tokenizer.mask_token_id)
     return LexLIPConfig(
         vision_config=vision.to_dict(),
         text_config=text.to_dict(),
@@ -87,31 +98,33 @@ def config_for(settings: Settings, processor: Processor, lexicon: Lexicon) -> Le
         neck_positions=model.neck_positions,
         own_word_boost=model.own_word_boost,
         max_text_length=model.max_text_length,
-        excluded_token_ids=excluded,
+        excluded_token_ids=sorted(special),
         dense_size=model.dense_size,
     )
 
 
 def _load_trunks(model: LexLIPPreTrainedModel, settings: Settings) -> None:
-    vision, text = settings.model.vision, settings.model.text
-    if isinstance(vision, str):
-        weights = AutoModel.from_pretrained(resolve(vision)).state_dict()
-        model.vision.trunk.load_state_dict(weights, strict=False)
-    if isinstance(text, str):
-        weights = AutoModel.from_pretrained(resolve(text)).state_dict()
-        model.text.trunk.load_state_dict(weights, strict=False)
+    for side, tower in (("vision", model.vision), ("text", model.text)):
+        if side in settings.model.pretrained:
+            name = resolve(settings.model.pretrained[side])
+            config = one_side(AutoConfig.from_pretrained(name), side)
+            weights = AutoModel.from_pretrained(name, config=config)
+            if side == "text" and weights.config.vocab_size < tower.trunk.config.vocab_size:
+                weights.resize_token_embeddings(tower.trunk.config.vocab_size)
+            copy_weights(weights, tower.trunk)
     freeze(model, settings)
 
 
 def freeze(model: LexLIPPreTrainedModel, settings: Settings) -> None:
-    """Hold still what the settings say: the vision trunk, the table of word embeddings."""
+    """Hold still what the settings say: vision trunk, its lowest layers, word embeddings."""
     if settings.model.freeze_vision:
         model.vision.trunk.requires_grad_(False)
+    freeze_lowest(model.vision.trunk, settings.model.freeze_layers)
     if settings.model.freeze_embeddings:
         model.text.trunk.get_input_embeddings().requires_grad_(False)
 
 
-def _load_language_head(model: LexLIP, text: str | Mapping[str, Any]) -> None:
+def _load_language_head(model: LexLIP, name: str | None) -> None:
     """Start from the text model's own masked-language head, or from the identity.
 
     A text model without such a head (a sentence encoder) still ranks words well by the product
@@ -120,11 +133,11 @@ def _load_language_head(model: LexLIP, text: str | Mapping[str, Any]) -> None:
     """
     transform = model.text_head.transform
     model.text_head.words.data = model.words.detach().clone()
-    if isinstance(text, str):
+    if name and type(model.config.text_config) in MODEL_FOR_MASKED_LM_MAPPING:
         language, report = AutoModelForMaskedLM.from_pretrained(
-            resolve(text), output_loading_info=True
+            resolve(name), output_loading_info=True
         )
-        own = any("transform" in name for name in report["missing_keys"])
+        own = any("transform" in key for key in report["missing_keys"])
         head = getattr(getattr(language, "cls", None), "predictions", None)
         if head is not None and not own:
             transform.load_state_dict(head.transform.state_dict())
@@ -184,14 +197,18 @@ def build(settings: Settings, texts: Sequence[str], kind: type[LexLIPPreTrainedM
     _load_trunks(model, settings)
     if isinstance(model, LexLIP):
         model.lexicon_ids.copy_(torch.from_numpy(lexicon.ids))
-        _load_language_head(model, settings.model.text)
+        _load_language_head(model, settings.model.pretrained.get("text"))
         calibrate(model, texts)
     return model
 
 
 def load(folder: str | Path, settings: Settings, kind: type[LexLIPPreTrainedModel]) -> Any:
-    """A finished checkpoint as the start of the next stage, frozen as the settings say."""
+    """A finished checkpoint as the start of the next stage, frozen as the settings say.
+
+    Pictures may have another size from now on (``model.image_size``).
+    """
     model = kind.from_pretrained(folder)
+    model.resize_images(settings.model.image_size)
     freeze(model, settings)
     return model
 

@@ -98,7 +98,7 @@ def test_adding_heads_changes_no_word_but_the_fingerprint(make_model, images, la
     assert len(bare.heads.image.layers.layer) == layers
 
 
-@torch.inference_mode()
+@torch.no_grad()
 @pytest.mark.parametrize("layers", [1, 2])
 def test_private_layers_begin_as_copies(make_model, images, layers):
     model = make_model(neck_layers=layers)
@@ -135,7 +135,7 @@ def test_a_picture_does_not_depend_on_its_company(model, images):
     assert_allclose(words.toarray(), model.encode_image(images).toarray(), **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_the_order_of_patches_permutes_tokens_and_nothing_else(with_heads, images):
     model, reduced = with_heads(), with_heads(token_count=3)
     features = model.vision.features(model.processor.pixels(images[:3]))
@@ -150,7 +150,7 @@ def test_the_order_of_patches_permutes_tokens_and_nothing_else(with_heads, image
     assert_allclose(permuted.tokens, plain.tokens, **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_kept_patches_are_all_that_the_branch_sees(model, images):
     features = model.vision.features(model.processor.pixels(images[:2]))
     kept = torch.tensor([1, 4, 9])
@@ -161,7 +161,7 @@ def test_kept_patches_are_all_that_the_branch_sees(model, images):
     assert torch.equal(found.tokens, model.heads.of_image(model.vision, loud, kept).tokens)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_special_positions_take_no_part(model):
     batch = model.processor.tokenize(["a red xyzzy circle"], 16)
     positions = model.text.positions(**batch)
@@ -253,7 +253,7 @@ def pool(attention, hidden):
     return sum(math.exp(s) / total * z for s, z in zip(scores, hidden, strict=True))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_the_gaussian_head_is_pcmes_formula():
     torch.manual_seed(0)
     head = GaussianHead(10, 4)
@@ -282,7 +282,7 @@ def test_variances_add_up_to_one_at_first(make_model, images):
     assert np.exp(seen.log_variance).sum(1) == pytest.approx(1, rel=0.3)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_the_token_reduction_is_attention_of_its_queries():
     torch.manual_seed(0)
     reduction = TokenReduction(10, 3)

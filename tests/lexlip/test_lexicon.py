@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
-from transformers import BertTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerFast
 
+from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -87,3 +89,24 @@ def test_decode_sorts_by_weight_then_by_id():
     weights = csr_array(np.array([[1.0, 3.0, 1.0, 0.0], [0.0] * 4]))
     assert lexicon.decode(weights) == [[("bee", 3.0), ("ape", 1.0), ("cat", 1.0)], []]
     assert lexicon.decode(weights, top_k=2) == [[("bee", 3.0), ("ape", 1.0)], []]
+
+
+def test_a_vocabulary_that_marks_the_ends_of_words_is_read_without_the_marks():
+    vocab = ["<|startoftext|>", "<|endoftext|>", "d", "o", "g", "g</w>", "dog", "dog</w>", "s</w>"]
+    vocab += ["the</w>", "\u00c3\u00a9t\u00c3\u00a9</w>", "\u00c3", "!</w>", "d</w>", "o</w>"]
+    tokenizer = CLIPTokenizer(vocab={t: i for i, t in enumerate(vocab)}, merges=[])
+    lexicon = Lexicon.from_tokenizer(tokenizer)
+    assert words(lexicon) == {"dog", "\u00e9t\u00e9"}
+    assert lexicon.tokens[6] == "dog\u2026"  # the beginning of a longer word is no term
+    assert lexicon.numbers == {"dog": 7, "\u00e9t\u00e9": 10}
+    weights = lexicon.expand(np.array([[2.0, 1.0]], dtype=np.float32))
+    assert lexicon.decode(weights) == [[("dog", 2.0), ("\u00e9t\u00e9", 1.0)]]
+
+
+@pytest.mark.parametrize("mark", ["\u0120", "\u2581"])
+def test_a_vocabulary_that_marks_the_starts_of_words_is_refused(mark):
+    vocab = {t: i for i, t in enumerate(["<unk>", f"{mark}dog", "dog", f"{mark}red", "gy"])}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(LexLIPError, match="choose a BERT-like text tower"):
+        Lexicon.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend))

@@ -55,7 +55,7 @@ def test_a_picture_does_not_depend_on_its_batch(model, images, size):
     assert_allclose(model.encode_image(images, batch_size=size).toarray(), alone, **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_padding_does_not_matter(model):
     batch = tokens(model, some_texts(6))
     plain, winner, _ = model.pool_text(**batch)
@@ -69,7 +69,7 @@ def test_padding_does_not_matter(model):
     assert torch.equal(winner, padded_winner)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 @pytest.mark.parametrize("n", [1, 31, 64, 80])
 def test_groups_of_like_length_give_the_states_of_one_text_at_a_time(model, n):
     batch = tokens(model, some_texts(n, seed=n))
@@ -89,7 +89,7 @@ def test_the_same_twice_gives_the_same_bits(model, captions, images):
         assert np.array_equal(first.toarray(), second.toarray())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_special_positions_never_speak(model):
     tokenizer = model.processor.tokenizer
     batch = tokens(model, ["a red xyzzy circle", "red"])
@@ -130,7 +130,7 @@ def test_nothing_to_encode_is_no_row(model):
     assert model.encode_image([]).shape == (0, len(model.processor.tokenizer))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_own_words_are_boosted_and_no_others(make_model):
     plain, boosted = make_model(own_word_boost=False), make_model(own_word_boost=True)
     assert not hasattr(plain, "own_word_boost")
@@ -168,7 +168,7 @@ def masked_lm(make_model):
     return model, bert
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_logits_are_those_of_transformers_masked_language_model(masked_lm, captions):
     model, bert = masked_lm
     batch = tokens(model, captions)
@@ -179,7 +179,7 @@ def test_logits_are_those_of_transformers_masked_language_model(masked_lm, capti
     assert_allclose(ours, wanted[real], **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_words_do_not_depend_on_the_precision_of_training(make_model):
     """Far from zero, where training lets it drift, bf16 would leave the transform 5 bits."""
     head = make_model().text_head
@@ -194,7 +194,7 @@ def test_words_do_not_depend_on_the_precision_of_training(make_model):
     assert (drowned - clean).norm() > 0.01 * clean.norm()  # what the float32 is there for
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_texts_are_those_of_sentence_transformers_splade(masked_lm):
     model, bert = masked_lm
     texts = some_texts(20)
@@ -208,7 +208,7 @@ def test_texts_are_those_of_sentence_transformers_splade(masked_lm):
     assert_allclose(model.encode_text(texts).toarray(), wanted, **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 @pytest.mark.parametrize("grid", [0, 2])
 def test_features_are_the_trunks_own_patches(make_model, images, grid):
     model = make_model(patch_grid=grid)
@@ -227,7 +227,7 @@ def test_features_are_the_trunks_own_patches(make_model, images, grid):
     assert_allclose(model.vision.features(pixels), wanted, **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 @pytest.mark.parametrize("places", [False, True])
 def test_kept_patches_are_all_that_is_looked_at(make_model, images, places):
     model = make_model(neck_positions=places)
@@ -246,7 +246,7 @@ def test_kept_patches_are_all_that_is_looked_at(make_model, images, places):
         assert_allclose(model.vision(features[:, [0, *(kept + 1)]]), found, **close)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_cached_features_give_what_the_pictures_give(model, images):
     features = model.vision.features(model.processor.pixels(images))
     pooled = log_saturate(model.pool_image(features)[0])
@@ -346,7 +346,7 @@ def test_the_dense_control_averages_what_lexlip_pools(make_model, captions, imag
     assert_allclose(np.linalg.norm(rows, axis=1)[:-1], 1, rtol=1e-5)
     assert not rows[-1].any()  # no word, no direction, and no NaN
     batch = tokens(model, captions)
-    with torch.inference_mode():
+    with torch.no_grad():
         states, spoken = model.text(**batch), model.text.positions(**batch)
         means = torch.stack([s[p].mean(0) for s, p in zip(states, spoken, strict=True)])
         wanted = (means @ model.text_projection.weight.T).numpy()
