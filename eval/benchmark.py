@@ -25,6 +25,7 @@ from eval.task import Settings, Task, load_task, read_settings
 from lexlip import settings as toml
 from lexlip.errors import LexLIPError
 from lexlip.files import write_json
+from lexlip.query_table import is_table
 
 
 def load_systems(settings: Settings) -> list[System]:
@@ -42,6 +43,12 @@ def load_systems(settings: Settings) -> list[System]:
                 settings.model, max_terms=settings.max_terms, engine=settings.engine
             )
         )
+        if is_table(settings.model):
+            systems.append(
+                LexLIPSystem.with_table(
+                    settings.model, max_terms=settings.max_terms, engine=settings.engine
+                )
+            )
     if settings.dense:
         from eval.baselines.dense import dual_encoder
 

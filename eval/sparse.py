@@ -46,6 +46,8 @@ class LexLIPSystem(System):
         says which it was.
     batch_size : int
         Items encoded at once.
+    table : QueryTable, optional
+        What texts are encoded by instead of the model.
     """
 
     def __init__(
@@ -57,12 +59,13 @@ class LexLIPSystem(System):
         max_terms: int = 64,
         engine: str = "auto",
         batch_size: int = 32,
+        table: Any = None,
     ) -> None:
         if engine not in ("auto", "lucene", "postings"):
             raise LexLIPError(f"no engine {engine!r}: choose auto, lucene or postings")
         if max_terms < 1:
             raise LexLIPError(f"max_terms is {max_terms}: keep at least one term")
-        self.model = model
+        self.model, self.table = model, table
         self.name = name
         self.checkpoint = checkpoint
         self.fingerprint = getattr(model, "fingerprint", None)
@@ -83,6 +86,14 @@ class LexLIPSystem(System):
         options.setdefault("checkpoint", str(folder))
         return cls(LexLIP.from_pretrained(path), **options)
 
+    @classmethod
+    def with_table(cls, folder: str | Path, **options: Any) -> LexLIPSystem:
+        """Load a checkpoint folder and its query table, which reads the texts."""
+        from lexlip.query_table import QueryTable
+
+        table = QueryTable.from_pretrained(require_folder(folder))
+        return cls.from_pretrained(folder, name="lexlip, query table", table=table, **options)
+
     def index(self, gallery: Gallery) -> None:
         """Encode the pictures and put their impacts into the first index."""
         from lexlip.impacts import top_terms
@@ -92,9 +103,9 @@ class LexLIPSystem(System):
         self.terms_per_image = self._pictures.nnz / len(gallery)
         self._engine, kind = self._build(gallery.ids, self._pictures)
         self.bytes_per_image = _bytes(self._engine) / len(gallery)
-        self.note = (
-            f"pictures only; {kind}, at most {self.max_terms} terms a picture, impacts in one byte"
-        )
+        texts = "texts by a query table; " if self.table else ""
+        budget = f"at most {self.max_terms} terms a picture"
+        self.note = f"pictures only; {texts}{kind}, {budget}, impacts in one byte"
 
     def picture_weights(self, gallery: Gallery) -> csr_array:
         """Encode the pictures: their weights [N, V], in the gallery's order, none cut."""
@@ -125,7 +136,8 @@ class LexLIPSystem(System):
         """Search the picture index with every text."""
         weights = self.query_weights(queries)
         run, self.p50_ms = search_rows(self._engine, weights, list(queries), k, f"{self.name}: t2i")
-        self.encode_ms = median_ms(lambda t: self.model.encode_query([t]), list(queries.values()))
+        ask = self.table.terms if self.table else lambda text: self.model.encode_query([text])
+        self.encode_ms = median_ms(ask, list(queries.values()))
         return run
 
     def i2t(self, image_ids: Sequence[str], captions: Mapping[str, str], k: int = DEPTH) -> Run:
@@ -159,7 +171,7 @@ class LexLIPSystem(System):
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         parts = [] if self._text_vectors is None else [self._text_vectors]
         for part in batches(len(new), self.batch_size, f"{self.name}: texts"):
-            parts.append(self.model.encode_query([new[i] for i in part]))
+            parts.append((self.table or self.model).encode_query([new[i] for i in part]))
         for text in new:
             self._texts[text] = len(self._texts)
         self._text_vectors = vstack(parts, format="csr")

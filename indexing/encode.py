@@ -22,6 +22,7 @@ import typer
 from tqdm import tqdm
 
 from indexing.settings import Settings, read
+from lexlip.checkpoints import load_checkpoint
 from lexlip.data.collection import Collection
 from lexlip.encode import Chunk, check_heads, encode_pictures
 from lexlip.encoded import Encoded
@@ -55,7 +56,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
         disk is full, or a worker process died.
     """
     settings.check()
-    model = LexLIP.from_pretrained(settings.model)
+    model = load_checkpoint(settings.model)
     check_heads(model, settings.keep_views)
     source = _pictures(settings, data)
     with Encoded.plan(
@@ -120,7 +121,7 @@ def _begin(settings: Settings, data: Data, encoded: Encoded, threads: int) -> No
 def _tools() -> tuple[LexLIP, Collection]:
     """Open the model and the pictures of a worker, once."""
     settings, data, encoded = _job
-    model, source = LexLIP.from_pretrained(settings.model), _pictures(settings, data)
+    model, source = load_checkpoint(settings.model), _pictures(settings, data)
     if not encoded.is_of(model, source):
         raise LexLIPError("the model or the pictures changed while encoding: run it again")
     return model, source

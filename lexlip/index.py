@@ -69,9 +69,9 @@ class Index:
     def model(self) -> LexLIP:
         """The model that speaks: loaded when first needed from where the manifest says."""
         if self._model is None:
-            from lexlip.model import LexLIP
+            from lexlip.checkpoints import load_checkpoint
 
-            model = LexLIP.from_pretrained(self.manifest["checkpoint"])
+            model = load_checkpoint(self.manifest["checkpoint"])
             self._model = check_model(self.path, self.manifest, model)
         return self._model
 

@@ -165,3 +165,21 @@ def model_with_heads(make_model):
             head.bias.add_(1.0)
     model.config.naaf_threshold = 0.1
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def word_table(model):
+    """A query table of the tiny model in which each word asks for itself."""
+    from scipy.sparse import csr_array
+    from tokenizers import Tokenizer
+
+    from lexlip.query_table import QueryTable
+
+    lexicon = model.lexicon
+    rows = np.zeros((len(lexicon.tokens), len(lexicon)))
+    rows[lexicon.ids, np.arange(len(lexicon))] = 1
+    tokenizer = Tokenizer.from_str(model.processor.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    none = np.zeros(0, np.int64)
+    return QueryTable(tokenizer, lexicon, csr_array(rows), none, model.fingerprint, 16)

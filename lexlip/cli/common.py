@@ -44,10 +44,22 @@ def load(checkpoint: str | None) -> Any:
     """Load a model; None leaves that to the index."""
     if checkpoint is None:
         return None
-    from lexlip.model import LexLIP
+    from lexlip.checkpoints import load_checkpoint
 
     quiet()
-    return LexLIP.from_pretrained(checkpoint)
+    return load_checkpoint(checkpoint)
+
+
+def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
+    """Load what turns texts into words for an index: its network, or the query table of that."""
+    if encoder == "network":
+        return load(checkpoint)
+    if encoder != "table":
+        raise LexLIPError(f"no encoder {encoder!r}: choose network or table")
+    from lexlip.manifest import read_manifest
+    from lexlip.query_table import QueryTable
+
+    return QueryTable.from_pretrained(checkpoint or read_manifest(index)["checkpoint"])
 
 
 def read_item(item: str) -> Any:

@@ -20,6 +20,7 @@ from lexlip.cli.common import (
     in_our_words,
     is_index,
     load,
+    load_speaker,
     quiet,
     read_item,
     readable,
@@ -49,6 +50,9 @@ def search(
     ] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="pictures that are reranked")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    encoder: Annotated[
+        str, typer.Option(help="network, or table: texts without one (make pretrain-queries)")
+    ] = "network",
     lexicon_map: LexiconTable = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
@@ -68,7 +72,7 @@ def search(
     query = in_our_words(Query.parse(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
-    with Index.open(path, load(model)) as opened:
+    with Index.open(path, load_speaker(path, model, encoder)) as opened:
         asked = query.resolved(opened.model, query_terms)
         item = query if rescore or rerank else asked
         hits = opened.search(item, k, where, rescore, query_terms, rerank, depth)

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from eval.benchmark import load_systems
 from eval.metrics import recall_at
 from eval.sparse import LexLIPSystem
 from eval.systems import best, check_gallery, search_all
+from eval.task import Settings
 from lexlip.errors import LexLIPError
-from lexlip.impacts import fit_scale, quantise, quantise_query, top_terms, unit_normalise
+from lexlip.impacts import (
+    document_impacts,
+    fit_scale,
+    quantise,
+    quantise_query,
+    top_terms,
+    unit_normalise,
+)
 
 VOCABULARY = ["red", "green", "blue", "dark", "bright"]
 BRIGHT = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
@@ -210,3 +221,30 @@ def test_a_checkpoint_folder_is_loaded_and_remembered(tmp_path, monkeypatch):
     system = LexLIPSystem.from_pretrained(tmp_path, max_terms=5)
     assert (system.checkpoint, system.fingerprint) == (str(tmp_path), "colours")
     assert system.max_terms == 5
+
+
+def test_a_query_table_reads_texts_in_the_place_of_the_network(
+    model, checkpoint, word_table, tmp_path, make_gallery
+):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    settings = Settings(model=str(folder), engine="postings")
+    assert [system.name for system in load_systems(settings)] == ["lexlip"]
+    word_table.save_pretrained(folder)
+    network, tabled = load_systems(settings)
+    assert (network.name, tabled.name) == ("lexlip", "lexlip, query table")
+    gallery = make_gallery(["a", "b"], [["red"], ["star"]], [(250, 0, 0), (0, 0, 250)])
+    for system in (network, tabled):
+        system.index(gallery)
+    assert (network._pictures != tabled._pictures).nnz == 0
+    asked = {"q": "a red star", "r": "red red"}
+    assert (network.query_weights(asked) != tabled.query_weights(asked)).nnz
+    run = {name: dict(hits) for name, hits in tabled.t2i(asked, 2).items()}
+    red, star = (model.lexicon.tokens.index(word) for word in ("red", "star"))
+    stored = document_impacts(tabled._pictures, 64)[0].toarray()
+    for name, row in zip(gallery.ids, stored, strict=True):
+        assert run["q"].get(name, 0) == 64 * (int(row[red]) + int(row[star]))
+        assert run["r"].get(name, 0) == 64 * int(row[red])
+    assert "query table" in tabled.note and tabled.encode_ms > 0
+    for system in (network, tabled):
+        system.close()

@@ -1,0 +1,53 @@
+"""``lexlip lexicalise``: a CLIP that speaks in words, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexlip.cli.app import app
+from lexlip.cli.common import quiet, readable
+from lexlip.errors import LexLIPError
+
+SAMPLE = 500
+"""Pictures whose mean is taken: its error is then a twentieth of the spread of pictures."""
+
+
+@app.command()
+@readable
+def lexicalise(
+    pictures: Annotated[str, typer.Argument(help="some of the pictures that will be searched")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder of the new checkpoint")],
+    clip: Annotated[str, typer.Option(help="a transformers CLIPModel: folder or hub name")],
+    words: Annotated[
+        Path | None, typer.Option(help="the lexicon, one word a line; by default CLIP's own words")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="words, where CLIP's own are taken")] = 8000,
+    split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
+) -> None:
+    """Give a CLIP a lexicon: lexlip lexicalise photos/ --clip openai/clip-vit-base-patch32 -o CKPT.
+
+    Nothing is trained. The checkpoint is used like any other: lexlip index photos/ -m CKPT.
+    """
+    from lexlip.data.collection import load_collection
+    from lexlip.files import atomic_directory, check_replaceable
+    from lexlip.lexical_clip import lexicalise as give_words
+
+    check_replaceable(out, "config.json")
+    collection = load_collection(pictures, split)
+    try:
+        chosen = None if words is None else words.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LexLIPError(f"cannot read {words}: give a text file of words") from error
+    quiet()
+    step = max(1, len(collection) // SAMPLE)
+    skipped: list[tuple[str, str]] = []
+    sample = collection.select(range(0, len(collection), step))
+    shown = [image for _, images in sample.batches(32, skipped) for image in images]
+    captions = [text for texts in sample.captions for text in texts[:1]]
+    model = give_words(clip, shown, chosen, captions, size=size)
+    with atomic_directory(out, marker="config.json") as folder:
+        model.save_pretrained(folder)
+    typer.echo(f"{out}: {len(model.lexicon)} words, means of {len(shown)} pictures")
