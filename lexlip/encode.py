@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
-from lexlip.data.collection import Collection, load_collection
+from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
 from lexlip.views import Views
@@ -63,7 +63,8 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     from lexlip.data.images import SUFFIXES
 
     if path.suffix.lower() in SUFFIXES and split is None and not path.is_dir():
-        return Collection([path.name], [[]], [path], source=str(path))
+        place = Place(str(path.resolve()))
+        return Collection([path.name], [[]], [path], source=str(path), place=place)
     return load_collection(os.fspath(source), split)
 
 

@@ -185,7 +185,7 @@ class Encoded:
     @property
     def origin(self) -> dict[str, Any]:
         """Return where the vectors come from; see `lexlip.manifest.origin`."""
-        return {name: self.manifest[name] for name in ORIGIN}
+        return {name: self.manifest.get(name) for name in ORIGIN}
 
     @property
     def _files(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lexlip.model import LexLIP
 
 FORMAT = "lexlip-index/2"
-ORIGIN = ("checkpoint", "model", "vocabulary", "source", "max_terms")
+ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures", "max_terms")
 """What `origin` says."""
 
 
@@ -36,11 +36,13 @@ def origin(model: LexLIP, documents: Any, max_terms: int, checkpoint: Any = None
     checkpoint : path, optional
         Where the model came from; what it says itself by default.
     """
+    place = getattr(documents, "place", None)
     return {
         "checkpoint": str(Path(checkpoint or model.name_or_path or ".").resolve()),
         "model": model.fingerprint,
         "vocabulary": model.lexicon.hash,
         "source": getattr(documents, "source", "texts"),
+        "pictures": None if place is None else place._asdict(),
         "max_terms": max_terms,
     }
 

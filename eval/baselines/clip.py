@@ -88,7 +88,7 @@ class CLIPEncoder:
             max_length=self.max_length,
             return_tensors="pt",
         )
-        with torch.inference_mode():
+        with torch.no_grad():
             return _unit(
                 self.model.get_text_features(
                     input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
@@ -101,7 +101,7 @@ class CLIPEncoder:
 
         pictures = [image.convert("RGB") for image in images]
         pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
-        with torch.inference_mode():
+        with torch.no_grad():
             return _unit(self.model.get_image_features(pixel_values=pixels))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection as Container
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -17,7 +17,14 @@ from lexlip.data.images import read_image
 from lexlip.data.readers import Pictures, Records, lines, read_texts
 from lexlip.errors import LexLIPError
 
-__all__ = ["Collection", "load_collection", "read_texts"]
+__all__ = ["Collection", "Place", "load_collection", "read_texts"]
+
+
+class Place(NamedTuple):
+    """Where a collection was read from, so that its pictures can be found again."""
+
+    path: str  # absolute
+    split: str | None = None
 
 
 class Collection:
@@ -39,6 +46,8 @@ class Collection:
         How many empty captions were left out.
     columns : mapping of str to sequence, optional
         Metadata: a value (text, number, truth value or None) of each picture.
+    place : Place, optional
+        Where `load_collection` finds the same pictures again.
 
     Raises
     ------
@@ -55,10 +64,12 @@ class Collection:
         source: str = "",
         dropped_captions: int = 0,
         columns: Mapping[str, Sequence[Any]] | None = None,
+        place: Place | None = None,
     ) -> None:
         self.ids = list(ids)
         self.captions = [list(c) for c in captions]
         self.source = source
+        self.place = place
         self.dropped_captions = dropped_captions
         self.columns = {name: list(values) for name, values in (columns or {}).items()}
         self._judged = judged or {}
@@ -152,6 +163,7 @@ class Collection:
             self.source,
             self.dropped_captions,
             {name: [values[i] for i in chosen] for name, values in self.columns.items()},
+            self.place,
         )
         part._rows = [self._rows[i] for i in chosen]
         return part
@@ -219,6 +231,7 @@ def load_collection(
     if limit is not None and limit < 0:
         raise LexLIPError(f"a limit of {limit} pictures: give 0 or more")
     loaded = _assemble(_read(path, splits, cache / "datasets"), name)
+    loaded.place = Place(str(path.resolve()), split)
     return loaded if limit is None else loaded.select(range(min(limit, len(loaded))))
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lexlip.data.images import read_image
+from lexlip.drawing import WHOLE, Box, fit, font, paint
 from lexlip.errors import LexLIPError
+from lexlip.provenance import layout
 from lexlip.rerank.late import alignment
 
 if TYPE_CHECKING:
@@ -34,11 +36,19 @@ class WordPatches:
         Number of the word that each patch matches best; -1 for a text without words.
     cosines : float32 [rows, columns]
         How well it does.
+    box : (float, float, float, float)
+        Where on the picture the patches lie, as of `lexlip.provenance.Provenance`.
     """
 
     words: tuple[str, ...]
     patches: NDArray[np.int64]
     cosines: NDArray[np.float32]
+    box: Box = WHOLE
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.patches.shape[0], self.patches.shape[1]
 
     def share(self, word: str) -> NDArray[np.bool_]:
         """True at the patches that match a word, or one of its pieces, best."""
@@ -66,16 +76,17 @@ def align(model: LexLIP, picture: Any, text: str) -> WordPatches:
             "this model has no token for each patch: train heads with token_size, and without "
             "token_count (make pretrain-heads)"
         )
-    seen, said = model.represent_image([picture])[1], model.represent_text([text])[1]
+    upright = read_image(picture)
+    seen, said = model.represent_image([upright])[1], model.represent_text([text])[1]
     patches = torch.from_numpy(seen.tokens[0, : seen.counts[0]])
     words = torch.from_numpy(said.tokens[0, : said.counts[0]])
     found = alignment(patches, words)
-    side = round(len(patches) ** 0.5)
-    shape = (side, side) if side * side == len(patches) else (1, len(patches))
+    grid, box = layout(model, upright.size, len(patches))
     return WordPatches(
         _spoken(model, text),
-        found.words.numpy().reshape(shape),
-        found.cosines.numpy().astype(np.float32).reshape(shape),
+        found.words.numpy().reshape(grid),
+        found.cosines.numpy().astype(np.float32).reshape(grid),
+        box,
     )
 
 
@@ -115,23 +126,17 @@ def draw(picture: Any, found: WordPatches, width: int = 448) -> Image.Image:
     PIL image
         `width` pixels wide, the words in their colours below.
     """
-    base = read_image(picture).convert("RGB").resize((width, width))
-    rows, columns = found.patches.shape
-    layer = Image.new("RGB", base.size)
-    brush = ImageDraw.Draw(layer)
-    for row in range(rows):
-        for column in range(columns):
-            left, top = column * width // columns, row * width // rows
-            right, bottom = (column + 1) * width // columns, (row + 1) * width // rows
-            word = int(found.patches[row, column])
-            colour = COLOURS[word % len(COLOURS)] if word >= 0 else "#808080"
-            brush.rectangle((left, top, right, bottom), fill=colour, outline="#202020")
-    made = Image.new("RGB", (width, width + 30), "white")
-    made.paste(Image.blend(base, layer, 0.45))
+    base = fit(picture, width)
+    colours = [
+        COLOURS[word % len(COLOURS)] if word >= 0 else "#808080" for word in found.patches.flat
+    ]
+    made = Image.new("RGB", (width, base.height + 30), "white")
+    made.paste(paint(base, found.grid, colours, found.box))
     brush, place = ImageDraw.Draw(made), 6.0
     for number, spoken in enumerate(found.words):
-        brush.text((place, width + 9), spoken, fill=COLOURS[number % len(COLOURS)])
-        place += brush.textlength(spoken) + 8
+        colour = COLOURS[number % len(COLOURS)]
+        brush.text((place, base.height + 8), spoken, fill=colour, font=font(12))
+        place += brush.textlength(spoken, font=font(12)) + 8
     return made
 
 
