@@ -147,8 +147,20 @@ class Engine(Protocol):
         """
         ...
 
+    def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
+        """Return {term: how many documents have it}: the postings that a search reads.
+
+        Those of deleted and replaced documents count until they are merged away.
+        """
+        ...
+
     def __len__(self) -> int:
         """Return the number of documents, those with an empty row included."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """The number of the commit that is shown: a later commit has a larger one."""
         ...
 
     def stats(self) -> dict[str, int]:
@@ -160,6 +172,10 @@ class Engine(Protocol):
 
     def compact(self) -> None:
         """Commit, merge everything and drop what is dead: slow, then searches are faster."""
+        ...
+
+    def stale(self) -> bool:
+        """Say whether there is a newer commit than the one that is shown; takes microseconds."""
         ...
 
     def reopen(self) -> bool:

@@ -29,6 +29,7 @@ from lexlip.engines.base import (
     check_documents,
     check_ids,
     check_query,
+    check_terms,
     closed,
     read_only,
 )
@@ -225,6 +226,16 @@ class LuceneEngine:
             self._writer.forceMerge(1)
         self.commit()
 
+    @property
+    def generation(self) -> int:
+        """The number of the commit that is shown."""
+        return self._current().generation
+
+    def stale(self) -> bool:
+        """Say whether there is a newer commit; see `Engine.stale`."""
+        with WRITING, readable_errors(self.path):
+            return not self._current().reader.isCurrent()
+
     def reopen(self) -> bool:
         """Go on to the newest commit and return whether there was one; see `Engine.reopen`."""
         with WRITING, readable_errors(self.path):
@@ -322,6 +333,12 @@ class LuceneEngine:
                 account = str(snapshot.searcher.explain(parsed, found[0]).toString())
         impacts = {int(term): int(float(value)) for value, term in _EXPLAINED.findall(account)}
         return {term: impacts[term] for term in query if term in impacts}
+
+    def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
+        """Return {term: how many documents have it}; see `Engine.frequencies`."""
+        numbers = check_terms(terms)
+        with self._held() as snapshot, readable_errors(self.path), READING:
+            return snapshot.frequencies(numbers)
 
     def fetch(self, ids: Iterable[str]) -> list[dict[str, Value] | None]:
         """Return the metadata of committed documents; see `Engine.fetch`."""

@@ -33,7 +33,9 @@ class Snapshot:
         data = self.reader.getIndexCommit().getUserData()
         self.user_data = {str(key): str(data.get(key)) for key in data.keySet().toArray()}
         self.kinds = load_kinds(self.user_data.pop(KINDS, None))
+        self.generation = int(self.reader.getIndexCommit().getGeneration())
         self._filters: dict[Where, Any] = {}
+        self._frequencies: dict[int, int] = {}
 
     def _filter(self, where: Where) -> Any:
         """Return the query of a filter, the same object again so that Lucene's cache knows it."""
@@ -61,6 +63,16 @@ class Snapshot:
         if among is not None:
             clauses.append((with_ids(among), "FILTER"))
         return clauses
+
+    def frequencies(self, terms: Sequence[int]) -> dict[int, int]:
+        """Return how many documents have each term, dead ones included.
+
+        Call it under `READING`.
+        """
+        new_term = classes().Term
+        for term in set(terms) - self._frequencies.keys():
+            self._frequencies[term] = int(self.reader.docFreq(new_term(IMPACTS, str(term))))
+        return {term: self._frequencies[term] for term in terms}
 
     def find(self, names: Sequence[str]) -> Any:
         """Return the ScoredDocs of the documents with these ids, in any order."""

@@ -278,6 +278,10 @@ class PostingsEngine:
                 return part.segment.contributions(row, numbers)
         raise LexLIPError(f"no document {id!r} in {self.path}: check the id")
 
+    def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
+        """Return {term: how many documents have it}; see `Engine.frequencies`."""
+        return self._current().frequencies(check_terms(terms))
+
     def fetch(self, ids: Sequence[str]) -> list[dict[str, Value] | None]:
         """Return the metadata of documents; see `Engine.fetch`."""
         names = [name.encode() for name in check_ids(ids)]
@@ -293,10 +297,19 @@ class PostingsEngine:
         """The strings of the last `commit(user_data)`."""
         return dict(self._current().generation.data.get("user_data", {}))
 
+    @property
+    def generation(self) -> int:
+        """The number of the commit that is shown."""
+        return self._current().generation.number
+
+    def stale(self) -> bool:
+        """Say whether there is a newer commit; see `Engine.stale`."""
+        return self._current().generation.mark != current_mark(self.path)
+
     def reopen(self) -> bool:
         """Go on to the newest commit; see `Engine.reopen`."""
         with self._lock:
-            if self._current().generation.mark == current_mark(self.path):
+            if not self.stale():
                 return False
             self._load()
             return True

@@ -38,7 +38,18 @@ class Snapshot:
             self.kinds = merge_kinds(self.kinds, self.parts[-1].columns)
         self.living = sum(part.living for part in self.parts)
         self._filters: OrderedDict[_Filter, list[NDArray[np.uint8]]] = OrderedDict()
+        self._frequencies: dict[int, int] = {}  # counting may cost more than a search
         self._lock = threading.Lock()
+
+    def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
+        """Return how many documents have each term, dead ones included."""
+        found = {}
+        for term in terms:
+            if term not in self._frequencies:
+                counts = (part.segment.frequency(term) for part in self.parts)
+                self._frequencies[term] = sum(counts)
+            found[term] = self._frequencies[term]
+        return found
 
     def find(self, names: Iterable[bytes]) -> Iterator[tuple[Part, dict[bytes, int]]]:
         """Yield the parts and what each has alive of these ids."""

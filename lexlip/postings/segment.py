@@ -205,6 +205,18 @@ class Segment:
         place = int(np.searchsorted(numbers, within))
         return int(impacts[place]) if place < numbers.size and numbers[place] == within else 0
 
+    def frequency(self, term: int) -> int:
+        """Return how many documents have a term."""
+        at, table, arrays = self._place(term), self._table, self._arrays
+        if at is None:
+            return 0
+        first, size = int(table.starts[at]), int(table.sizes[at])
+        if table.kinds[at] == DENSE:
+            return int(np.count_nonzero(arrays["dense"][first]))
+        if table.kinds[at] == COMMON:  # entries without an impact are bridges
+            return int(np.count_nonzero(arrays["steps"][first : first + size] > LONGEST))
+        return size
+
     def having(self, term: int, at_least: int = 1) -> NDArray[np.bool_]:
         """Return which documents have a term with an impact of at least so much, [N].
 

@@ -244,3 +244,23 @@ def test_engines_that_wrote_in_another_order_agree(new_engine):
     one.commit()
     for terms in queries(9, 15):
         assert one.search(terms, 6) == two.search(terms, 6)
+
+
+def test_frequencies_count_documents_and_generations_go_up(new_engine):
+    writer = new_engine("shared")
+    ids, impacts = collection(300, v=20, seed=3)
+    writer.add(ids, impacts)
+    writer.commit()
+    reader = new_engine("shared", "r")
+    assert reader.frequencies([*range(20), 99]) == {
+        **dict(enumerate((impacts.toarray() > 0).sum(0).tolist())),
+        99: 0,
+    }
+    before = reader.generation
+    assert not reader.stale() and not writer.stale()
+    writer.add(["x"], impacts[:1])
+    assert not reader.stale()
+    writer.commit()
+    assert reader.stale() and reader.generation == before
+    assert reader.reopen() and not reader.stale()
+    assert reader.generation == writer.generation > before

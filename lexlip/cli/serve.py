@@ -1,0 +1,92 @@
+"""``lexlip serve``: one index for browsers and programs."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lexlip.cli.app import app
+from lexlip.cli.common import is_index, load, quiet, readable
+from lexlip.errors import LexLIPError
+
+_EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+
+
+@app.command()
+@readable
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="LEXLIP_API_KEY", help="what requests must carry")
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="add and delete nothing")] = False,
+    pictures: Annotated[
+        str | None, typer.Option(help="where the pictures are, if moved: folder, table, data set")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="split of that data set")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="host name that people use, behind a proxy")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="let other machines in without an API key")
+    ] = False,
+) -> None:
+    """Search an index in the browser: lexlip serve photos.lex, then http://127.0.0.1:8000.
+
+    Other programs read /openapi.json. Only this machine is let in; --host 0.0.0.0 --api-key KEY
+    lets others in too.
+    """
+    missing = [part for part in _EXTRA if importlib.util.find_spec(part) is None]
+    if missing:
+        raise LexLIPError(f"{missing[0]} is missing: pip install 'lexlip[server]'")
+    import uvicorn
+
+    from lexlip.server import Settings, create_app
+    from lexlip.server.settings import LOOPBACK
+
+    local = host in LOOPBACK
+    if not (local or api_key or insecure):
+        raise LexLIPError(
+            f"everybody who reaches {host} could search and delete: give --api-key KEY, or "
+            "--insecure if you want that"
+        )
+    if not is_index(path):
+        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    every = ("*",) if host in ("0.0.0.0", "::") else ()
+    settings = Settings(
+        api_key=api_key or None,
+        read_only=read_only,
+        hosts=(*LOOPBACK, *([] if local else [host]), *every, *(name or [])),
+        pictures=pictures,
+        split=split,
+    )
+    listening = _listen(host, port)
+    with listening:
+        quiet()
+        served = create_app(path, load(model), settings)
+        shown = f"[{host}]" if ":" in host else host
+        typer.echo(f"{path}: http://{shown}:{listening.getsockname()[1]} (Ctrl+C stops)")
+        config = uvicorn.Config(
+            served, log_level="warning", access_log=False, server_header=False, ws="none",
+            proxy_headers=False, timeout_graceful_shutdown=5,
+        )  # fmt: skip
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> Any:
+    """Return a listening socket: one line where the port is taken, before a model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LexLIPError(f"cannot listen at {host}:{port} ({reason}): try --port 0") from None

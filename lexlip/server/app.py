@@ -1,0 +1,119 @@
+"""The application: an index, its addresses, and the page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.staticfiles import StaticFiles
+
+from lexlip.checkpoints import load_checkpoint
+from lexlip.model import LexLIP
+from lexlip.server import images, schemas, searches, state
+from lexlip.server.failures import answer_errors
+from lexlip.server.guard import Guard
+from lexlip.server.metrics import Measured
+from lexlip.server.service import Service
+from lexlip.server.settings import Settings
+
+log = logging.getLogger(__name__)
+STATIC = Path(__file__).parent / "static"
+
+_ERRORS = {
+    400: "not understood",
+    401: "the API key is missing or wrong",
+    403: "not allowed here",
+    404: "no such image",
+    409: "another process writes the index",
+    413: "too large",
+    415: "a body of another kind",
+    422: "not understood",
+    503: "busy",
+    504: "took too long",
+}
+
+
+def create_app(
+    index_path: str | os.PathLike[str],
+    model: LexLIP | str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+) -> FastAPI:
+    """Return an ASGI application that serves one index.
+
+    It sees what other processes commit to the index, and closes it when it is shut down.
+
+    Parameters
+    ----------
+    index_path : path
+    model : LexLIP or path, optional
+        By default the checkpoint that the index names.
+    settings : Settings, optional
+        Rights and limits; safe ones by default.
+
+    Raises
+    ------
+    LexLIPError
+        When the index or its model cannot be opened.
+
+    Examples
+    --------
+    >>> import uvicorn                                          # doctest: +SKIP
+    >>> uvicorn.run(create_app("photos.lex"), port=8000)        # doctest: +SKIP
+    """
+    path, settings = Path(index_path), settings or Settings()
+    speaker = load_checkpoint(model) if isinstance(model, str | os.PathLike) else model
+    service = Service.open(path, speaker, settings)
+    if service.pictures.problem:
+        log.warning(
+            "pictures cannot be shown (%s): give --pictures, --split", service.pictures.problem
+        )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="lexlip",
+        summary="Find pictures with words",
+        version=metadata.version("lexlip"),
+        lifespan=lifespan,
+        docs_url=None,  # its page loads code from elsewhere
+        redoc_url=None,
+        responses={
+            status: {"model": schemas.Error, "description": said}
+            for status, said in _ERRORS.items()
+        },
+    )
+    app.state.service = service
+    answer_errors(app, path)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Measured, metrics=service.metrics)
+    for addresses in (searches, images, state):
+        app.include_router(addresses.router)
+    _add_page(app)
+    return app
+
+
+class _Page(StaticFiles):
+    """The page's files; browsers ask each time whether theirs is the last one (ETag)."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
+
+
+def _add_page(app: FastAPI) -> None:
+    page = _Page(directory=STATIC)
+    app.mount("/static", page)
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def get_page(request: Request) -> Response:
+        return await page.get_response("index.html", request.scope)

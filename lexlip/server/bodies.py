@@ -1,0 +1,105 @@
+"""Bodies of requests: JSON, or a form with a picture; how they are read, and how described."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from lexlip.server.failures import Refused
+
+T = TypeVar("T", bound=BaseModel)
+
+_MAX_JSON = 2**20
+_MAX_FILES = 64
+
+
+async def read(request: Request, kind: type[T]) -> tuple[T, bytes | None]:
+    """Read JSON, or a form with a picture in `file` and JSON in `query`.
+
+    Returns
+    -------
+    (kind, bytes or None)
+        What the JSON says, and the file of the picture.
+
+    Raises
+    ------
+    Refused
+        For a body of another kind, without a picture, or with too much JSON.
+    ValidationError
+        For other JSON.
+    """
+    sort = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sort == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=4) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise Refused(422, "no picture: post it in the part `file`")
+            return kind.model_validate_json(text_of(form, "query") or "{}"), await file.read()
+    if sort != "application/json":
+        raise Refused(415, "send application/json, or multipart/form-data with a picture in `file`")
+    body = await request.body()
+    if len(body) > _MAX_JSON:
+        raise Refused(413, f"the JSON is over {_MAX_JSON:,} bytes: ask for less")
+    return kind.model_validate_json(body), None
+
+
+async def read_files(request: Request) -> tuple[list[tuple[str, bytes]], str]:
+    """Read the files of a form, whatever their parts are called, and its part `metadata`."""
+    async with request.form(max_files=_MAX_FILES, max_fields=4) as form:
+        files = [
+            (_name(part), await part.read())
+            for _, part in form.multi_items()
+            if isinstance(part, UploadFile)
+        ]
+        return files, text_of(form, "metadata")
+
+
+def text_of(form: FormData, name: str) -> str:
+    """Return a part of a form that is text; nothing where there is none."""
+    part = form.get(name)
+    return part if isinstance(part, str) else ""
+
+
+def _name(file: UploadFile) -> str:
+    """Return what a posted file is called: for messages only, it names nothing here."""
+    name = (file.filename or "the picture").encode(errors="replace").decode()
+    return "".join(c if c.isprintable() else " " for c in name)[:100]
+
+
+def described(kind: type[BaseModel], query: str) -> dict[str, Any]:
+    """Return the OpenAPI description of what `read` reads.
+
+    Parameters
+    ----------
+    kind : type
+        Of the JSON.
+    query : str
+        What the part `query` is.
+    """
+    form = _form(
+        file={"type": "string", "format": "binary", "description": "a picture"},
+        query={"type": "string", "description": query},
+    )
+    return _described({"application/json": {"schema": kind.model_json_schema()}, **form})
+
+
+def described_files() -> dict[str, Any]:
+    """Return the OpenAPI description of what `read_files` reads."""
+    return _described(
+        _form(
+            file={"type": "array", "items": {"type": "string", "format": "binary"}},
+            metadata={"type": "string", "example": '{"year": 2020}'},
+        )
+    )
+
+
+def _described(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _form(**properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": ["file"]}
+    return {"multipart/form-data": {"schema": schema}}

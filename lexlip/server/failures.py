@@ -1,0 +1,78 @@
+"""What a request can fail with: each is answered as ``{"error": "what happened, what to do"}``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from lexlip.errors import LexLIPError
+from lexlip.server.guard import HEADERS
+
+_KNOWN = {
+    404: "no such address: /openapi.json lists them",
+    405: "no such method at this address: /openapi.json lists them",
+}
+
+
+class Refused(LexLIPError):
+    """A request that is answered with a status of its own; other LexLIPErrors are a 400.
+
+    Parameters
+    ----------
+    status : int
+        Of HTTP.
+    message : str
+        One line.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def no_such_image() -> Refused:
+    """Return what an image id that names no document is answered with."""
+    return Refused(404, "no such image: it was deleted, or the id is not from this server")
+
+
+def answer_errors(app: FastAPI, index: Path) -> None:
+    """Let an application answer whatever goes wrong with one line.
+
+    Parameters
+    ----------
+    app : FastAPI
+    index : Path
+        Its place on this machine, which no answer names.
+    """
+
+    def failed(status: int, line: str, headers: Any = None) -> JSONResponse:
+        for place in (str(index.absolute()), str(index)):
+            line = line.replace(place, "the index")
+        text = " ".join(line.split()).encode(errors="replace").decode()
+        return JSONResponse({"error": text}, status, headers=headers)
+
+    @app.exception_handler(LexLIPError)
+    async def refused(request: Request, error: LexLIPError) -> JSONResponse:
+        return failed(error.status if isinstance(error, Refused) else 400, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        line = _KNOWN.get(error.status_code, str(error.detail))
+        return failed(error.status_code, line, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(ValidationError)
+    async def invalid(request: Request, error: Any) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the request"
+        return failed(422, f"{place[:200]}: {first['msg'][:200]}")
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        return failed(500, "the server failed: its log says why", HEADERS)

@@ -1,0 +1,99 @@
+"""The index as it is served: one generation for the length of an answer, and one writer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lexlip.errors import LexLIPError
+from lexlip.index import Index
+from lexlip.manifest import read_manifest
+from lexlip.server.failures import Refused
+
+if TYPE_CHECKING:
+    from lexlip.model import LexLIP
+
+log = logging.getLogger(__name__)
+
+
+class Live:
+    """An index that others may write to meanwhile.
+
+    Attributes
+    ----------
+    speaking : threading.Lock
+        Held around everything that the model does: its tokenizer is not for several threads, and
+        two forward passes at a time are no faster than one after the other.
+    """
+
+    def __init__(self, path: Path, model: LexLIP | None) -> None:
+        self.path = path
+        self.speaking = threading.Lock()
+        self._index = Index.open(path, model)
+        self.model = self._index.model
+        self._door = threading.Lock()  # who waits holds it, so nobody overtakes
+        self._left = threading.Condition()
+        self._inside = 0
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Index]:
+        """Yield the index at its last commit; it stays at that commit meanwhile."""
+        with self._door:
+            if self._stale():
+                with self._left:
+                    self._left.wait_for(lambda: not self._inside)
+                self._renew()
+            with self._left:
+                self._inside += 1
+                index = self._index
+        try:
+            yield index
+        finally:
+            with self._left:
+                self._inside -= 1
+                self._left.notify_all()
+
+    def _stale(self) -> bool:
+        try:
+            return self._index.engine.stale()
+        except LexLIPError:  # said by `_renew`
+            return True
+
+    def _renew(self) -> None:
+        """Go on to the last commit; where that fails, stay at the one that is open."""
+        try:
+            if read_manifest(self.path) == self._index.manifest:
+                self._index.reopen()
+            else:  # another index has taken the place of this one
+                old, self._index = self._index, Index.open(self.path, self.model)
+                old.close()
+        except LexLIPError as error:
+            log.warning("the last commit cannot be read, an older one is served: %s", error)
+
+    @contextmanager
+    def writing(self) -> Iterator[Index]:
+        """Yield the index open for writing, which nobody else has meanwhile.
+
+        Raises
+        ------
+        Refused
+            409 when another process writes.
+        """
+        with self._writing:
+            try:
+                index = Index.open(self.path, self.model, "w")
+            except LexLIPError as error:
+                raise Refused(409, str(error)) from None
+            with index:
+                yield index
+
+    def close(self) -> None:
+        """Let go of the files, once nobody reads."""
+        with self._door, self._left:
+            self._left.wait_for(lambda: not self._inside, timeout=5)
+            self._index.close()

@@ -1,0 +1,268 @@
+"""What goes in and out, as pydantic models: what the OpenAPI description is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _unicode(text: str) -> str:
+    """Refuse half characters, which JSON can carry and nothing else can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not valid Unicode at character {error.start + 1}") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+
+MAX_COUNT = 2**31 - 1
+"""Numbers beyond are refused as they are read; `Settings` says how much is answered."""
+
+
+class Error(BaseModel):
+    """Why a request was refused, and what to do."""
+
+    error: str
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"error": "no such image: it was deleted, or ..."}}
+    )
+
+
+class Search(BaseModel):
+    """What to look for."""
+
+    q: Text = Field(default="", description="a text, or a query: flower + 2:bee -people must:red")
+    words: dict[Annotated[Text, Field(max_length=100)], Weight] | None = Field(
+        default=None,
+        max_length=1024,
+        description="weighted words, instead of those of q; what q demands and forbids stays",
+    )
+    k: int = Field(default=24, ge=1, le=MAX_COUNT, description="hits of this answer")
+    offset: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_COUNT,
+        description="hits to pass over: next_offset of the last answer",
+    )
+    where: Text = Field(
+        default="", description="a filter over metadata: year >= 2020 and folder == 'a'"
+    )
+    rerank: Text | None = Field(default=None, description="filip, csd, naaf, ...: a second look")
+    depth: int | None = Field(
+        default=None, ge=1, le=MAX_COUNT, description="hits that are reranked"
+    )
+    explain: bool = Field(default=True, description="say which words found each hit")
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"q": "a red circle -star", "k": 24},
+                {"q": "must:circle", "words": {"red": 40, "blue": -10}, "k": 24},
+            ]
+        },
+    )
+
+
+class Words(BaseModel):
+    """A query that is to become words."""
+
+    q: Text = ""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"q": "a red dog"}]})
+
+
+class Word(BaseModel):
+    """A word of a query."""
+
+    word: str
+    weight: int | float
+
+
+class Part(BaseModel):
+    """What a word adds to a score."""
+
+    word: str
+    score: int
+
+
+class Hit(BaseModel):
+    """A picture that was found."""
+
+    rank: int
+    id: str
+    image: str
+    score: int | float
+    words: list[Part] = []
+    first_stage: int | float | None = None
+    rerank: float | None = None
+    uncertainty: float | None = None
+
+
+class Asked(BaseModel):
+    """A query as it was understood."""
+
+    text: str
+    words: list[Word]
+    conditions: list[str]
+
+
+class Cost(BaseModel):
+    """What an answer took."""
+
+    postings: int = Field(description="document frequencies of the query's words, added up")
+    encode_ms: float
+    search_ms: float
+    rerank_ms: float
+    explain_ms: float
+
+
+class Found(BaseModel):
+    """The answer to a search."""
+
+    query: Asked
+    hits: list[Hit]
+    total: int = Field(description="documents in the index")
+    next_offset: int | None
+    cost: Cost
+    generation: str
+    uncertainty: float | None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "query": {
+                    "text": "red^64 circle^58 -star",
+                    "words": [{"word": "red", "weight": 64}, {"word": "circle", "weight": 58}],
+                    "conditions": ["-star"],
+                },
+                "hits": [
+                    {
+                        "rank": 1,
+                        "id": "17.png",
+                        "image": "MTcucG5n",
+                        "score": 20810,
+                        "words": [{"word": "red", "score": 12160}],
+                    }
+                ],
+                "total": 500,
+                "next_offset": 24,
+                "cost": {
+                    "postings": 310,
+                    "encode_ms": 9.1,
+                    "search_ms": 0.4,
+                    "rerank_ms": 0,
+                    "explain_ms": 1.2,
+                },
+                "generation": "2",
+                "uncertainty": None,
+            }
+        }
+    )
+
+
+class InWords(BaseModel):
+    """Something as words: edit them, and search with them."""
+
+    words: list[Word]
+    query: str
+
+
+class Contribution(BaseModel):
+    """A word that a query and a picture share."""
+
+    word: str
+    query: int
+    impact: int
+    score: int
+
+
+class Patches(BaseModel):
+    """Where a picture shows its words."""
+
+    grid: list[int] = Field(description="rows and columns of patches")
+    size: list[int] = Field(description="width and height of the picture, pixels")
+    box: list[float] = Field(
+        description="left, top, right and bottom of what the model saw, as shares of the picture"
+    )
+    words: dict[str, list[float]] = Field(description="0..1 for each patch, row by row")
+
+
+class Alignment(BaseModel):
+    """Which word of the text each patch matches best."""
+
+    words: list[str]
+    grid: list[int]
+    patches: list[int] = Field(description="number of the word, row by row; -1 for none")
+    cosines: list[float]
+
+
+class Token(BaseModel):
+    """Which words a word of the query's text stands for."""
+
+    word: str
+    terms: dict[str, float]
+
+
+class Explained(BaseModel):
+    """Why a picture was found."""
+
+    score: int
+    words: list[Contribution]
+    patches: Patches | None
+    alignment: Alignment | None
+    text: list[Token] | None
+
+
+class Named(BaseModel):
+    """A picture by its id, and by its opaque name."""
+
+    id: str
+    image: str
+
+
+class Skipped(BaseModel):
+    """A picture that was not taken, and why."""
+
+    name: str
+    reason: str
+
+
+class Added(BaseModel):
+    """What became of the pictures that were posted."""
+
+    added: list[Named]
+    skipped: list[Skipped]
+
+
+class Deleted(BaseModel):
+    """How many pictures were deleted."""
+
+    deleted: int
+
+
+class Health(BaseModel):
+    """Whether the server works."""
+
+    status: str
+    documents: int
+    generation: str
+
+
+class Stats(BaseModel):
+    """How large the index is, how it was made, and what may be done here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    documents: int
+    postings: int
+    bytes: int
+    generation: str
+    read_only: bool
+    rerankers: list[str]
+    limits: dict[str, Any]

@@ -1,0 +1,67 @@
+"""What a server may do, and how much of it: safe as it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lexlip.data.images import MAX_PIXELS
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Rights and limits of a server.
+
+    Attributes
+    ----------
+    api_key : str, optional
+        What every request must carry in the header ``X-API-Key``; the page itself and ``/healthz``
+        are open.
+    read_only : bool
+        Refuse to add and delete pictures.
+    hosts : tuple of str
+        Names that this server answers to; others are refused, so that no foreign name can be made
+        to point here. ``"*"`` answers to any.
+    pictures : str, optional
+        Where the indexed pictures lie: a folder, table or data set, as ``lexlip index`` took it.
+        By default where the index says.
+    split : str, optional
+        Of that data set.
+    max_body : int
+        Bytes of a request.
+    max_pixels : int
+        Of a picture, width times height.
+    max_query : int
+        Characters of a query or a filter.
+    max_hits : int
+        Hits of one answer.
+    max_depth : int
+        Hits that can be paged through, and that can be reranked.
+    seconds : float
+        A request that takes longer is answered with 504.
+    threads : int
+        Requests that are worked on at a time.
+    waiting : int
+        Requests that may wait for a thread; more are answered with 503.
+    thumbnail : int
+        Longer side of a thumbnail, pixels.
+    thumbnails : int
+        How many are kept in memory, some 10 KB each.
+    """
+
+    api_key: str | None = None
+    read_only: bool = False
+    hosts: tuple[str, ...] = LOOPBACK
+    pictures: str | None = None
+    split: str | None = None
+    max_body: int = 32 * 2**20
+    max_pixels: int = MAX_PIXELS
+    max_query: int = 2000
+    max_hits: int = 200
+    max_depth: int = 1000
+    seconds: float = 20.0
+    threads: int = 8
+    waiting: int = 64
+    thumbnail: int = 320
+    thumbnails: int = 2000

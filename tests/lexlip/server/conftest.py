@@ -1,0 +1,60 @@
+"""Servers in this process, over small real indexes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from starlette.testclient import TestClient
+
+from lexlip import Index
+from lexlip.server import Settings, create_app
+
+HERE = "http://127.0.0.1"
+
+
+@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
+def engine(request):
+    """Name of each engine."""
+    if request.param == "lucene":
+        request.getfixturevalue("lucene")
+    return request.param
+
+
+@pytest.fixture
+def pictures(photos, tmp_path):
+    """Pictures 00 to 07 in two folders, that may be changed."""
+    for number in range(8):
+        folder = tmp_path / "pictures" / ("trip" if number % 2 else "home")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(photos / f"{number:02}.png", folder)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def make_index(tmp_path, model, pictures, no_flush):
+    """Return a function: index the pictures, or something else, and say where."""
+
+    def make(engine="postings", speaker=None, source=None, **others):
+        path = tmp_path / f"{engine}.lex"
+        source = pictures if source is None else source
+        Index.create(path, speaker or model, source, engine=engine, **others).close()
+        return path
+
+    return make
+
+
+@pytest.fixture
+def serve(model):
+    """Return a function: serve an index in this process; closed when the test ends."""
+    opened = []
+
+    def start(path, speaker=None, **settings):
+        app = create_app(path, speaker or model, Settings(**settings))
+        client = TestClient(app, base_url=HERE, raise_server_exceptions=True)
+        opened.append(client)
+        return client.__enter__()
+
+    yield start
+    for client in opened:
+        client.__exit__(None, None, None)

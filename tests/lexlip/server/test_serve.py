@@ -1,0 +1,80 @@
+"""``lexlip serve`` as a process, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from typer.testing import CliRunner
+
+from lexlip import Index
+from lexlip.cli import app
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def path(model, checkpoint, photos, tmp_path, no_flush):
+    path = tmp_path / "i.lex"
+    Index.create(path, model, photos, engine="postings", checkpoint=checkpoint).close()
+    return path
+
+
+def test_serve_prints_its_address_answers_and_stops(path):
+    command = [sys.executable, "-m", "lexlip.cli", "serve", str(path), "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "LEXLIP_API_KEY": "key"},
+    ) as process:  # fmt: skip
+        try:
+            line = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
+            assert found, line + process.stderr.read()
+            with urlopen(f"{found[0]}/healthz", timeout=30) as answer:
+                assert json.load(answer)["documents"] == 12
+            asked = Request(f"{found[0]}/search?q=red", headers={"X-API-Key": "key"})
+            with urlopen(asked, timeout=30) as answer:
+                assert json.load(answer)["hits"]
+            process.terminate()
+            assert process.wait(30) in (0, -signal.SIGTERM)
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()
+
+
+def refused(*arguments):
+    result = CliRunner().invoke(app, ["serve", *map(str, arguments)], env={"LEXLIP_API_KEY": ""})
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("lexlip: ")
+    return line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
+def test_other_machines_need_a_key(path, host):
+    assert "--api-key" in refused(path, "--host", host)
+
+
+def test_what_cannot_be_served_is_said_in_one_line(tmp_path, path):
+    assert "no index at" in refused(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "try --port 0" in refused(path, "--port", port)
+
+
+def test_without_its_packages_serve_says_how_to_get_them(path, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name)
+    )
+    assert "pip install 'lexlip[server]'" in refused(path)
