@@ -24,7 +24,7 @@ export TOKENIZERS_PARALLELISM := false
 TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 pretrain-dense pretrain-heads index bench bench-rerank bench-engine clean
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-engine docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -69,11 +69,17 @@ pretrain-stage1: towers ## stage 1 of CONFIG into RUN/stage1 (RESUME=1 goes on)
 pretrain-stage2: towers ## stage 2 from RUN/stage1 into RUN/stage2
 	@$(LEXLIP) pretrain.stage2 $(TRAIN)
 
+finetune: towers ## stage 2 once more, on larger pictures (finetune.image_size), into RUN/finetune
+	@$(LEXLIP) pretrain.finetune $(TRAIN)
+
 pretrain-dense: towers ## the control: a dense dual encoder on the same towers and data
 	@$(LEXLIP) pretrain.dense $(TRAIN)
 
 pretrain-heads: towers ## heads for rerankers (FILIP, PCME, NAAF) on RUN/stage2 into RUN/heads
 	@$(LEXLIP) pretrain.heads $(TRAIN)
+
+pretrain-queries: towers ## a table for queries without a network, into RUN/stage2/queries
+	@$(LEXLIP) pretrain.query_table --config $(CONFIG) --run $(RUN) $(SET)
 
 index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
 	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))
@@ -89,5 +95,10 @@ bench-engine: $(READY) ## search engines side by side: ours and what users would
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
 	@$(LEXLIP) eval.engines $(SET)
 
-clean: ## remove .venv and caches (runs stay)
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
+	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo "lexlip: installing mkdocs"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[docs]'; }
+	@$(BIN)/mkdocs build
+
+clean: ## remove .venv, site and caches (runs stay)
+	@rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache *.egg-info
