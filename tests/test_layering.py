@@ -51,7 +51,7 @@ FLOORS = [
     ("server.images", "server.searches", "server.state"),
     ("server.app",),
     ("server",),
-    ("cli.app", "cli.common"),
+    ("cli.app", "cli.common", "cli.output"),
     (
         "cli.indexing",
         "cli.searching",

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from lexlip.cli.app import app
 from lexlip.cli.common import (
@@ -54,16 +49,26 @@ def search(
         str, typer.Option(help="network, or table: texts without one (make pretrain-queries)")
     ] = "network",
     lexicon_map: LexiconTable = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", "-t", help="draw the pictures in the terminal")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    trec: Annotated[
+        str | None, typer.Option(metavar="ID", help="lines of a TREC run, for the query of that id")
+    ] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="files alone, one a line")] = False,
 ) -> None:
     """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
 
     Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out what has that
     word, -0.5:people subtracts it, must:red keeps what has it, img:dog.jpg is a picture.
     """
+    from lexlip.cli import output
     from lexlip.index import Index
-    from lexlip.query import Part, Query
+    from lexlip.query import Query
 
+    if sum((as_json, trec is not None, paths, thumbnails)) > 1:
+        raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
     if not is_index(path):
@@ -76,35 +81,18 @@ def search(
         asked = query.resolved(opened.model, query_terms)
         item = query if rescore or rerank else asked
         hits = opened.search(item, k, where, rescore, query_terms, rerank, depth)
-        words = asked.words()
         reasons = [opened.explain(hit.id, asked) if explain else [] for hit in hits]
-    if as_json:
-        found = [
-            {"rank": rank, **hit._asdict()}
-            | ({"words": {c.word: c.score for c in reason}} if explain else {})
-            for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1)
-        ]
-        conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
-        typer.echo(json.dumps({"query": words, **conditions, "hits": found}))
-        return
-    if not words:
-        typer.echo("nothing found: no word of the query is in the model's lexicon")
-        return
-    # A pipe has no width: one line a hit, whatever its length.
-    console = Console(width=None if sys.stdout.isatty() else 10_000)
-    heaviest = replace(asked, parts=(Part(asked.parts[0].content[:12]),))
-    console.print(f"query: {escape(str(heaviest))}", style="dim", highlight=False)
-    if not hits:
-        limit = " that the filter lets through" if where or asked.musts or asked.exclusions else ""
-        typer.echo(f"nothing found: no picture{limit} has any of these words")
-        return
-    table = Table("rank", "score", "picture", *(["why"] if explain else []), box=None)
-    for rank, (hit, reason) in enumerate(zip(hits, reasons, strict=True), 1):
-        lowering = [c for c in reason[8:] if c.score < 0]
-        why = escape(" ".join(f"{c.word}:{c.score}" for c in [*reason[:8], *lowering[-4:]]))
-        score = f"{hit.score:.4f}" if rescore or rerank else str(hit.score)
-        table.add_row(str(rank), score, escape(hit.id), *([why] if explain else []))
-    console.print(table)
+        if as_json:
+            typer.echo(output.as_json(asked, hits, reasons if explain else None))
+        elif trec is not None:
+            typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
+        elif paths:
+            found, gone = output.as_paths(opened.manifest, hits)
+            typer.echo("\n".join(found), nl=bool(found))
+            for id in gone:
+                typer.echo(f"{id}: no file of that name where it was indexed", err=True)
+        else:
+            output.show(opened, asked, hits, reasons if explain else None, bool(where), thumbnails)
 
 
 @app.command()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from io import StringIO
+from pathlib import Path
 
 import pytest
+from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from lexlip import Index
-from lexlip.cli import app
+from lexlip.cli import app, output
 from lexlip.errors import LexLIPError
 
 
@@ -66,6 +70,53 @@ def test_search_as_json_is_one_object(made, model, photos):
             assert found["query"] == dict(index.words(terms))
             assert [(h["id"], h["score"]) for h in found["hits"]] == index.search(terms, 2)
         assert [hit["rank"] for hit in found["hits"]] == [1, 2]
+
+
+def test_search_for_other_programs(made, model, photos):
+    _, path = made
+    with Index.open(path, model) as index:
+        hits = index.search("a red circle", 3)
+    lines = lexlip("search", path, "a red circle", "-k", 3, "--trec", "query 7").stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["query%207", "Q0", hit.id, str(rank), str(hit.score), "lexlip"]
+        for rank, hit in enumerate(hits, 1)
+    ]
+    found = lexlip("search", path, "a red circle", "-k", 3, "--paths")
+    assert found.stdout.splitlines() == [str(photos / hit.id) for hit in hits] and not found.stderr
+    for option in ("--trec=q", "--paths"):
+        empty = lexlip("search", path, "zzzz", option)
+        assert empty.exit_code == 0 and empty.stdout == ""
+    both = lexlip("search", path, "red", "--paths", "--json")
+    assert_one_line(both, "choose one of")
+
+
+def test_paths_of_pictures_that_are_gone(photos, checkpoint, model, tmp_path, no_flush):
+    shutil.copytree(photos, tmp_path / "my photos")
+    lexlip("index", tmp_path / "my photos", "-o", tmp_path / "i", "-m", checkpoint,
+           "--engine", "postings")  # fmt: skip
+    first, *others = lexlip("search", tmp_path / "i", "red", "--paths").stdout.splitlines()
+    Path(first).unlink()
+    found = lexlip("search", tmp_path / "i", "red", "--paths")
+    assert found.stdout.splitlines() == others
+    assert found.stderr == f"{Path(first).name}: no file of that name where it was indexed\n"
+    drawn = lexlip("search", tmp_path / "i", "red", "-k", 2, "-t").stdout
+    assert "not where it was indexed" in drawn
+    Index.create(tmp_path / "texts", model, {"a": "red"}, engine="postings").close()
+    nowhere = lexlip("search", tmp_path / "texts", "red", "--paths", "-m", checkpoint)
+    assert_one_line(nowhere, "of no folder of pictures")
+
+
+def test_thumbnails_have_the_colours_of_the_picture(made, tmp_path):
+    Image.new("RGB", (60, 30), (250, 10, 0)).save(tmp_path / "a.png")
+    drawn = output._thumbnail(tmp_path / "a.png")
+    console = Console(color_system="truecolor", force_terminal=True, width=80, file=StringIO())
+    console.print(drawn)
+    text = console.file.getvalue()
+    assert "250;10;0" in text and text.count("\n") == 8
+    plain = lexlip("search", made[1], "a red circle", "-k", 2)
+    shown = lexlip("search", made[1], "a red circle", "-k", 2, "-t")
+    assert shown.exit_code == 0, shown.output
+    assert len(shown.stdout.splitlines()) == len(plain.stdout.splitlines()) + 2 * 7
 
 
 def test_a_picture_finds_itself(made, photos):

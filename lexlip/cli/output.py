@@ -1,0 +1,133 @@
+"""How ``lexlip search`` says what it found: for people, and for other programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lexlip.errors import LexLIPError
+from lexlip.explain import Contribution
+from lexlip.originals import Originals
+from lexlip.query import Part, Query
+
+if TYPE_CHECKING:
+    from lexlip.index import Index
+
+Reasons = Sequence[Sequence[Contribution]]
+"""The words of each hit."""
+
+_HEIGHT = 8
+"""Lines of text that a picture takes in a terminal; a line is two pixels."""
+
+
+def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None) -> str:
+    """One JSON object: the words of the query, its conditions, and the hits."""
+    found: list[dict[str, Any]] = [
+        {"rank": rank, **hit._asdict()} for rank, hit in enumerate(hits, 1)
+    ]
+    for row, words in zip(found, reasons or (), strict=False):
+        row["words"] = {word.word: word.score for word in words}
+    conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
+    return json.dumps({"query": asked.words(), **conditions, "hits": found})
+
+
+def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
+    """Lines of a TREC run; white space in an id, which parts its columns, is percent-encoded.
+
+    Examples
+    --------
+    >>> from lexlip.engines import Hit
+    >>> list(as_trec("q1", [Hit("my dog.jpg", 208)]))
+    ['q1 Q0 my%20dog.jpg 1 208 lexlip']
+    """
+    for rank, hit in enumerate(hits, 1):
+        yield f"{_one_word(query)} Q0 {_one_word(hit.id)} {rank} {hit.score} lexlip"
+
+
+def _one_word(text: str) -> str:
+    return re.sub(r"\s", lambda found: quote(found.group()), text)
+
+
+def as_paths(manifest: Mapping[str, Any], hits: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """The files of hits in their order, and the ids of those that have none.
+
+    Raises
+    ------
+    LexLIPError
+        When the index is of no folder of pictures.
+    """
+    originals = Originals.of(manifest)
+    if originals.folder is None:
+        raise LexLIPError("this index is of no folder of pictures: it has ids, and no paths")
+    found = {hit.id: originals.find(hit.id) for hit in hits}
+    paths = [str(path) for path in found.values() if path is not None]
+    return paths, [id for id, path in found.items() if path is None]
+
+
+def show(
+    index: Index,
+    asked: Query,
+    hits: Sequence[Any],
+    reasons: Reasons | None,
+    filtered: bool,
+    thumbnails: bool,
+) -> None:
+    """Print the words of the query and a table of hits."""
+    words = asked.words()
+    # A pipe has no width: one line a hit, whatever its length.
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    if not words:
+        console.print("nothing found: no word of the query is in the model's lexicon")
+        return
+    heaviest = replace(asked, parts=(Part(asked.parts[0].content[:12]),))
+    console.print(f"query: {escape(str(heaviest))}", style="dim", highlight=False)
+    if not hits:
+        filtered = bool(filtered or asked.musts or asked.exclusions)
+        limit = " that the filter lets through" if filtered else ""
+        console.print(f"nothing found: no picture{limit} has any of these words")
+        return
+    table = Table(
+        "rank", "score", "picture", *([""] if thumbnails else []), *(["why"] if reasons else []),
+        box=None,
+    )  # fmt: skip
+    originals = Originals.of(index.manifest)
+    for number, hit in enumerate(hits):
+        score = f"{hit.score:.4f}" if isinstance(hit.score, float) else str(hit.score)
+        cells: list[Any] = [str(number + 1), score, escape(hit.id)]
+        if thumbnails:
+            cells.append(_thumbnail(originals.find(hit.id)))
+        if reasons:
+            cells.append(escape(_why(reasons[number])))
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _why(words: Sequence[Contribution]) -> str:
+    """The heaviest words of a hit, and those that lower its score most."""
+    lowering = [word for word in words[8:] if word.score < 0]
+    return " ".join(f"{word.word}:{word.score}" for word in [*words[:8], *lowering[-4:]])
+
+
+def _thumbnail(picture: Any) -> Any:
+    """A picture in characters, for a cell of a table; what is wrong where there is none."""
+    from rich_pixels import Pixels
+
+    from lexlip.data.images import read_image
+
+    if picture is None:
+        return "(not where it was indexed)"
+    try:
+        small = read_image(picture)
+    except LexLIPError:
+        return "(cannot be read any more)"
+    small.thumbnail((4 * _HEIGHT, 2 * _HEIGHT))
+    return Pixels.from_image(small)
