@@ -78,6 +78,17 @@ def read_item(item: str) -> Any:
     return path
 
 
+def one_line(text: str) -> str:
+    """Return a text as one line: a file's name may hold line breaks and codes for terminals.
+
+    Examples
+    --------
+    >>> print(one_line("a\\nb: damaged"))
+    a\\nb: damaged
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def is_index(path: Path) -> bool:
     """Return whether a folder looks like an index."""
     return (path / "manifest.json").is_file()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import is_index, load, quiet, readable
+from lexlip.cli.common import is_index, load, one_line, quiet, readable
 from lexlip.errors import LexLIPError
 
 
@@ -57,7 +57,7 @@ def index(
         facts = built.stats()
     kept = " (what the index held of it stays)" if news else ""
     for _, reason in skipped:
-        typer.echo(f"skipped{kept}: {reason}", err=True)
+        typer.echo(f"skipped{kept}: {one_line(reason)}", err=True)
     typer.echo(
         f"{out}: {news}{facts['documents']} pictures ({len(skipped)} skipped), "
         f"{facts['terms_per_image']:.1f} terms and {facts['bytes_per_image']:.0f} bytes each"

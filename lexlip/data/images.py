@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -15,9 +16,23 @@ MAX_PIXELS = 40_000_000  # 120 MB as RGB; more than any phone camera's ordinary 
 MAX_BYTES = 64 * 1024 * 1024
 # Only formats whose decoders are plain code: some others of Pillow start programs (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif")
+)
+_HEIF = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Return the formats that are read: with pillow-heif installed, what phones write too."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return FORMATS
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def read_image(source: ImageSource, name: str | None = None) -> Image.Image:
@@ -102,10 +117,12 @@ def _open(data: bytes, name: str) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise LexLIPError(f"{name}: over the limit of {MAX_BYTES // 2**20} MiB: reduce it")
     try:
-        return Image.open(BytesIO(data), formats=FORMATS)
+        return Image.open(BytesIO(data), formats=formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise LexLIPError(f"{name}: over the limit of {MAX_PIXELS:,} pixels: reduce it") from None
     except Image.UnidentifiedImageError:
+        if data[4:12] in _HEIF and "HEIF" not in formats():
+            raise LexLIPError(f"{name}: HEIC needs a decoder: pip install pillow-heif") from None
         kinds = "JPEG, PNG, WebP, GIF, BMP or TIFF"
         raise LexLIPError(f"{name}: not a picture, or damaged: {kinds} are read") from None
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lexlip.data.images import FORMATS, MAX_PIXELS, read_image
+from lexlip.data.images import MAX_PIXELS, formats, read_image
 from lexlip.engines.base import MAX_ID_BYTES
 from lexlip.errors import LexLIPError
 from lexlip.files import write_bytes
@@ -28,8 +28,15 @@ UPLOADS = "uploads"
 SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 """What browsers show as it lies there; the others are sent as JPEG."""
 
-_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
-_UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff)")
+_SUFFIX = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "HEIF": ".heic",
+}
+_UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff|heic)")
 
 
 def token_of(id: str) -> str:
@@ -80,7 +87,9 @@ def open_picture(
         When it is no picture.
     """
     try:
-        picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source, "r", FORMATS)
+        picture = Image.open(
+            BytesIO(source) if isinstance(source, bytes) else source, "r", formats()
+        )
     except Image.DecompressionBombError:
         raise Refused(413, f"{name}: over the limit of {max_pixels:,} pixels: reduce it") from None
     except Exception:

@@ -54,6 +54,25 @@ def test_formats(photo, kind):
     assert np.abs(np.asarray(read, dtype=int) - (200, 60, 20)).max() < 12
 
 
+def test_pictures_of_phones(photo, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    wide = Image.fromarray(np.full((64, 128, 3), (200, 30, 20), np.uint8))
+    wide.paste((20, 30, 200), (64, 0, 128, 64))
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned
+    buffer = BytesIO()
+    pillow_heif.from_pillow(wide).save(buffer, quality=95)
+    upright = read_image(buffer.getvalue())
+    assert upright.size == (128, 64) and upright.mode == "RGB"
+    assert np.abs(np.asarray(upright).astype(int) - np.asarray(wide)).mean() < 3
+    turned = BytesIO()
+    pillow_heif.from_pillow(wide).save(turned, quality=95, exif=exif.tobytes())
+    assert read_image(turned.getvalue()).size == (64, 128)
+    monkeypatch.setattr(images, "formats", lambda: images.FORMATS)
+    with pytest.raises(LexLIPError, match="a.heic: HEIC needs a decoder: pip install pillow-heif"):
+        read_image(buffer.getvalue(), "a.heic")
+
+
 def test_exif_orientation_is_applied():
     picture = Image.new("RGB", (4, 2), "white")
     picture.putpixel((0, 0), (0, 0, 0))
