@@ -10,6 +10,12 @@ import typer
 from lexlip.cli.app import app
 from lexlip.cli.common import readable
 
+_EXTRAS = {
+    "fastapi": "'lexlip[server]' (for lexlip serve)",
+    "pillow-heif": "'lexlip[heic]' (for pictures of phones)",
+}
+"""Packages that only some need, and what installs them."""
+
 
 @app.command()
 @readable
@@ -17,11 +23,12 @@ def doctor() -> None:
     """Say what is installed and which Java is used, with a fix for what is missing."""
     import importlib.metadata as metadata
 
-    for package in ("lexlip", "torch", "transformers", "pyserini", "pyjnius"):
+    needed = {name: name for name in ("lexlip", "torch", "transformers", "pyserini", "pyjnius")}
+    for package, install in (needed | _EXTRAS).items():
         try:
             typer.echo(f"{package:<14}{metadata.version(package)}")
         except metadata.PackageNotFoundError:
-            typer.echo(f"{package:<14}missing: pip install {package}")
+            typer.echo(f"{package:<14}missing: pip install {install}")
     typer.echo(f"{'python':<14}{sys.version.split()[0]}")
     typer.echo(f"{'offline':<14}{'yes' if os.environ.get('HF_HUB_OFFLINE') == '1' else 'no'}")
     from lexlip.java import find_java

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from io import StringIO
@@ -267,6 +268,17 @@ def test_doctor_names_the_java_in_use(tmp_path, monkeypatch):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1].split() == ["java", str(tmp_path / "jdk")]
     assert "transformers" in result.stdout and "offline       yes" in result.stdout
+    version = importlib.metadata.version
+
+    def without_extras(package):
+        if package in ("fastapi", "pillow-heif"):
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_extras)
+    lines = lexlip("doctor").stdout.splitlines()
+    assert "fastapi       missing: pip install 'lexlip[server]' (for lexlip serve)" in lines
+    assert any(line.startswith("pillow-heif") and "lexlip[heic]" in line for line in lines)
 
 
 def test_help_names_every_command():
