@@ -24,9 +24,13 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Any:
     LexLIPError
         As `LexLIP.from_pretrained`.
     """
+    return (LexicalCLIP if is_lexical_clip(name) else LexLIP).from_pretrained(name)
+
+
+def is_lexical_clip(name: str | os.PathLike[str]) -> bool:
+    """Return whether a checkpoint is one that ``lexlip lexicalise`` wrote."""
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
     except OSError:
-        config = {}  # the model says what is wrong
-    lexical = config.get("model_type") == LexicalCLIP.config_class.model_type
-    return (LexicalCLIP if lexical else LexLIP).from_pretrained(name)
+        return False  # the model says what is wrong
+    return config.get("model_type") == LexicalCLIP.config_class.model_type

@@ -61,6 +61,11 @@ class Originals:
         return collection, {name: row for row, name in enumerate(collection.ids)}, None
 
     @property
+    def collection(self) -> Collection | None:
+        """What was indexed, as it is now; None where it cannot be read as a collection."""
+        return self._loaded[0]
+
+    @property
     def problem(self) -> str | None:
         """Why no picture can be found; None where some may be."""
         return None if self.folder is not None else self._loaded[2]

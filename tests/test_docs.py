@@ -294,9 +294,11 @@ def undocumented(folder, patterns):
 
 
 @pytest.fixture(scope="module")
-def full_index(made, model_with_heads, photos):
+def full_index(made, make_model, model_with_heads, photos):
     """An index with everything that an index can hold."""
     from lexlip import Index
+    from lexlip.dense import DenseDualEncoder
+    from lexlip.rivals import DenseVectors
 
     folder = made / "described"
     shutil.copytree(photos, folder)
@@ -307,7 +309,9 @@ def full_index(made, model_with_heads, photos):
         made / "full.lex", model_with_heads, folder, engine="postings", keep_floats=True,
         keep_views=True,
     )  # fmt: skip
+    make_model(kind=DenseDualEncoder).save_pretrained(made / "dense")
     with index:
+        DenseVectors.create(index, made / "dense")
         index.second_stage.save({"filip": 0.5}, None)
         index.delete(["03.png"])
     return made / "full.lex"
@@ -315,7 +319,7 @@ def full_index(made, model_with_heads, photos):
 
 def index_patterns():
     sections = ("Index", "The postings engine", "Float vectors", "The forward store")
-    patterns = documented(sections)
+    patterns = documented([*sections, "Dense vectors"])
     for store in ("engine/", "floats/", "views/"):
         patterns |= documented([GENERATIONS], store)
     return patterns

@@ -14,7 +14,7 @@ from lexlip.cli.app import app
 from lexlip.cli.common import is_index, load, quiet, readable
 from lexlip.errors import LexLIPError
 
-_EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+_EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "bm25s")
 
 
 @app.command()

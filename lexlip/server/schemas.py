@@ -91,13 +91,18 @@ class Part(BaseModel):
     score: int
 
 
-class Hit(BaseModel):
-    """A picture that was found."""
+class Ranked(BaseModel):
+    """A picture in a list."""
 
     rank: int
     id: str
     image: str
     score: int | float
+
+
+class Hit(Ranked):
+    """A picture that was found."""
+
     words: list[Part] = []
     first_stage: int | float | None = None
     rerank: float | None = None
@@ -219,6 +224,33 @@ class Explained(BaseModel):
     text: list[Token] | None
 
 
+class System(BaseModel):
+    """What another system finds; nothing where the query has no text."""
+
+    name: str
+    hits: list[Ranked]
+
+
+class Compared(BaseModel):
+    """The same query in other systems."""
+
+    systems: list[System]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "systems": [
+                    {
+                        "name": "dense",
+                        "hits": [{"rank": 1, "id": "17.png", "image": "MTcucG5n", "score": 0.31}],
+                    },
+                    {"name": "BM25 over captions", "hits": []},
+                ]
+            }
+        }
+    )
+
+
 class Named(BaseModel):
     """A picture by its id, and by its opaque name."""
 
@@ -265,4 +297,5 @@ class Stats(BaseModel):
     generation: str
     read_only: bool
     rerankers: list[str]
+    compare: bool
     limits: dict[str, Any]

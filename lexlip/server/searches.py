@@ -1,4 +1,4 @@
-"""The addresses /search, /words and /explain."""
+"""The addresses /search, /words, /explain and /compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from lexlip.query import Query as Asking
-from lexlip.server import bodies, explaining, schemas
+from lexlip.server import bodies, comparing, explaining, schemas
 from lexlip.server import search as searching
 from lexlip.server.pictures import id_of, open_picture
 from lexlip.server.service import Here, Service
@@ -89,6 +89,22 @@ async def get_explain(
     def work() -> dict[str, Any]:
         query = searching.read_query(request, here.settings)
         return explaining.explain(here.live, here.pictures, query, id)
+
+    return await here.workers.run(work)
+
+
+@router.get("/compare", response_model=schemas.Compared)
+async def get_compare(
+    here: Here,
+    q: _Text,
+    k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of each system")] = 24,
+) -> Any:
+    """Find what other systems find for the texts of a query, where the server has any."""
+    request = schemas.Search(q=q, k=k)
+
+    def work() -> dict[str, Any]:
+        query = searching.read_query(request, here.settings)
+        return comparing.compare(here.live, here.settings, here.others, query, k)
 
     return await here.workers.run(work)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from lexlip.originals import Originals
+from lexlip.server.comparing import Others
 from lexlip.server.live import Live
 from lexlip.server.metrics import Metrics
 from lexlip.server.pictures import Pictures
@@ -27,6 +28,7 @@ class Service:
     pictures: Pictures
     settings: Settings
     workers: Workers
+    others: Others
     metrics: Metrics = field(default_factory=Metrics)
 
     @classmethod
@@ -37,7 +39,8 @@ class Service:
             originals = Originals.of(index.manifest)
         if settings.pictures is not None or settings.split is not None:
             originals = Originals(settings.pictures or originals.path, settings.split)
-        return cls(live, Pictures(path, originals, settings), settings, Workers(settings))
+        pictures, others = Pictures(path, originals, settings), Others(path, originals)
+        return cls(live, pictures, settings, Workers(settings), others)
 
     def close(self) -> None:
         """Start nothing new, and let go of the files."""

@@ -24,6 +24,7 @@ async def get_stats(here: Here) -> Any:
     """Say how large the index is, how it was made, and what may be done here."""
 
     def work() -> dict[str, Any]:
+        compare = bool(here.others)
         with here.live.reading() as index:
             facts = {name: it for name, it in index.stats().items() if name not in _PRIVATE}
             return facts | {
@@ -31,7 +32,7 @@ async def get_stats(here: Here) -> Any:
                 "rerankers": searching.rerankers(here.live, index),
                 "read_only": here.settings.read_only,
                 "pictures": here.pictures.problem is None,
-                "compare": False,
+                "compare": compare,
                 "max_upload_bytes": here.settings.max_body,
                 "limits": {name: getattr(here.settings, name) for name in _LIMITS},
             }

@@ -19,6 +19,7 @@ from lexlip.errors import LexLIPError
 from lexlip.lexical_clip import LexicalCLIP, clip_words, lexicalise
 from lexlip.model import LexLIP
 from lexlip.provenance import provenance, text_provenance
+from lexlip.rivals import DenseVectors
 from lexlip.why import why
 
 WORDS = ("red", "circle", "star", "night", "dog", "beach", "running", "green")
@@ -101,6 +102,20 @@ def test_texts_do_not_depend_on_their_neighbours(speaker):
     assert together == pytest.approx(alone, abs=1e-4)
     assert not together[1].any() and together[0].any()
     assert speaker.encode_text([]).shape == (0, together.shape[1])
+
+
+def test_its_clip_can_be_compared_with(speaker, photos, tmp_path):
+    speaker.save_pretrained(tmp_path / "ckpt")
+    with Index.create(tmp_path / "i.lex", speaker, photos, engine="postings") as index:
+        assert DenseVectors.create(index, tmp_path / "ckpt")[0] == 12
+        dense = DenseVectors(tmp_path / "i.lex")
+        hits = dense.best(dense.scores("red dog"), 12, index.engine.fetch)
+    (asked,) = speaker.embed_text(["red dog"])
+    cosines = {
+        path.name: float(speaker.embed_image([path])[0] @ asked) for path in photos.glob("[01]*")
+    }
+    assert dict(hits) == pytest.approx(cosines, abs=1e-5)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
 def test_a_checkpoint_stands_alone(speaker, images, tmp_path):

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -115,14 +116,14 @@ def server(index_path):
     process.stdout.close()
 
 
-@pytest.fixture
-def guarded(index_path):
-    """The address of a server with an API key that may not be changed, in a thread."""
+@contextmanager
+def served(index_path, **settings):
+    """Serve an index in a thread, and yield the address."""
     import uvicorn
 
     from lexlip.server import Settings, create_app
 
-    app = create_app(index_path, settings=Settings(api_key="open sesame", read_only=True))
+    app = create_app(index_path, settings=Settings(**settings))
     running = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
@@ -130,6 +131,24 @@ def guarded(index_path):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         running.should_exit = True
         thread.join(20)
+
+
+@pytest.fixture
+def guarded(index_path):
+    """The address of a server with an API key that may not be changed."""
+    with served(index_path, api_key="open sesame", read_only=True) as address:
+        yield address
+
+
+@pytest.fixture
+def captioned(index_path, index, pictures, tmp_path):
+    """The address of a server that has captions: BM25 finds LexLIP's best twelve in reverse."""
+    folder = shutil.copytree(pictures, tmp_path / "captioned")
+    backwards = enumerate(best(index, "red snow")[11::-1])
+    rows = [f"{id},red snow{' wall' * number}" for number, id in backwards]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,caption", *rows]))
+    with served(index_path, pictures=str(folder)) as address:
+        yield address
 
 
 # Who looks at it
@@ -621,31 +640,20 @@ def test_a_server_with_a_key_that_may_not_be_changed(visit, guarded, index, comp
     complaints.clear()
 
 
-def test_other_systems_stand_beside_where_the_server_has_them(visit, index, keep):
-    page = visit()
-    page.get_by_role("searchbox").fill("red snow")
-    wait_for_hits(page, best(index, "red snow"))
-    assert page.get_by_role("group", name="View").is_hidden()  # this one has none
+def test_other_systems_stand_beside_where_the_server_has_them(visit, index, captioned, keep):
     ours = best(index, "red snow")
-
-    def answer(route):
-        with_others = {**ask(page.url.split("?")[0].rstrip("/"), "/stats"), "compare": True}
-        route.fulfill(json=with_others)
-
-    def other(route):
-        hits = ask(page.url.split("?")[0].rstrip("/"), "/search?q=red+snow&k=12")["hits"][::-1]
-        assert parse_qs(urlsplit(route.request.url).query)["q"] == ["red snow"]
-        route.fulfill(json={"systems": [{"name": "BM25", "hits": hits}]})
-
-    page.route("**/stats", answer)
-    page.route("**/compare?*", other)
-    page.reload()
+    page = visit({"q": "red snow"})
+    wait_for_hits(page, ours)
+    assert page.get_by_role("group", name="View").is_hidden()  # this one has none
+    page = visit({"q": "red snow"}, server=captioned)
+    wait_for_hits(page, ours)
     page.get_by_role("button", name="Side by side").click()
-    column = page.get_by_role("region", name="BM25")
+    column = page.get_by_role("region", name="BM25 over captions")
     column.get_by_role("button").first.wait_for()
-    assert column.get_by_role("button").first.get_attribute("aria-label") == (
-        f"BM25 1: {ours[11]}, LexLIP 12"
-    )
+    labels = [one.get_attribute("aria-label") for one in column.get_by_role("button").all()]
+    assert labels == [
+        f"BM25 over captions {rank}: {ours[12 - rank]}, LexLIP {13 - rank}" for rank in range(1, 13)
+    ]
     keep(page, "compare")
     page.get_by_role("button", name="LexLIP", exact=True).click()
     assert shown(page) == ours

@@ -31,8 +31,9 @@ def client(app):
 
 
 ADDRESSES = [
-    "GET /search", "POST /search", "POST /words", "GET /explain", "GET /images/{image}",
-    "POST /images", "DELETE /images/{image}", "GET /stats", "GET /healthz", "GET /metrics",
+    "GET /search", "POST /search", "POST /words", "GET /explain", "GET /compare",
+    "GET /images/{image}", "POST /images", "DELETE /images/{image}", "GET /stats",
+    "GET /healthz", "GET /metrics",
 ]  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def test_the_description_names_every_address_with_examples(client):
     ]:
         schemas.Search.model_validate(example)
         assert client.post("/search", json=example).status_code in (200, 400)
-    schemas.Found.model_validate(schemas.Found.model_config["json_schema_extra"]["example"])
+    for answer in (schemas.Found, schemas.Compared):
+        answer.model_validate(answer.model_config["json_schema_extra"]["example"])
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -1,0 +1,45 @@
+"""``lexlip compare``: what the page shows beside an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexlip.cli.app import app
+from lexlip.cli.common import one_line, quiet, readable
+
+
+@app.command()
+@readable
+def compare(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    dense: Annotated[
+        str, typer.Option(help="checkpoint of a dense dual encoder, or of lexlip lexicalise")
+    ],
+    pictures: Annotated[
+        str | None, typer.Option(help="where the pictures are, if moved: folder, table, data set")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="split of that data set")] = None,
+) -> None:
+    """Keep dense vectors beside an index: lexlip compare photos.lex --dense CHECKPOINT.
+
+    lexlip serve then shows, side by side, what exact search with them finds.
+    """
+    from lexlip.index import Index
+    from lexlip.originals import Originals
+    from lexlip.rivals import DENSE, DenseVectors
+
+    quiet()
+    with Index.open(path) as opened:
+        originals = Originals.of(opened.manifest)
+        if pictures is not None or split is not None:
+            originals = Originals(pictures or originals.path, split)
+        count, skipped = DenseVectors.create(opened, dense, originals)
+        missing = len(opened) - count - len(skipped)
+    for _, reason in skipped:
+        typer.echo(f"skipped: {one_line(reason)}", err=True)
+    if missing:
+        typer.echo(f"skipped: {missing} pictures that are not in {originals.path}", err=True)
+    typer.echo(f"{path / DENSE}: {count} pictures ({missing + len(skipped)} skipped)")
