@@ -92,6 +92,20 @@ class Checkpoint:
                     "or train again without --resume"
                 )
 
+    def require(self, stage: int) -> None:
+        """Refuse to start from a stage that is not there in full.
+
+        Raises
+        ------
+        LexLIPError
+            When the stage has not come to its end, or a file is not what was written.
+        """
+        if not self.finished:
+            raise LexLIPError(
+                f"{self.path} holds no finished stage {stage}: run make pretrain-stage{stage} first"
+            )
+        self.verify()
+
     def recover(self) -> None:
         """Tidy up after a kill in the middle of a save.
 

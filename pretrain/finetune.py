@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lexlip.errors import LexLIPError
 from lexlip.model import LexLIP
 from pretrain import build, loop
 from pretrain.settings import Settings
@@ -26,9 +25,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     bench = loop.Workbench.open(config, overrides)
     bench = replace(bench, settings=settings_for(bench.settings))
     start = loop.Checkpoint(f"{run}/stage2")
-    if not start.finished:
-        raise LexLIPError(f"{run}/stage2 holds no finished stage 2: run make pretrain-stage2 first")
-    start.verify()
+    start.require(2)
     model = build.load(start.path, bench.settings, LexLIP)
     task = Stage2(model, bench.settings)
     loop.train(task, bench, bench.settings.finetune, f"{run}/finetune", resume=resume)

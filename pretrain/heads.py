@@ -217,8 +217,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     if not (stage.token_size or stage.gaussian_size):
         raise LexLIPError("no head to train: set heads.token_size or heads.gaussian_size")
     start = loop.Checkpoint(f"{run}/stage2")
-    if not start.finished:
-        raise LexLIPError(f"{run}/stage2 holds no finished stage 2: run make pretrain-stage2 first")
+    start.require(2)
     if stage.freeze_towers:  # then their features can be cached
         settings = replace(settings, model=replace(settings.model, freeze_vision=True))
         bench = replace(bench, settings=settings)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lexlip.errors import LexLIPError
 from lexlip.model import LexLIP
 from lexlip.pooling import log_saturate
 from pretrain import build, loop, objectives
@@ -107,9 +106,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     """Train stage 2 from ``<run>/stage1`` and leave the checkpoint in ``<run>/stage2``."""
     bench = loop.Workbench.open(config, overrides)
     start = loop.Checkpoint(f"{run}/stage1")
-    if not start.finished:
-        raise LexLIPError(f"{run}/stage1 holds no finished stage 1: run make pretrain-stage1 first")
-    start.verify()
+    start.require(1)
     model = build.load(start.path, bench.settings, LexLIP)
     task = Stage2(model, bench.settings)
     loop.train(task, bench, bench.settings.stage2, f"{run}/stage2", resume=resume)

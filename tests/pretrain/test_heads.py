@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -286,3 +287,14 @@ def test_heads_learn_a_batch_by_heart(run, config):
     rows = torch.arange(len(same))
     shares = [same[scores.argmax(0), rows].float().mean().item() for scores in (i2t, t2i, near)]
     assert min(shares) > 0.7 > 3 * same.float().mean()
+
+
+def test_heads_do_not_begin_on_a_damaged_checkpoint(run, config, tmp_path):
+    shutil.copytree(run / "stage2", tmp_path / "stage2")
+    weights = tmp_path / "stage2" / "model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(LexLIPError, match="model.safetensors is damaged"):
+        heads.main(config, str(tmp_path), False, [])
+    assert not (tmp_path / "heads").exists()
