@@ -24,7 +24,7 @@ export TOKENIZERS_PARALLELISM := false
 TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-engine docs clean
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -89,6 +89,9 @@ bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
 
 bench-rerank: $(READY) ## the second stage: what rerankers make of the best 100 (needs RUN/heads)
 	@$(LEXLIP) eval.rerank --config $(CONFIG) --run $(RUN)
+
+bench-curve: $(READY) ## recall and bytes against terms a picture, of RUN/stage2
+	@$(LEXLIP) eval.budget --config $(CONFIG) --run $(RUN)
 
 bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \

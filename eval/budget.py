@@ -1,6 +1,6 @@
 """What pictures cost on disk when fewer of their words are kept, and what that costs in recall.
 
-    python -m eval.budget --config flickr8k-tiny --run runs/x --terms 16,24,32,48,64
+    python -m eval.budget --config flickr8k-tiny --run runs/x --terms 8,16,32,64,128
 
 Pictures and captions are encoded once. For each engine and term budget an index of the pictures is
 built in a temporary folder, compacted, closed and weighed: all of its files, ids included. Metadata
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 ENGINES = ("lucene", "postings")
-TERMS = (16, 24, 32, 48, 64)
+TERMS = (8, 16, 32, 64, 128)
 DENSE_BYTES = 4 * 512
 """Bytes of a dense vector of 512 float32 numbers, which CLIP and its like give a picture."""
 

@@ -42,6 +42,7 @@ class Data:
     exclude: str = ""  # JSON list of image ids to keep out of training
     cache: str = "runs/cache"
     flip: bool = False  # a mirrored second view; wrong where captions say left and right
+    crops: int = 0  # further views, cut at random; of frozen trunks only, as flip is
 
     def open(self, split: str | None) -> Collection:
         """Read (or draw) a split of the pictures."""

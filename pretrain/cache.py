@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from torch.nn.functional import pad
 from tqdm import tqdm
 
@@ -67,25 +67,58 @@ def cached_pixels(
     return _fill(Path(folder), key, "pixels", len(collection), ranges, compute)
 
 
+def drawn_views(picture: Image.Image, number: int, flip: bool, crops: int) -> list[Image.Image]:
+    """A picture as it is, mirrored, and cut at random: the same for the same number.
+
+    Parameters
+    ----------
+    picture : Image
+    number : int
+        Of the picture, which decides what is cut away.
+    flip : bool
+        Whether there is a mirrored view, and whether every second cut is mirrored too.
+    crops : int
+        Cuts: half to all of the area, sides at most a third longer or shorter than they were.
+
+    Examples
+    --------
+    >>> [view.size for view in drawn_views(Image.new("RGB", (100, 50)), 0, True, 1)]
+    [(100, 50), (100, 50), (85, 48)]
+    """
+    views = [picture, ImageOps.mirror(picture)] if flip else [picture]
+    width, height = picture.size
+    for crop in range(crops):
+        rng = np.random.default_rng([number, crop])
+        area, stretch = rng.uniform(0.5, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3) / 2)
+        wide = max(1, round(min(1.0, np.sqrt(area) * stretch) * width))
+        high = max(1, round(min(1.0, np.sqrt(area) / stretch) * height))
+        left, top = rng.integers(width - wide + 1), rng.integers(height - high + 1)
+        view = picture.crop((int(left), int(top), int(left) + wide, int(top) + high))
+        views.append(ImageOps.mirror(view) if flip and crop % 2 else view)
+    return views
+
+
 @torch.no_grad()
 def cached_features(
     model: LexLIPPreTrainedModel,
     collection: Collection,
     folder: str | Path,
     flip: bool = False,
+    crops: int = 0,
     batch: int = 32,
 ) -> np.ndarray:
-    """Frozen trunk features, float16 [N, views, 1 + P, Dv]; view 1 is the mirrored picture."""
+    """Frozen trunk features of `drawn_views`, float16 [N, views, 1 + P, Dv]."""
     assert model.processor is not None
     processor = model.processor
     trunk = fingerprint(model.vision.trunk.state_dict(), processor.tokenizer)
-    settings = f"{trunk} grid={model.vision.grid} flip={flip} {_pictures(processor)}"
+    cut = f"crops={crops} " if crops else ""
+    settings = f"{trunk} grid={model.vision.grid} flip={flip} {cut}{_pictures(processor)}"
     ranges = [range(i, min(i + batch, len(collection))) for i in range(0, len(collection), batch)]
 
     def compute(rows: range) -> np.ndarray:
-        pictures = [collection.image(i) for i in rows]
-        views = [pictures, [ImageOps.mirror(p) for p in pictures]] if flip else [pictures]
-        states = [model.vision.features(processor.pixels(view)) for view in views]
+        drawn = [drawn_views(collection.image(i), i, flip, crops) for i in rows]
+        views = zip(*drawn, strict=True)
+        states = [model.vision.features(processor.pixels(list(view))) for view in views]
         return torch.stack(states, dim=1).to(torch.float16).numpy()
 
     key = _key(collection, collection.source, settings)

@@ -82,7 +82,8 @@ class Workbench:
         assert model.processor is not None
         with self.world.main_first():
             if frozen:
-                views = cached_features(model, collection, data.cache, flip=data.flip and train)
+                drawn = (data.flip, data.crops) if train else (False, 0)
+                views = cached_features(model, collection, data.cache, *drawn)
             else:
                 views = cached_pixels(collection, model.processor, data.cache)
         lexicon = getattr(model, "lexicon", None) or _all_words(model)
@@ -131,6 +132,24 @@ def set_dropout(model: LexLIPPreTrainedModel, share: float) -> None:
                 module.p = share
 
 
+def forget_activations(model: LexLIPPreTrainedModel) -> None:
+    """Let the trunks compute their activations again when the gradient needs them.
+
+    Raises
+    ------
+    LexLIPError
+        Where transformers cannot do that with a trunk.
+    """
+    for name, trunk in (("vision", model.vision.trunk), ("text", model.text.trunk)):
+        if not trunk.supports_gradient_checkpointing:
+            kind = trunk.config.model_type
+            raise LexLIPError(
+                f"the {name} trunk ({kind}) has no gradient checkpointing: leave "
+                "model.gradient_checkpointing out and set micro_batch instead"
+            )
+        trunk.gradient_checkpointing_enable({"use_reentrant": False})
+
+
 def rate(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up, then linear to zero: the factor on the learning rate at a step."""
     rise = max(1, round(warmup * steps))
@@ -145,9 +164,7 @@ def ramp(step: int, steps: int) -> float:
 def weighted_sum(task: Task, ramped: float, losses: Mapping[str, Tensor]) -> Tensor:
     """What is minimised, or the share of it that these losses have."""
     terms = [
-        losses[k] * w * (ramped if task.ramps and k.endswith("sparsity") else 1)
-        for k, w in task.weights.items()
-        if w and k in losses
+        losses[k] * w * task.factor(k, ramped) for k, w in task.weights.items() if w and k in losses
     ]
     return torch.as_tensor(sum(terms))
 
@@ -195,6 +212,8 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
     dev_texts = [c for captions in bench.dev.captions for c in captions]
     parts = micro_batches(task, stage, world, min(stage.batch_size, len(pairs.captions)))
     set_dropout(model, stage.dropout)
+    if settings.model.gradient_checkpointing:
+        forget_activations(model)
     optimizer = optimizer_for(task, settings, stage)
     if world.size > 1:
         share_statistics(model)
@@ -226,6 +245,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
                 break
             # All randomness of a step comes from its number: resuming needs no generator state.
             chance = settings.seed * 1_000_003 + step
+            task.step, task.progress = step, step / steps
             weigh = partial(weighted_sum, task, ramp(step, steps))
             statistics = [buffer.clone() for buffer in model.buffers()]
             losses = backward(_to(batch, accelerator.device), chance, weigh)
@@ -251,7 +271,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
                 task.train()
                 bar.write(json.dumps({"epoch": epoch + 1, **rounded(metrics)}))
             if done % 20 == 0 or ends or skip:
-                values = {k: v.item() for k, v in losses.items()}
+                values = {k: v.item() for k, v in losses.items()} | task.report()
                 row = {"step": done, "seconds": time.perf_counter() - began, **values}
                 row |= {"skipped": bad.skipped, **(metrics if ends else {})}
                 log.write(row)

@@ -20,6 +20,7 @@ class Model:
     freeze_vision: bool = False
     freeze_layers: int = 0  # lowest layers of the vision trunk that stay, with its embeddings
     freeze_embeddings: bool = False  # the text tower's word vectors
+    gradient_checkpointing: bool = False  # trunks keep no activations: less memory, a pass more
     image_size: int = 224
     patch_grid: int = 7
     neck_layers: int = 2
@@ -73,6 +74,14 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """How many terms items shall have after stage 2; the weights of its regularisers follow."""
+
+    target_terms: int = 0  # of a picture; 0 keeps both weights as stage2.weights has them
+    text_terms: int = 0  # of a text; 0 for as many as a picture
+
+
+@dataclass(frozen=True)
 class Finetune(Stage):
     """Stage 2 once more."""
 
@@ -109,6 +118,7 @@ class Settings:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     words: Words = field(default_factory=Words)
+    sparsity: Sparsity = field(default_factory=Sparsity)
     stage1: Stage = field(default_factory=Stage)
     stage2: Stage = field(default_factory=Stage)
     finetune: Finetune = field(default_factory=Finetune)

@@ -16,6 +16,7 @@ from lexlip.pooling import log_saturate
 from pretrain import build, loop, objectives
 from pretrain.momentum import MomentumEncoder, Queue
 from pretrain.settings import Settings
+from pretrain.steering import Steering, count
 from pretrain.task import draw_patches, features
 
 WEIGHTS = {
@@ -38,6 +39,7 @@ class Stage2(loop.Task):
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         self.images, self.texts = Queue(size, width, dtype), Queue(size, width, dtype)
         self.weights = loop.merge_weights(WEIGHTS, settings.stage2.weights)
+        self.steering = Steering.of(settings.sparsity, self.weights)
 
     def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
         """Which patches are looked at."""
@@ -59,10 +61,20 @@ class Stage2(loop.Task):
         slow, captions = self.slow.model, batch["captions"]
         image, _ = slow.pool_image(features(slow, batch["pictures"]))
         text, _, _ = slow.pool_text(captions["input_ids"], captions["attention_mask"])
-        return {
+        keys = {
             "image_key": objectives.unit(log_saturate(image)),
             "text_key": objectives.unit(log_saturate(text)),
         }
+        return keys | (self._terms(batch) if self.steering.due(self.step) else {})
+
+    def _terms(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Terms of each picture and caption as a search would see them: all patches, no dropout."""
+        model, captions, mode = self.model, batch["captions"], self.model.training
+        model.eval()
+        image, _ = model.pool_image(features(model, batch["pictures"]))
+        text, _, _ = model.pool_text(captions["input_ids"], captions["attention_mask"])
+        model.train(mode)
+        return {"image_terms": count(image), "text_terms": count(text)}
 
     def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Contrast of the whole batch with its keys and the queues, grounding and sparsity."""
@@ -84,6 +96,7 @@ class Stage2(loop.Task):
                 objectives.queue_contrast(query, key, negatives, self.stage.temperature, same)
             )
         self.fresh = rows["image_key"], rows["text_key"], owner, same_text
+        self.terms = {k: rows[k].mean().item() for k in rows if k.endswith("_terms")}
         return {
             "contrast": (contrast[0] + contrast[1]) / 2,
             "image_grounding": objectives.grounding(image, batch["words"]),
@@ -92,14 +105,25 @@ class Stage2(loop.Task):
             "text_sparsity": objectives.flops(w_text),
         }
 
+    def factor(self, loss: str, ramped: float) -> float:
+        """Factor on the weight of a loss: steered where a budget is set."""
+        steered = self.steering.factor(loss.removesuffix("_sparsity"))
+        return super().factor(loss, ramped) if steered is None else steered
+
+    def report(self) -> dict[str, float]:
+        """Terms at the last count, and the factors."""
+        return self.steering.report()
+
     def after_step(self) -> None:
-        """Enqueue the batch's keys, which the backward pass may not meet, and move the momentum
-        encoder: once per optimiser step and never in evaluation.
+        """Enqueue the batch's keys, which the backward pass may not meet, move the momentum encoder
+        and steer: once per optimiser step and never in evaluation.
         """
         k_image, k_text, owner, text = self.fresh
         self.images.push(k_image, owner, text)
         self.texts.push(k_text, owner, text)
         self.slow.update(self.model)
+        if self.terms:
+            self.steering.update(self.terms, self.progress)
 
 
 def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:

@@ -32,11 +32,21 @@ class Task(nn.Module):
         Weight of each loss in the sum that is minimised; names that end in ``sparsity`` ramp up.
     ramps : bool
         Whether they do; a model that is sparse already need not bloom again.
+    step : int
+        Number of the present step, from 0; the loop sets it.
+    progress : float
+        Share of the stage that was done before it, 0..1; the loop sets it.
     """
 
     model: Any
     weights: dict[str, float]
     ramps: bool = True
+    step: int = 0
+    progress: float = 0.0
+
+    def factor(self, loss: str, ramped: float) -> float:
+        """Factor on the weight of a loss at the present step; `ramped` is that of a ramp."""
+        return ramped if self.ramps and loss.endswith("sparsity") else 1.0
 
     def forward(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of one batch in one pass, before their weights."""
@@ -74,6 +84,10 @@ class Task(nn.Module):
 
     def after_step(self) -> None:
         """Do what follows an optimiser step; nothing by default."""
+
+    def report(self) -> dict[str, float]:
+        """Name what the log shall hold beside the losses; nothing by default."""
+        return {}
 
     def validate(self, dev: Pairs, relevant: csr_array, texts: list[str]) -> dict[str, float]:
         """Measure the model on dev after each epoch: by default as a first stage."""

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from lexlip.dense import DenseDualEncoder
 from lexlip.impacts import overlap, top_terms, unit_normalise
+from lexlip.lexicon import STOP_WORDS
 from lexlip.model import LexLIP
 from lexlip.rerank import late_interaction
 from lexlip.views import Views
@@ -77,7 +78,11 @@ def validate(
     report["grounded_p10"] = float(np.mean(hits / np.maximum(1, np.diff(top.indptr))))
     report["image_terms"] = images.nnz / images.shape[0]
     report["text_terms"] = queries.nnz / queries.shape[0]
-    report["overlap"] = float(overlap(queries, images))
+    report["overlap"] = float(overlap(queries, images))  # D2S calls it co-activation
+    weight = np.asarray(images.sum(0)).ravel()
+    stop = [i for i, token in enumerate(lexicon.tokens) if token.lower() in STOP_WORDS]
+    report["stop_word_share"] = float(weight[stop].sum() / max(weight.sum(), 1e-9))
+    report["dead_terms"] = float(np.mean(weight[lexicon.ids] == 0))  # that no picture of dev has
     return report
 
 

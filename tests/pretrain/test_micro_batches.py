@@ -201,3 +201,27 @@ def test_what_cannot_be_divided_is_refused(make_model, tiny_settings):
     model.add_heads(token_size=8, gaussian_size=0, layers=1)
     with pytest.raises(LexLIPError, match="HeadsTask trains in one process"):
         loop.micro_batches(HeadsTask(model, tiny_settings, []), stage, World(), 8)
+
+
+@NAMES
+def test_activations_that_are_forgotten_change_no_gradient(name, pairs, make_model, tiny_settings):
+    """With dropout, too: what falls out the second time is what fell out the first."""
+    task, batch, calls = task_of(name, make_model, tiny_settings, 0.2), batch_of(pairs), []
+    layer = task.model.text.trunk.encoder.layer[0]
+    layer.intermediate.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    losses, gradients = backward(task, batch, 1)
+    once = calls.count(True)
+    loop.forget_activations(task.model)
+    calls.clear()
+    again, found = backward(task, batch, 1)
+    assert calls.count(True) == 2 * once > 0
+    assert again == losses
+    close(found, gradients, 1e-6)
+    assert "gradient_checkpointing" not in task.model.config.to_json_string()
+
+
+def test_a_trunk_that_cannot_forget_is_an_error(make_model, monkeypatch):
+    model = make_model()
+    monkeypatch.setattr(type(model.text.trunk), "supports_gradient_checkpointing", False)
+    with pytest.raises(LexLIPError, match="text trunk .bert. has no gradient checkpointing"):
+        loop.forget_activations(model)
