@@ -7,7 +7,6 @@ engines produce many equal scores, and a tool with its own tie rule would silent
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
@@ -17,6 +16,7 @@ import numpy as np
 
 from lexlip.errors import LexLIPError
 from lexlip.files import write_text
+from lexlip.lexicon import split_words
 
 Run = dict[str, list[tuple[str, float]]]
 Qrels = Mapping[str, set[str]]
@@ -146,17 +146,6 @@ def invert(qrels: Qrels) -> dict[str, set[str]]:
 
 
 # --- groundedness ---------------------------------------------------------------------------
-
-
-def split_words(text: str) -> list[str]:
-    """Lower-case words of letters and digits: the plainest tokeniser.
-
-    Examples
-    --------
-    >>> split_words("Two Dogs run .")
-    ['two', 'dogs', 'run']
-    """
-    return re.findall(r"[^\W_]+", text.lower())
 
 
 def grounded_precision(

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from eval.metrics import Run, split_words
+from eval.metrics import Run
 from lexlip.errors import LexLIPError
+from lexlip.lexicon import split_words
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,8 +80,40 @@ def _take(places: Places[_Rows], name: str) -> NDArray[Any]:
     return out
 
 
-def _mask(counts: NDArray[np.int32], positions: int) -> NDArray[np.bool_]:
-    return np.arange(positions) < counts[:, None]
+@dataclass(frozen=True)
+class Spread:
+    """Gaussians of K candidates as they are kept: what is not asked for is not read.
+
+    A candidate that the store does not hold has zeros.
+    """
+
+    _places: Places[_Rows]
+    _size: int
+
+    @property
+    def held(self) -> NDArray[np.bool_]:
+        """Which candidates the store holds, bool [K]."""
+        return self._places.source >= 0
+
+    @cached_property
+    def mean(self) -> NDArray[np.float16]:
+        """Unit vectors but for the rounding, float16 [K, D]."""
+        return self._read("mean", np.float16, self._size)
+
+    @cached_property
+    def log_variance(self) -> NDArray[np.float16]:
+        """Logarithms, float16 [K, D]: variances are right to 0.4 % where above exp(-16)."""
+        return self._read("log-variance", np.float16, self._size)
+
+    @cached_property
+    def total_variance(self) -> NDArray[np.float32]:
+        """Sums of the variances as they were written, float32 [K]."""
+        return self._read("total-variance", np.float32)
+
+    def _read(self, name: str, kind: Any, *shape: int) -> NDArray[Any]:
+        if self._size and self._places.sources:
+            return _take(self._places, name)
+        return np.zeros((len(self._places), *shape), kind)
 
 
 def _tokens(places: Places[_Rows]) -> tuple[Codec, NDArray[np.int32], dict[str, NDArray[Any]]]:
@@ -236,7 +269,7 @@ class ForwardStore(PartStore[_Rows]):
         codec = self._codec_for(views, facts["codec"]) if views.has_tokens else None
         if codec is not None:
             fields["counts"] = views.counts.astype(np.int32)
-            mask = _mask(views.counts, views.tokens.shape[1])
+            mask = views.mask
             for name, rows in codec.encode(views.tokens[mask]).items():
                 field = np.zeros((*mask.shape, rows.shape[1]), rows.dtype)
                 field[mask] = rows
@@ -275,7 +308,7 @@ class ForwardStore(PartStore[_Rows]):
         parts = self._current().parts
         if parts and parts[0].rows.codec:
             return parts[0].rows.codec
-        return codec_type(name).fit(views.tokens[_mask(views.counts, views.tokens.shape[1])])
+        return codec_type(name).fit(views.tokens[views.mask])
 
     def held(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of K documents are here, bool [K]."""
@@ -286,14 +319,15 @@ class ForwardStore(PartStore[_Rows]):
         snapshot = self._current()
         places, width = snapshot.find(ids), self.token_size
         tokens = np.zeros((len(places), 0, width), np.float32)
+        counts = np.zeros(len(places), np.int32)
         if width and snapshot.parts:
             codec, counts, rows = _tokens(places)
             tokens = codec.decode(rows)
-            tokens[~_mask(counts, tokens.shape[1])] = 0
-        else:
-            counts = np.zeros(len(places), np.int32)
-        mean, log_variance, _ = self._gaussians(places)
-        return Views(tokens, counts, mean, log_variance)
+        spread = Spread(places, self.gaussian_size)
+        both = (half.astype(np.float32) for half in (spread.mean, spread.log_variance))
+        views = Views(tokens, counts, *both)
+        tokens[~views.mask] = 0
+        return views
 
     def gather(self, ids: Sequence[str]) -> Gathered:
         """Return the tokens of K candidates, as fast as can be: int8 ones are not decoded."""
@@ -307,28 +341,6 @@ class ForwardStore(PartStore[_Rows]):
         codec, counts, rows = _tokens(places)
         return Gathered(*codec.codes(rows), counts, held)
 
-    def gaussians(
-        self, ids: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return the Gaussians of K documents; one that is not here has zeros.
-
-        Returns
-        -------
-        mean : float32 [K, D]
-            Unit vectors, but for the rounding to half precision.
-        log_variance : float32 [K, D]
-            In half precision: variances are right to 0.4 % where they are above exp(-16).
-        total_variance : float32 [K]
-            Sums of the variances as they were written.
-        """
-        return self._gaussians(self._current().find(ids))
-
-    def _gaussians(
-        self, places: Places[_Rows]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        size = self.gaussian_size
-        if not (size and places.sources):
-            nothing = np.zeros((len(places), size), np.float32)
-            return nothing, nothing.copy(), np.zeros(len(places), np.float32)
-        mean, log_variance, total = (_take(places, name) for name in _GAUSSIANS)
-        return mean.astype(np.float32), log_variance.astype(np.float32), total
+    def gaussians(self, ids: Sequence[str]) -> Spread:
+        """Return the Gaussians of K candidates, of which only what is used is read."""
+        return Spread(self._current().find(ids), self.gaussian_size)

@@ -307,7 +307,7 @@ class Index:
             Terms kept of a text or a picture; rescoring uses all.
         rerank : str, optional
             Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
-            `lexlip.rerank.rerankers.RERANKERS`. For an index that was made with `keep_views`.
+            `lexlip.rerank.RERANKERS`. For an index that was made with `keep_views`.
         depth : int, optional
             How many are reranked; by default 100, and twice as many for an ambiguous query.
 
@@ -318,12 +318,12 @@ class Index:
             Scores are integers (0 or less where much is subtracted), cosines when rescored.
         """
         kept = Where.parse(where) if isinstance(where, str) else where
-        asked = ask(item, lambda: self.model, max_terms)
         if rerank:
             stage = self.second_stage
-            seen = stage.look_at(item)
+            asked, seen = stage.ask(item, max_terms)
             found = asked.search(self.engine, max(k, depth or stage.depth(seen)), kept)
             return stage.rerank(found, seen, rerank)[:k]
+        asked = ask(item, lambda: self.model, max_terms)
         hits = asked.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits

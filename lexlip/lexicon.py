@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,17 @@ STOP_WORDS = frozenset(
 
 END = "</w>"  # of a word, in CLIP's vocabulary
 STARTS = ("\u0120", "\u2581")  # of words, in byte-level and SentencePiece vocabularies
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words of letters and digits: the plainest tokeniser.
+
+    Examples
+    --------
+    >>> split_words("Two Dogs run .")
+    ['two', 'dogs', 'run']
+    """
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 def may_be_term(token: str) -> bool:

@@ -6,7 +6,6 @@ Both are exhaustive: every document gets a score, and equal scores come in order
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lexlip.bm25 import BM25, tokens
 from lexlip.checkpoints import is_lexical_clip
 from lexlip.dense import DenseDualEncoder
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
 from lexlip.files import MANIFEST, atomic_directory, read_json, write_json
 from lexlip.lexical_clip import LexicalCLIP
-from lexlip.lexicon import STOP_WORDS
 from lexlip.originals import Originals
 
 if TYPE_CHECKING:
@@ -238,30 +237,10 @@ class CaptionIndex(Rival):
     def __init__(
         self, captions: Mapping[str, Sequence[str]], k1: float = 0.9, b: float = 0.4
     ) -> None:
-        import bm25s
-
         self.ids = sorted(name for name, texts in captions.items() if texts)
         corpus = [tokens(" ".join(captions[name])) for name in self.ids]
-        self._vocabulary = {word for document in corpus for word in document}
-        self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
-        if self._vocabulary:
-            self._index.index(corpus, show_progress=False)
+        self._index = BM25(corpus, k1, b)
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """Return the score of each document that shares a word with the text, float32 [N]."""
-        known = [word for word in tokens(text) if word in self._vocabulary]
-        if not known:
-            return np.full(len(self.ids), -np.inf, np.float32)
-        scores = self._index.get_scores(known)
-        return np.where(scores > 0, scores, -np.inf).astype(np.float32)
-
-
-def tokens(text: str) -> list[str]:
-    """Return the words of a text, lower-case, without `lexlip.lexicon.STOP_WORDS`.
-
-    Examples
-    --------
-    >>> tokens("A dog is on the beach .")
-    ['dog', 'beach']
-    """
-    return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in STOP_WORDS]
+        return self._index.scores(tokens(text))

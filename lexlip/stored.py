@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.engines.base import closed, read_only
-from lexlip.engines.parts import Strings
+from lexlip.engines.parts import Strings, map_array
 from lexlip.errors import LexLIPError
 from lexlip.generations import Generation, GenerationWriter, current_mark, open_current, verify
 
@@ -30,11 +30,6 @@ R = TypeVar("R")
 def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:
     """Write an array as ``name.npy``."""
     np.save(folder / f"{name}.npy", array, allow_pickle=False)
-
-
-def map_array(folder: Path, name: str) -> NDArray[Any]:
-    """Map ``name.npy``, as a plain array: cheaper to index than a memmap."""
-    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 class Ids:

@@ -64,6 +64,11 @@ class Views:
         return len(self.counts)
 
     @property
+    def mask(self) -> NDArray[np.bool_]:
+        """True at an item's own tokens, bool [N, P]."""
+        return np.arange(self.tokens.shape[1]) < self.counts[:, None]
+
+    @property
     def has_tokens(self) -> bool:
         """Whether there is something for late interaction."""
         return self.tokens.shape[2] > 0

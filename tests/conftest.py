@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -183,3 +184,29 @@ def word_table(model):
     tokenizer.no_padding()
     none = np.zeros(0, np.int64)
     return QueryTable(tokenizer, lexicon, csr_array(rows), none, model.fingerprint, 16)
+
+
+@pytest.fixture(scope="session")
+def demo_home(checkpoint, model, model_with_heads, word_table, photos, tmp_path_factory):
+    """What `make demo` and a user would have, of tiny models: checkpoints, pictures, an index;
+    to be read or copied.
+    """
+    from lexlip import Index
+    from lexlip.data.collection import load_collection
+    from lexlip.encode import encode_pictures
+    from lexlip.encoded import Encoded
+
+    folder = tmp_path_factory.mktemp("docs")
+    runs = folder / "runs" / "demo"
+    shutil.copytree(checkpoint, runs / "stage2")
+    word_table.save_pretrained(runs / "stage2")
+    model_with_heads.save_pretrained(runs / "heads")
+    shutil.copytree(photos, folder / "photos")
+    shutil.copy(photos / "00.png", folder / "photo.jpg")
+    Index.create(
+        runs / "index", model, photos, engine="postings", checkpoint=runs / "stage2"
+    ).close()
+    source = load_collection(photos)
+    with Encoded.plan(folder / "photos.parts", model, source, 64) as encoded:
+        encoded.write(0, encode_pictures(model, source, range(len(source))))
+    return folder

@@ -1,67 +1,22 @@
-"""The documentation says what is so: commands, code, file names and links are tried."""
+"""The documentation says what is so: commands and code are tried."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import json
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
-from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 import typer.main
 
 from lexlip.cli import app
+from tests.pages import DOCS, GUIDES, PAGES, README, ROOT, blocks, name_of
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
-README = ROOT / "README.md"
-GUIDES = sorted(DOCS.rglob("*.md"))
-PAGES = [README, ROOT / "CONTRIBUTING.md", *GUIDES]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
 VARIABLES = set(re.findall(r"\$\(([A-Z]+)\)", MAKEFILE))
-
-
-def name_of(path):
-    return path.relative_to(ROOT).as_posix()
-
-
-@dataclass(frozen=True)
-class Block:
-    """A piece of code in a page: fenced, with its language, or indented."""
-
-    language: str
-    text: str
-    line: int
-
-
-def blocks(text):
-    """The code blocks of a page in Markdown, and the page without them."""
-    found, prose = [], []
-    lines = iter(enumerate(text.splitlines(), 1))
-    before = ""
-    for number, line in lines:
-        if line.startswith("```"):
-            inside = []
-            for _, one in lines:
-                if one.startswith("```"):
-                    break
-                inside.append(one)
-            found.append(Block(line.strip("` "), "\n".join(inside) + "\n", number))
-        elif line.startswith("    ") and (not before.strip() or before.startswith("    ")):
-            found.append(Block("", line[4:] + "\n", number))
-        else:
-            prose.append(line)
-        before = line
-    return found, "\n".join(prose)
 
 
 def code_lines(text):
@@ -182,30 +137,6 @@ def test_every_command_is_in_the_docs():
     assert COMMANDS.keys() - named == set()
 
 
-@pytest.fixture(scope="module")
-def made(checkpoint, model, model_with_heads, word_table, photos, tmp_path_factory):
-    """What `make demo` and a user would have, of tiny models: checkpoints, pictures, an index."""
-    from lexlip import Index
-    from lexlip.data.collection import load_collection
-    from lexlip.encode import encode_pictures
-    from lexlip.encoded import Encoded
-
-    folder = tmp_path_factory.mktemp("docs")
-    runs = folder / "runs" / "demo"
-    shutil.copytree(checkpoint, runs / "stage2")
-    word_table.save_pretrained(runs / "stage2")
-    model_with_heads.save_pretrained(runs / "heads")
-    shutil.copytree(photos, folder / "photos")
-    shutil.copy(photos / "00.png", folder / "photo.jpg")
-    Index.create(
-        runs / "index", model, photos, engine="postings", checkpoint=runs / "stage2"
-    ).close()
-    source = load_collection(photos)
-    with Encoded.plan(folder / "photos.parts", model, source, 64) as encoded:
-        encoded.write(0, encode_pictures(model, source, range(len(source))))
-    return folder
-
-
 def python_blocks(page):
     return [block for block in blocks(page.read_text("utf-8"))[0] if block.language == "python"]
 
@@ -218,238 +149,15 @@ def python_blocks(page):
         if python_blocks(page)
     ],
 )
-def test_python_in_the_docs_runs(page, made, tmp_path, monkeypatch):
+def test_python_in_the_docs_runs(page, demo_home, tmp_path, monkeypatch):
     home = tmp_path / "home"
-    shutil.copytree(made, home)
+    shutil.copytree(demo_home, home)
     monkeypatch.chdir(home)
     namespace: dict[str, object] = {}
     for block in python_blocks(page):
         # On its own line, so that an error names the line of the page.
         code = compile("\n" * block.line + block.text, name_of(page), "exec")
         exec(code, namespace)
-
-
-def tables(text):
-    """The rows of all tables of a page: dicts by column, with the heading above the table."""
-    found, heading, columns = [], "", None
-    for line in text.splitlines():
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-        if not line.startswith("|"):
-            columns = None
-            continue
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if columns is None:
-            columns = cells
-        elif not set(line) <= set("|-: "):
-            found.append({"section": heading, **dict(zip(columns, cells, strict=True))})
-    return found
-
-
-FORMATS = DOCS / "formats.md"
-GENERATIONS = "Folders of generations"
-
-
-def documented(sections, prefix=""):
-    """Pattern of a file name -> its rows in docs/formats.md; numbers stand for any number."""
-    found = {}
-    for row in tables(FORMATS.read_text("utf-8")):
-        if row["section"] in sections:
-            for name in re.findall(r"`([^`]+)`", row.get("file", row.get("file or folder", ""))):
-                pattern = re.sub(r"\d+", r"\\d+", re.escape(prefix + name))
-                found.setdefault(pattern, []).append(row)
-    assert found
-    return found
-
-
-def files_in(folder):
-    return {
-        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
-    }
-
-
-SMALLEST = {"uint8", "uint16", "int32", "int64"}
-
-
-def fits(array, row):
-    """Whether an array is of a type and has as many dimensions as its row says."""
-    kinds = set(re.findall(r"[a-z]+\d*", row["dtype"]))
-    kinds = kinds - {"smallest"} | SMALLEST if "smallest" in kinds else kinds
-    return str(array.dtype) in kinds and array.ndim == row["shape"].partition("]")[0].count(",") + 1
-
-
-def undocumented(folder, patterns):
-    """Files of a folder that no pattern fits, or whose arrays are not as the page says."""
-    wrong = []
-    for name, path in files_in(folder).items():
-        rows = [row for pattern in patterns if re.fullmatch(pattern, name) for row in
-                patterns[pattern]]  # fmt: skip
-        if path.suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
-            rows = [row for row in rows if fits(array, row)]
-            name = f"{name} {array.dtype} {array.shape}"
-        if not rows:
-            wrong.append(name)
-    return wrong
-
-
-@pytest.fixture(scope="module")
-def full_index(made, make_model, model_with_heads, photos):
-    """An index with everything that an index can hold."""
-    from lexlip import Index
-    from lexlip.dense import DenseDualEncoder
-    from lexlip.rivals import DenseVectors
-
-    folder = made / "described"
-    shutil.copytree(photos, folder)
-    rows = ["file_name,year,private,size"]
-    rows += [f"{n:02}.png,{2000 + n},{n % 2 == 0},{n / 2}" for n in range(9)]
-    (folder / "metadata.csv").write_text("\n".join(rows))
-    index = Index.create(
-        made / "full.lex", model_with_heads, folder, engine="postings", keep_floats=True,
-        keep_views=True,
-    )  # fmt: skip
-    make_model(kind=DenseDualEncoder).save_pretrained(made / "dense")
-    with index:
-        DenseVectors.create(index, made / "dense")
-        index.second_stage.save({"filip": 0.5}, None)
-        index.delete(["03.png"])
-    return made / "full.lex"
-
-
-def index_patterns():
-    sections = ("Index", "The postings engine", "Float vectors", "The forward store")
-    patterns = documented([*sections, "Dense vectors"])
-    for store in ("engine/", "floats/", "views/"):
-        patterns |= documented([GENERATIONS], store)
-    return patterns
-
-
-def test_the_files_of_an_index_are_documented(full_index):
-    patterns = index_patterns()
-    assert undocumented(full_index, patterns) == []
-    assert undocumented(full_index, documented(["Index"])) != []  # these can fail
-    for rows in patterns.values():
-        rows[:] = [
-            {**row, "dtype": row.get("dtype", "").replace("float32", "int8")} for row in rows
-        ]
-    wrong = [name for name in undocumented(full_index, patterns) if "weights.npy float32" in name]
-    assert len(wrong) == 1
-    assert (full_index / "skipped.jsonl").exists()
-
-
-def test_documented_files_of_an_index_are_written(full_index, tmp_path):
-    from lexlip.codecs import CODECS
-    from lexlip.forward import ForwardStore
-    from lexlip.views import Views
-
-    rng = np.random.default_rng(0)
-    tokens = rng.normal(size=(20, 4, 8)).astype(np.float32)
-    tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
-    nothing = np.zeros((20, 0), np.float32)
-    views = Views(tokens, np.full(20, 4, np.int32), nothing, nothing)
-    written = set(files_in(full_index))
-    for codec in CODECS:
-        store = ForwardStore(tmp_path / codec / "views", "w", codec=codec)
-        store.write([f"{n}" for n in range(20)], views)
-        store.close()
-        assert undocumented(tmp_path / codec, index_patterns()) == []
-        written |= set(files_in(tmp_path / codec))
-    for pattern in index_patterns():
-        if not pattern.endswith("/"):
-            assert any(re.fullmatch(pattern, name) for name in written), pattern
-
-
-def test_the_files_of_checkpoints_and_parts_are_documented(made, checkpoint):
-    assert undocumented(checkpoint, documented(["Checkpoint"])) == []
-    parts = documented(["Encoded parts"])
-    assert undocumented(made / "photos.parts", parts) == []
-    assert any(re.fullmatch(pattern, "part-000000/weights.npz") for pattern in parts)
-
-
-def test_formats_are_documented():
-    source = "\n".join(
-        path.read_text() for job in ("lexlip", "pretrain") for path in (ROOT / job).rglob("*.py")
-    )
-    written = set(re.findall(r'"(lexlip-[a-z]+[-/]\d+)"', source))
-    described = set(re.findall(r"`(lexlip-[a-z]+[-/]\d+)`", FORMATS.read_text("utf-8")))
-    assert "lexlip-index/2" in written
-    assert written == described
-
-
-def keys_in(section):
-    """The keys that a table of docs/formats.md lists."""
-    rows = [row for row in tables(FORMATS.read_text("utf-8")) if row["section"] == section]
-    return {key for row in rows if "key" in row for key in re.findall(r"`(\w+)`", row["key"])}
-
-
-def test_the_keys_of_a_manifest_are_documented(full_index):
-    assert json.loads((full_index / "manifest.json").read_text()).keys() == keys_in("Index")
-
-
-def site_hook():
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def reference_pages():
-    """Pages that exist in the built site only."""
-    return {f"reference/{name}.md" for name in site_hook().modules()} | {"reference/index.md"}
-
-
-def anchors(text):
-    headings = re.findall(r"^#+ (.+)$", blocks(text)[1], re.MULTILINE)
-    return {
-        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
-    }
-
-
-def broken_links(page, text, made_pages):
-    wrong = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", blocks(text)[1]):
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
-        if file.is_relative_to(DOCS) and file.relative_to(DOCS).as_posix() in made_pages:
-            continue
-        if not file.exists() or (anchor and anchor not in anchors(file.read_text("utf-8"))):
-            wrong.append(target)
-    return wrong
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page):
-    made_pages = reference_pages()
-    assert {"reference/lexlip.index.md", "reference/lexlip.md"} <= made_pages
-    assert broken_links(page, page.read_text("utf-8"), made_pages) == []
-    bad = "[a](nowhere.md) [b](#nowhere) [c](https://example.org)"
-    assert broken_links(page, bad, made_pages) == ["nowhere.md", "#nowhere"]
-
-
-def test_links_out_of_the_site_become_text():
-    page = SimpleNamespace(file=SimpleNamespace(src_uri="how-to/a.md"))
-    text = "[`a`](../../lexlip/a.py) [b](../b.md) [c](c.md)"
-    said = site_hook().on_page_markdown(text, page, None, None)
-    assert said == "`a` [b](../b.md) [c](c.md)"
-
-
-def test_pages_are_in_the_navigation():
-    nav = (ROOT / "mkdocs.yml").read_text()
-    assert [name_of(page) for page in GUIDES if page.relative_to(DOCS).as_posix() not in nav] == []
-    listed = re.findall(r": ([\w/-]+\.md)$", nav, re.MULTILINE)
-    assert len(listed) > 10
-    assert [one for one in listed if not (DOCS / one).exists()] == ["reference/index.md"]
-
-
-def test_the_picture_is_one_that_browsers_draw():
-    picture = DOCS / "architecture.svg"
-    ElementTree.parse(picture)
-    text = picture.read_text("utf-8")
-    assert "prefers-color-scheme: dark" in text
-    assert "href" not in text and "@import" not in text
 
 
 def test_the_notebook_runs(checkpoint, tmp_path, monkeypatch):

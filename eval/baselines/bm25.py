@@ -7,13 +7,14 @@ held out, so it is asked a fifth of the usual queries; the benchmark counts it o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from eval.metrics import Run, split_words
+from eval.metrics import Run
 from eval.systems import DEPTH, Gallery, System, best, check_gallery, search_all
+from lexlip import bm25
 from lexlip.errors import LexLIPError
 
-# The 33 words that Lucene's English analysis leaves out.
+# The 33 words that Lucene's English analysis leaves out. With the longer list of lexlip.lexicon the
+# published figures would be others: 52.5 % instead of 52.3 % recall at rank 1 on Flickr8k dev.
 STOP_WORDS = frozenset(
     """a an and are as at be but by for if in into is it no not of on or such that the their then
     there these they this to was will with""".split()
@@ -52,8 +53,8 @@ class BM25System(System):
             self._asking.add(f"{name}#{held}")
             self._documents[name] = " ".join(c for i, c in enumerate(captions) if i != held)
         self._pictures = _Scorer(self._documents, self.k1, self.b)
-        self.bytes_per_image = self._pictures.bytes / len(gallery)
-        self.terms_per_image = self._pictures.postings / len(gallery)
+        self.bytes_per_image = self._pictures.index.bytes / len(gallery)
+        self.terms_per_image = self._pictures.index.postings / len(gallery)
 
     def answers(self, query_ids: Iterable[str]) -> list[str]:
         """Return the held-out captions among the queries: the others are in the index."""
@@ -85,31 +86,17 @@ def tokens(text: str) -> list[str]:
     >>> tokens("A dog is on the beach .")
     ['dog', 'beach']
     """
-    return [word for word in split_words(text) if word not in STOP_WORDS]
+    return bm25.tokens(text, STOP_WORDS)
 
 
 class _Scorer:
     """An index over texts; ids ascending, so that equal scores come in order of the id."""
 
     def __init__(self, texts: Mapping[str, str], k1: float, b: float) -> None:
-        import bm25s
-
         self.ids = sorted(texts)
-        corpus = [tokens(texts[name]) for name in self.ids]
-        self.vocabulary = {word for document in corpus for word in document}
-        self.postings = sum(len(set(document)) for document in corpus)
-        self.index: Any = None
-        self.bytes = 0
-        if self.vocabulary:
-            self.index = bm25s.BM25(k1=k1, b=b, method="lucene")
-            self.index.index(corpus, show_progress=False)
-            parts = [self.index.scores[part] for part in ("data", "indices", "indptr")]
-            self.bytes = sum(part.nbytes for part in parts)
+        self.index = bm25.BM25([tokens(texts[name]) for name in self.ids], k1, b)
 
     def search(self, words: list[str], k: int) -> list[tuple[str, float]]:
         """Return the best k documents that share a word with the query."""
-        known = [word for word in words if word in self.vocabulary]
-        if not known:
-            return []
-        ranking = best(self.index.get_scores(known), self.ids, k)
+        ranking = best(self.index.scores(words), self.ids, k)
         return [(name, score) for name, score in ranking if score > 0]

@@ -44,20 +44,20 @@ def _save_values(folder: Path, name: str, values: NDArray[Any]) -> None:
 
 
 def _map_values(folder: Path, name: str, count: int) -> NDArray[Any]:
-    values = _map(folder, name)
+    values = map_array(folder, name)
     return np.broadcast_to(values, count) if values.size == 1 else values
 
 
-def _map(folder: Path, name: str) -> NDArray[Any]:
-    array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    return array.view(np.ndarray)  # cheaper to slice than a memmap
+def map_array(folder: Path, name: str) -> NDArray[Any]:
+    """Map ``name.npy``, as a plain array: cheaper to slice than a memmap."""
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 class Strings(Sequence[bytes]):
     """Sorted UTF-8 strings, memory-mapped; their byte order is the order of code points."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._bytes, lengths = _map(folder, name), _map(folder, f"{name}-lengths")
+        self._bytes, lengths = map_array(folder, name), map_array(folder, f"{name}-lengths")
         self._starts = np.zeros(lengths.size + 1, dtype=np.int64)
         np.cumsum(lengths, out=self._starts[1:])
         if self._starts[-1] != self._bytes.size:

@@ -2,7 +2,8 @@
 
 Nothing here reads an index. `late_interaction` (FILIP), `gaussian` (PCME), `naaf` and `scan` score
 batches of tensors, all pairs at once; `late_scores` is the fast way from stored codes to the late
-interaction of one query; `fuse` and `rerank` join the result to the first stage.
+interaction of one query; `fuse` and `rerank` join the result to the first stage. `RERANKERS` names
+what ``Index.search(rerank=...)`` takes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from lexlip.rerank.naaf import naaf, optimal_threshold, scan, threshold_cost
 
 if TYPE_CHECKING:
     from lexlip.rerank.kernel import late_scores
+    from lexlip.rerank.rerankers import RERANKERS
 
 __all__ = [
+    "RERANKERS",
     "Alignment",
     "Gaussians",
     "alignment",
@@ -42,4 +45,8 @@ def __getattr__(name: str) -> Any:
         from lexlip.rerank.kernel import late_scores
 
         return late_scores
+    if name == "RERANKERS":
+        from lexlip.rerank.rerankers import RERANKERS
+
+        return RERANKERS
     raise AttributeError(f"module 'lexlip.rerank' has no attribute {name!r}")

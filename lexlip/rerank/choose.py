@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lexlip.errors import LexLIPError
 from lexlip.rerank.fuse import reranked
-from lexlip.rerank.stage import DEPTH, uncertainty, views_of
+from lexlip.rerank.stage import DEPTH, uncertainty
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -78,8 +78,8 @@ def choose(
     right: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
     words, vague = [], []
     for query, text in tqdm(asked.items(), "reranking", unit="query", disable=None):
-        seen = views_of(index.model, text)
-        hits = index.search(text, depth)
+        terms, seen = stage.ask(text)
+        hits = terms.search(index.engine, depth)
         ids, scores = [hit.id for hit in hits], [hit.score for hit in hits]
         good = np.array([name in qrels[query] for name in ids], dtype=bool)
         words.append(bool(good[:1].any()))

@@ -1,15 +1,16 @@
 """Rerankers: what the second stage says of the first one's candidates.
 
-Each compares the views of one query (`lexlip.views`) with those of candidates that a forward store
-holds, and gives a number each, higher for better. A candidate that the store does not hold, or that
-has no token, gets the lowest score that another one got: it loses, and nothing is NaN.
+Each compares the views of a query (`lexlip.views`) with those of candidates that a forward store
+holds, and gives a number each, higher for better. A candidate that cannot be compared (the store
+does not hold it, it has no token, the numbers overflow) gets the lowest score that another one got:
+it loses, and nothing is NaN.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexlip.errors import LexLIPError
-from lexlip.forward import ForwardStore
+from lexlip.forward import ForwardStore, Gathered, Spread
 from lexlip.rerank import gaussian
 from lexlip.rerank.kernel import late_scores
 from lexlip.rerank.late import late_interaction
@@ -26,6 +27,8 @@ from lexlip.views import Views
 
 if TYPE_CHECKING:
     from lexlip.model import LexLIP
+
+Mode = Literal["t2i", "i2t", "avg"]
 
 
 class Reranker(ABC):
@@ -68,17 +71,30 @@ class Reranker(ABC):
         float32 [K]
             Finite, higher for better. All equal where the query has no token.
         """
+        return self.score_sum([(1.0, query)], ids)
+
+    def score_sum(
+        self, parts: Sequence[tuple[float, Views]], ids: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """Score candidates for a sum of texts and pictures, each with its weight; see `score`."""
+        total = np.zeros(len(ids), np.float32)
         if not ids:
-            return np.zeros(0, np.float32)
-        scores, known = self._scores(query, ids)
-        lowest = scores[known].min() if known.any() else np.float32(0)
-        return np.where(known, scores, lowest).astype(np.float32)
+            return total
+        candidates, known = self._find(ids)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for weight, query in parts:
+                total += np.float32(weight) * self._compare(query, candidates)
+        known &= np.isfinite(total)
+        total[~known] = total[known].min() if known.any() else 0
+        return total
 
     @abstractmethod
-    def _scores(
-        self, query: Views, ids: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Scores, and whose are real."""
+    def _find(self, ids: Sequence[str]) -> tuple[Any, NDArray[np.bool_]]:
+        """Read what the store holds of candidates, and say of which that is enough."""
+
+    @abstractmethod
+    def _compare(self, query: Views, candidates: Any) -> NDArray[np.float32]:
+        """Score all of them; what the others get means nothing."""
 
 
 class Filip(Reranker):
@@ -90,25 +106,29 @@ class Filip(Reranker):
 
     needs = "tokens"
 
-    def __init__(self, store: ForwardStore, mode: str = "t2i") -> None:
+    def __init__(self, store: ForwardStore, mode: Mode = "t2i") -> None:
         super().__init__(store)
+        if mode not in get_args(Mode):
+            raise LexLIPError(f"no mode {mode!r}: use t2i, i2t or avg")
         self.mode = mode
 
-    def _scores(
-        self, query: Views, ids: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        words = query.tokens[0, : query.counts[0]]
-        if self.store.codec == "float16":  # the reference: nothing is rounded to eight bits
-            views, asked = self.store.read(ids), torch.from_numpy(words[None])
-            there = torch.ones(asked.shape[:2], dtype=torch.bool)
-            both = late_interaction(torch.from_numpy(views.tokens), _mask(views), asked, there)
-            i2t, t2i = (scores[:, 0].numpy() for scores in both)
-            counts = views.counts
+    def _find(self, ids: Sequence[str]) -> tuple[Views | Gathered, NDArray[np.bool_]]:
+        # Of float16, the reference, nothing is rounded to eight bits.
+        found = (self.store.read if self.store.codec == "float16" else self.store.gather)(ids)
+        return found, found.counts > 0
+
+    def _compare(self, query: Views, candidates: Views | Gathered) -> NDArray[np.float32]:
+        words = query.tokens[:, : query.counts[0]]
+        if isinstance(candidates, Gathered):
+            codes, scales, counts = candidates.codes, candidates.scales, candidates.counts
+            t2i, i2t = late_scores(codes, scales, counts, words[0])
         else:
-            found = self.store.gather(ids)
-            t2i, i2t = late_scores(found.codes, found.scales, found.counts, words)
-            counts = found.counts
-        return {"t2i": t2i, "i2t": i2t, "avg": (t2i + i2t) / 2}[self.mode], counts > 0
+            there = torch.ones(words.shape[:2], dtype=torch.bool)
+            both = late_interaction(*_tokens(candidates), torch.from_numpy(words), there)
+            i2t, t2i = (scores[:, 0].numpy() for scores in both)
+        if self.mode == "avg":
+            return (t2i + i2t) * np.float32(0.5)
+        return t2i if self.mode == "t2i" else i2t
 
 
 class Attention(Reranker):
@@ -130,18 +150,19 @@ class Attention(Reranker):
         super().__init__(store)
         self.threshold = threshold
 
-    def _scores(
-        self, query: Views, ids: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        views = self.store.read(ids)
+    def _find(self, ids: Sequence[str]) -> tuple[Views, NDArray[np.bool_]]:
+        found = self.store.read(ids)
+        return found, found.counts > 0
+
+    def _compare(self, query: Views, candidates: Views) -> NDArray[np.float32]:
         width = max(1, int(query.counts[0]))
-        patches, here = torch.from_numpy(views.tokens), _mask(views)
-        words, there = torch.from_numpy(query.tokens[:, :width]), _mask(query)[:, :width]
+        words, there = (each[:, :width] for each in _tokens(query))
+        patches, here = _tokens(candidates)
         if self.threshold is None:
             scores = scan(patches, here, words, there)
         else:
             scores = naaf(patches, here, words, there, self.threshold, propagate=True)
-        return scores[:, 0].numpy(), views.counts > 0
+        return scores[:, 0].numpy()
 
 
 Likeness = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -157,20 +178,24 @@ class Pcme(Reranker):
         super().__init__(store)
         self.likeness = likeness
 
-    def _scores(
-        self, query: Views, ids: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        mean, log_variance, total = self.store.gaussians(ids)
+    def _find(self, ids: Sequence[str]) -> tuple[Spread, NDArray[np.bool_]]:
+        found = self.store.gaussians(ids)
+        return found, found.held
+
+    def _compare(self, query: Views, candidates: Spread) -> NDArray[np.float32]:
+        mean = _widened(candidates.mean)
         if self.likeness is None:  # -CSD as one product; the query's own variance moves no rank
-            scores = 2 * (mean @ query.mean[0]) - total
-        else:
-            given = map(torch.from_numpy, (mean, log_variance, query.mean, query.log_variance))
-            scores = self.likeness(*given)[:, 0].numpy()
-        return scores, self.store.held(ids)
+            return 2 * (mean.numpy() @ query.mean[0]) - candidates.total_variance
+        other = map(torch.from_numpy, (query.mean, query.log_variance))
+        return self.likeness(mean, _widened(candidates.log_variance), *other)[:, 0].numpy()
 
 
-def _mask(views: Views) -> Tensor:
-    return torch.from_numpy(np.arange(views.tokens.shape[1]) < views.counts[:, None])
+def _tokens(views: Views) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(views.tokens), torch.from_numpy(views.mask)
+
+
+def _widened(halves: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(halves).float()  # numpy takes ten times as long
 
 
 def _near(distance: Likeness) -> Likeness:
@@ -188,8 +213,10 @@ LIKENESSES: dict[str, Likeness | None] = {
     "hellinger": _near(gaussian.squared_hellinger),
 }
 
-RERANKERS = ("filip", "filip-i2t", "filip-avg", "naaf", "scan", *LIKENESSES, "mc")
-"""Names for `open_reranker`."""
+MODES: dict[str, Mode] = {"filip": "t2i", "filip-i2t": "i2t", "filip-avg": "avg"}
+
+RERANKERS = (*MODES, "naaf", "scan", *LIKENESSES, "mc")
+"""Names for `open_reranker` and ``Index.search(rerank=...)``."""
 
 
 def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
@@ -210,8 +237,10 @@ def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
     """
     if name not in RERANKERS:
         raise LexLIPError(f"no reranker {name!r}: choose one of {', '.join(RERANKERS)}")
-    if name in ("filip", "filip-i2t", "filip-avg"):
-        return Filip(store, "t2i" if name == "filip" else name.removeprefix("filip-"))
+    if getattr(model, "heads", None) is None:  # also of a query table
+        raise LexLIPError("no heads to rerank with: use the model that the index was built by")
+    if name in MODES:
+        return Filip(store, MODES[name])
     if name == "scan":
         return Attention(store)
     if name == "naaf":
@@ -219,8 +248,7 @@ def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
             raise LexLIPError("this model was trained without NAAF: choose another reranker")
         return Attention(store, model.config.naaf_threshold)
     if name == "mc":
-        heads = model.heads
-        assert heads is not None, "views are made by a model with heads"
+        heads: Any = model.heads
         scale, shift = float(heads.sample_scale), float(heads.sample_shift)
         return Pcme(store, lambda a, b, c, d: gaussian.match_probability(a, b, c, d, scale, shift))
     return Pcme(store, LIKENESSES[name])

@@ -62,3 +62,14 @@ def many_parts(monkeypatch):
     from lexlip.engines import postings
 
     monkeypatch.setattr(postings, "_SMALL", 0)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Return a function: load a collection, with a cache of this test's own."""
+    from lexlip.data.collection import load_collection
+
+    def load(source, *args, **options):
+        return load_collection(source, *args, cache=tmp_path / "cache", **options)
+
+    return load

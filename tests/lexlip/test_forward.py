@@ -42,8 +42,10 @@ def some(rng, n, positions=5, width=d, size=D):
 def assert_reads(store, wanted, asked):
     """Compare with {id: views of one document}; float16 is exact but for its rounding."""
     found, gathered, held = store.read(asked), store.gather(asked), store.held(asked)
-    mean, log_variance, total = store.gaussians(asked)
-    assert held.tolist() == gathered.held.tolist() == [name in wanted for name in asked]
+    spread = store.gaussians(asked)
+    mean, log_variance, total = spread.mean, spread.log_variance, spread.total_variance
+    assert held.tolist() == [name in wanted for name in asked]
+    assert np.array_equal(held, gathered.held) and np.array_equal(held, spread.held)
     assert np.array_equal(found.counts, gathered.counts) and found.counts.dtype == np.int32
     assert gathered.codes.shape == found.tokens.shape and gathered.codes.dtype == np.int8
     assert np.array_equal(mean, found.mean) and np.array_equal(log_variance, found.log_variance)
@@ -157,7 +159,8 @@ def test_csd_is_an_inner_product(tmp_path):
     views, query = some(rng, 20, size=64), some(rng, 1, size=64)
     store = ForwardStore(tmp_path / "v", "w")
     store.write([str(i) for i in range(20)], views)
-    mean, _, total = store.gaussians([str(i) for i in range(20)])
+    found = store.gaussians([str(i) for i in range(20)])
+    mean, total = found.mean.astype(np.float32), found.total_variance
     here = 2 - 2 * mean @ query.mean[0] + total + np.exp(query.log_variance[0]).sum()
     squares = (views.mean - query.mean) ** 2
     exact = (squares + np.exp(views.log_variance) + np.exp(query.log_variance)).sum(1)
@@ -198,7 +201,7 @@ def test_one_of_the_two_is_enough(tmp_path, width, size):
     assert (found.has_tokens, found.has_gaussians) == (width > 0, size > 0)
     assert codes.held.tolist() == [True, False] and codes.codes.shape == found.tokens.shape
     assert found.counts.tolist() == codes.counts.tolist() == [views.counts[2] if width else 0, 0]
-    assert store.gaussians(["c", "x"])[0].shape == (2, size)
+    assert store.gaussians(["c", "x"]).mean.shape == (2, size)
     with pytest.raises(LexLIPError, match="use the model that it was made with"):
         store.write(["d"], some(np.random.default_rng(0), 1))
     store.close()
@@ -217,7 +220,7 @@ def test_nothing_is_something_that_can_be_asked_for(tmp_path):
             assert len(store) == 0 and (store.token_size, store.gaussian_size) == (d, D)
         for ids in ([], ["x", "y"]):
             found, codes = store.read(ids), store.gather(ids)
-            assert len(found) == len(codes.codes) == len(store.gaussians(ids)[2]) == len(ids)
+            assert len(found) == len(codes.codes) == len(store.gaussians(ids).mean) == len(ids)
             assert not found.counts.any() and not codes.counts.any() and not store.held(ids).any()
             assert codes.scales.shape == codes.codes.shape[:2] and np.isfinite(found.mean).all()
         before = store._current().generation.number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,47 @@ def test_the_second_stage_orders_what_the_first_one_found(index, model_with_head
     # The score by words is the one that is explained.
     best = hits[0]
     assert sum(it.score for it in index.explain(best.id, TEXT)) == best.words
+
+
+@pytest.mark.parametrize("kind", ["text", "picture", "sum", "musts"])
+def test_one_pass_through_a_tower_serves_both_stages(
+    index, model_with_heads, pictures, monkeypatch, kind
+):
+    one, other = Query.text("a red circle"), Query.text("two blue squares beside a star")
+    shown = Query.image(pictures["01"])
+    item, passes = {
+        "text": (TEXT, ["text"]),
+        "picture": (pictures["01"], ["vision"]),
+        "sum": (one + 2 * other - 0.5 * shown + Query.from_words({"red": 3}), ["text", "vision"]),
+        "musts": (one.must("red").boost("circle", 2), ["text"]),
+    }[kind]
+    # What each stage says by itself, of each text and picture by itself.
+    stage, first = index.second_stage, index.search(item, k=12)
+    parts = item.parts if isinstance(item, Query) else Query.text(TEXT).parts
+    if kind == "picture":
+        parts = shown.parts
+    seen = [
+        (part.weight, views)
+        for part in parts
+        if not isinstance(part.content, tuple)
+        for _, views in views_of(model_with_heads, Query((replace(part, weight=1.0),)))
+    ]
+    wanted = {name: stage.rerank(first, seen, name) for name in ("filip", "csd")}
+    calls: list[str] = []
+    for tower in ("text", "vision"):
+        trunk = getattr(model_with_heads, tower).trunk
+        run = trunk.forward
+        monkeypatch.setattr(
+            trunk, "forward", lambda *a, t=tower, run=run, **kw: calls.append(t) or run(*a, **kw)
+        )
+    for name, hits in wanted.items():
+        calls.clear()
+        found = index.search(item, k=12, rerank=name)
+        assert sorted(calls) == passes
+        assert [(hit.id, hit.words) for hit in found] == [(hit.id, hit.words) for hit in hits]
+        numbers = [(hit.score, hit.likeness, hit.uncertainty) for hit in found]
+        before = [(hit.score, hit.likeness, hit.uncertainty) for hit in hits]
+        np.testing.assert_allclose(numbers, before, atol=1e-4)
 
 
 def test_shares_go_from_the_words_alone_to_the_reranker_alone(index, model_with_heads):

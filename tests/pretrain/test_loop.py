@@ -19,72 +19,15 @@ from pretrain import dense, loop, stage1, stage2
 from pretrain.settings import Stage
 
 SCENES = {"train": 48, "dev": 12, "test": 0, "size": 32}
-CONFIG = """
-name = "tiny"
-precision = "no"
-
-[data]
-source = "scenes"
-scenes = {{ train = 48, dev = 12, test = 0, size = 32 }}
-texts = ["{texts}"]
-cache = "{cache}"
-
-[model]
-image_size = 32
-patch_grid = 0
-neck_layers = 1
-neck_heads = 2
-max_text_length = 24
-dense_size = 16
-vision = {{ model_type = "vit", patch_size = 8, {shape} }}
-text = {{ model_type = "bert", max_position_embeddings = 32, {shape} }}
-
-[stage1]
-batch_size = 40
-texts_per_batch = 4
-masked_rows = 24
-head_lr = 1e-3
-save_every = 2
-dropout = 0.1
-kept_patches = 0.5
-
-[stage2]
-batch_size = 40
-queue_size = 100
-head_lr = 1e-3
-save_every = 2
-dropout = 0.1
-kept_patches = 0.5
-
-[dense]
-batch_size = 40
-head_lr = 1e-3
-dropout = 0.1
-kept_patches = 0.5
-
-[index]
-split = "dev"
-"""
-SHAPE = "hidden_size = 32, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 64"
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    """A run of six steps a stage: 240 captions in batches of 40."""
-    folder = tmp_path_factory.mktemp("training")
-    (folder / "texts.txt").write_text("a red circle\ntwo dogs\nthree small stars at night\n")
-    path = folder / "tiny.toml"
-    path.write_text(CONFIG.format(texts=folder / "texts.txt", cache=folder / "cache", shape=SHAPE))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def run(config):
+def run(tiny_run, tmp_path_factory):
     """A folder in which both stages and the control have been trained."""
-    folder = str(Path(config).parent / "run")
+    folder = tmp_path_factory.mktemp("training")
     for job in (stage1, stage2, dense):
-        job.main(config, folder, False, [])
-    return Path(folder)
+        job.main(tiny_run, str(folder), False, [])
+    return folder
 
 
 def log(path):
@@ -106,9 +49,9 @@ def test_every_loss_is_logged_and_finite(run, stage, losses):
 @pytest.mark.parametrize(
     ("stage", "kind"), [("stage1", LexLIP), ("stage2", LexLIP), ("dense", DenseDualEncoder)]
 )
-def test_the_checkpoint_stands_alone(run, stage, kind, tmp_path):
+def test_the_checkpoint_stands_alone(run, tiny_run, stage, kind, tmp_path):
     model = kind.from_pretrained(run / stage)
-    scene = load_collection("scenes", "dev", cache=run.parent / "cache", scenes=SCENES)
+    scene = load_collection("scenes", "dev", cache=Path(tiny_run).parent / "cache", scenes=SCENES)
     rows = model.encode_document([scene.image(0), scene.image(1)])
     rows = rows.toarray() if kind is LexLIP else rows
     assert np.isfinite(rows).all() and not np.array_equal(rows[0], rows[1])
@@ -153,18 +96,18 @@ def kill_after(monkeypatch, task, step):
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5])
 @pytest.mark.parametrize("stage", [1, 2])
-def test_a_resumed_run_ends_in_the_same_bits(run, config, tmp_path, monkeypatch, stage, step):
+def test_a_resumed_run_ends_in_the_same_bits(run, tiny_run, tmp_path, monkeypatch, stage, step):
     job, task = (stage1, stage1.Stage1) if stage == 1 else (stage2, stage2.Stage2)
     name = f"stage{stage}"
     if stage == 2:
         (tmp_path / "stage1").symlink_to(run / "stage1")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(patch, task, step)
-        job.main(config, str(tmp_path), False, [])
+        job.main(tiny_run, str(tmp_path), False, [])
     # Saved every second step: step 3 is lost again, and of a run killed in step 1 all is.
     assert loop.Checkpoint(tmp_path / name).progress.get("step", 0) == (step - 1) // 2 * 2
     assert not loop.Checkpoint(tmp_path / name).finished
-    job.main(config, str(tmp_path), True, [])
+    job.main(tiny_run, str(tmp_path), True, [])
     whole, resumed = tensors(run / name), tensors(tmp_path / name)
     assert whole.keys() == resumed.keys()
     kinds = ("optim.model.", "task.slow.", "task.images.keys", "task.texts.next")
@@ -174,20 +117,20 @@ def test_a_resumed_run_ends_in_the_same_bits(run, config, tmp_path, monkeypatch,
     assert different == []
 
 
-def test_a_finished_stage_is_not_trained_again(run, config, capsys):
+def test_a_finished_stage_is_not_trained_again(run, tiny_run, capsys):
     before = (run / "stage1" / "model.safetensors").stat()
-    stage1.main(config, str(run), True, [])
+    stage1.main(tiny_run, str(run), True, [])
     assert "finished already" in capsys.readouterr().out
     assert (run / "stage1" / "model.safetensors").stat() == before
 
 
-def test_stage_2_wants_a_finished_stage_1(config, tmp_path):
+def test_stage_2_wants_a_finished_stage_1(tiny_run, tmp_path):
     with pytest.raises(LexLIPError, match="no finished stage 1"):
-        stage2.main(config, str(tmp_path), False, [])
+        stage2.main(tiny_run, str(tmp_path), False, [])
     assert not (tmp_path / "stage2").exists()
 
 
-def test_a_loss_that_is_no_number_stops_training(config, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_stops_training(tiny_run, tmp_path, monkeypatch):
     whole = stage1.Stage1.forward
 
     def broken(self, batch, generator):
@@ -196,14 +139,14 @@ def test_a_loss_that_is_no_number_stops_training(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stage1.Stage1, "forward", broken)
     with pytest.raises(LexLIPError, match="loss is nan at step 0"):
-        stage1.main(config, str(tmp_path), False, ["stage1.max_bad_steps=1"])
+        stage1.main(tiny_run, str(tmp_path), False, ["stage1.max_bad_steps=1"])
     assert not (tmp_path / "stage1").exists()
 
 
-def test_frozen_features_train_both_stages(config, tmp_path):
+def test_frozen_features_train_both_stages(tiny_run, tmp_path):
     overrides = ["model.freeze_vision=true", "model.patch_grid=2", "data.flip=true"]
-    stage1.main(config, str(tmp_path), False, overrides)
-    stage2.main(config, str(tmp_path), False, overrides)
+    stage1.main(tiny_run, str(tmp_path), False, overrides)
+    stage2.main(tiny_run, str(tmp_path), False, overrides)
     first, second = (
         LexLIP.from_pretrained(tmp_path / s).state_dict() for s in ("stage1", "stage2")
     )
@@ -213,9 +156,9 @@ def test_frozen_features_train_both_stages(config, tmp_path):
     assert not torch.equal(first["vision.out.weight"], second["vision.out.weight"])
 
 
-def test_an_unknown_loss_is_named(config, tmp_path):
+def test_an_unknown_loss_is_named(tiny_run, tmp_path):
     with pytest.raises(LexLIPError, match="no loss named .*'contrats'.*'contrast'"):
-        stage1.main(config, str(tmp_path), False, ["stage1.weights.contrats=1"])
+        stage1.main(tiny_run, str(tmp_path), False, ["stage1.weights.contrats=1"])
 
 
 @pytest.mark.parametrize("steps", [1, 7, 100])
@@ -271,7 +214,7 @@ def test_the_optimiser_knows_what_is_pretrained(make_model, tiny_settings):
 
 
 @pytest.mark.slow
-def test_a_small_model_learns_its_scenes(config, tmp_path):
+def test_a_small_model_learns_its_scenes(tiny_run, tmp_path):
     overrides = [
         "data.scenes.train=24",
         "data.scenes.dev=0",
@@ -290,10 +233,10 @@ def test_a_small_model_learns_its_scenes(config, tmp_path):
         "stage1.dropout=0.0",  # to learn these by heart is what is asked for
         "stage1.kept_patches=1.0",
     ]
-    stage1.main(config, str(tmp_path), False, overrides)
+    stage1.main(tiny_run, str(tmp_path), False, overrides)
     model = LexLIP.from_pretrained(tmp_path / "stage1")
     sizes = {**SCENES, "train": 24, "dev": 0}
-    scenes = load_collection("scenes", "train", cache=Path(config).parent / "cache", scenes=sizes)
+    scenes = load_collection("scenes", "train", cache=Path(tiny_run).parent / "cache", scenes=sizes)
     captions = [caption for texts in scenes.captions for caption in texts]
     fits = [scenes.qrels[f"{name}#{i}"] for name in scenes.ids for i in range(5)]
     images = model.encode_document([scenes.image(i) for i in range(24)])

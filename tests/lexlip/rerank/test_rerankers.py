@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import lexlip.rerank
 from lexlip.errors import LexLIPError
 from lexlip.forward import ForwardStore
-from lexlip.rerank.rerankers import RERANKERS, open_reranker
+from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
 from lexlip.views import Views
 
 HEADS = SimpleNamespace(sample_scale=3.0, sample_shift=2.0)
@@ -114,6 +115,39 @@ def test_the_unknown_lose_and_nothing_is_nan(store, name):
         wordless = Views(np.zeros((1, 0, 16), np.float32), np.zeros(1, np.int32),
                          query.mean, query.log_variance)  # fmt: skip
         assert len(set(reranker.score(wordless, ["a", "b", "c"]).tolist())) == 1
+
+
+def test_the_unknown_lose_against_a_sum_too(store):
+    held, views = store
+    one, other = some(np.random.default_rng(5), 1), some(np.random.default_rng(6), 1)
+    reranker, ids = open_reranker("csd", held, MODEL), ["nobody", *"abcdef"]
+    scores = reranker.score_sum([(2.0, one), (-3.0, other)], ids)
+    wanted = 2 * reranker.score(one, ids) - 3 * reranker.score(other, ids)
+    np.testing.assert_allclose(scores[1:], wanted[1:], rtol=1e-5)
+    assert scores[0] == scores[1:].min() < wanted[0]  # least like `other`: that is no merit
+
+
+@pytest.mark.parametrize("name", ["jeffreys", "bhattacharyya", "elk", "w2", "mc"])
+def test_numbers_that_overflow_lose(store, name):
+    held, views = store
+    sure = Views(*(getattr(views.take([0]), part) for part in ("tokens", "counts", "mean")),
+                 np.full((1, 8), -2000, np.float32))  # fmt: skip
+    held.write(["sure"], sure)
+    scores = open_reranker(name, held, MODEL).score(views.take([1]), ["sure", "a", "b", "c"])
+    assert np.isfinite(scores).all()
+    if name == "jeffreys":  # infinitely far
+        assert scores[0] == scores[1:].min()
+
+
+def test_what_cannot_be_opened_says_why(store):
+    held, _ = store
+    for model in (SimpleNamespace(heads=None), SimpleNamespace()):  # also a query table
+        for name in RERANKERS:
+            with pytest.raises(LexLIPError, match="no heads to rerank with: use the model"):
+                open_reranker(name, held, model)
+    with pytest.raises(LexLIPError, match="no mode 'both': use t2i, i2t or avg"):
+        Filip(held, "both")
+    assert lexlip.rerank.RERANKERS is RERANKERS and "filip" in RERANKERS
 
 
 def test_naaf_fines_a_missing_word_and_scan_does_not(tmp_path, no_flush):

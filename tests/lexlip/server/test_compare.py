@@ -13,12 +13,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lexlip import Index
+from lexlip.bm25 import tokens
 from lexlip.cli import app
 from lexlip.dense import DenseDualEncoder
 from lexlip.errors import LexLIPError
 from lexlip.files import read_json, write_json
 from lexlip.originals import Originals
-from lexlip.rivals import CaptionIndex, DenseVectors, tokens
+from lexlip.rivals import CaptionIndex, DenseVectors
 from lexlip.server.pictures import token_of
 
 TEXT = "a red circle above two blue squares"

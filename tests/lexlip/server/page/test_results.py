@@ -1,0 +1,136 @@
+"""Results on the page: why they were found, other systems beside them, what may be changed."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from lexlip import Query
+from tests.lexlip.server.page.browsing import BROWSER, ask, best, shown, until, wait_for_hits
+
+pytestmark = BROWSER
+
+
+def test_pointing_at_a_word_lights_the_patch_that_won(visit, index, pictures, complaints, keep):
+    page = visit({"q": "red night"})
+    tile = page.locator(".tile").first
+    tile.wait_for()
+    model, path = index.model, pictures / shown(page)[0]
+    with torch.no_grad():  # the weight is the largest of these, patch by patch
+        hidden = model.vision(next(iter(model._image_features([path], 1))))
+        words = [model.lexicon.tokens[i] for i in model.lexicon_ids]
+        patches = model.image_head.logits(hidden)[0, -16:, words.index("night")]
+    row, column = divmod(int(patches.argmax()), 4)
+    canvas = tile.locator("canvas")
+    dark = """(canvas) => {
+        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const alpha = (r, c) => pixels.data[4 * (Math.round((r + .5) * canvas.height / 4)
+            * canvas.width + Math.round((c + .5) * canvas.width / 4)) + 3];
+        return [0, 1, 2, 3].map((r) => [0, 1, 2, 3].map((c) => alpha(r, c)));
+    }"""
+    word = tile.locator(".matched button", has_text="night")
+    for reach in (word.hover, word.focus):
+        reach()
+        tile.locator("canvas[data-word=night]").wait_for()
+        shades = canvas.evaluate(dark)
+        keep(page, "heat")
+        assert min(map(min, shades)) == shades[row][column] < 90
+        assert max(map(max, shades)) > 120  # the others sink into the dark
+        page.mouse.move(5, 400)
+        page.get_by_role("searchbox").focus()
+        until(page, "() => !document.querySelector('canvas[data-word]')")
+        assert not any(map(sum, canvas.evaluate(dark)))
+    complaints[:] = [said for said in complaints if "getImageData" not in said]  # ours, above
+
+
+def test_the_details_add_up_to_the_score(visit, index, keep):
+    page = visit({"q": "a red circle at night"})
+    page.locator(".tile").nth(2).locator(".open").click()
+    dialog = page.get_by_role("dialog")
+    until(page, "() => document.querySelector('#sum').textContent")
+    name = dialog.get_by_role("heading").inner_text()
+    rows = [
+        [
+            int(cell.replace(",", "").replace("−", "-"))
+            for cell in row.locator("td").all_inner_texts()
+        ]
+        for row in dialog.locator("tbody tr").all()
+    ]
+    words = dialog.locator("tbody th").all_inner_texts()
+    expected = index.explain(name, Query.parse("a red circle at night"))
+    assert [(w, *r) for w, r in zip(words, rows, strict=True)] == [
+        (c.word, c.query, c.impact, c.score) for c in expected
+    ]
+    score = int(dialog.locator("tfoot td").inner_text().replace(",", ""))
+    assert score == sum(row[-1] for row in rows)
+    assert [hit.score for hit in index.search("a red circle at night", 9) if hit.id == name] == [
+        score
+    ]
+    dialog.locator("tbody button:enabled").first.click()
+    dialog.locator("canvas[data-word]").wait_for()
+    note = dialog.locator("#detail-note").inner_text()
+    assert re.fullmatch(rf"“{words[0]}” is clearest at the [a-z]+( left| right)?\.", note)
+    keep(page, "details")
+    dialog.get_by_role("button", name="Find similar").click()
+    dialog.wait_for(state="hidden")
+    until(page, "(name) => document.querySelector('.tile .name').textContent === name", name)
+
+
+def test_a_deleted_picture_is_gone(visit, index, server):
+    page = visit({"q": "yellow"})
+    page.locator(".tile").first.wait_for()
+    before = best(index, "yellow")
+    wait_for_hits(page, before)
+    count = len(index)
+    page.locator(".tile .open").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Delete…").click()
+    dialog.get_by_role("button", name="Keep").click()
+    dialog.get_by_role("button", name="Delete…").click()
+    dialog.get_by_role("button", name="Delete", exact=True).click()
+    dialog.wait_for(state="hidden")
+    until(page, "(id) => document.querySelector('.tile .name').textContent !== id", before[0])
+    assert page.get_by_role("status").inner_text().startswith(f"{before[0]} is deleted. ")
+    assert before[0] not in best(index, "yellow", 1000)
+    assert ask(server, "/stats")["documents"] == len(index) == count - 1
+    page.reload()
+    wait_for_hits(page, best(index, "yellow"))
+
+
+def test_a_server_with_a_key_that_may_not_be_changed(visit, guarded, index, complaints):
+    page = visit({"q": "red"}, server=guarded)
+    for attempt in ("wrong", "open sesame"):
+        page.get_by_role("dialog", name="This server asks for a key").wait_for()
+        page.get_by_label("API key").fill(attempt)
+        page.keyboard.press("Enter")
+    wait_for_hits(page, best(index, "red"))
+    until(page, "() => [...document.querySelectorAll('.tile img')].slice(0, 5)"
+          ".every((image) => image.naturalWidth)")  # fmt: skip
+    page.locator(".tile .open").first.click()
+    until(page, "() => document.querySelector('#sum').textContent")
+    until(page, "() => document.querySelector('#detail-picture').naturalWidth")
+    assert page.get_by_role("button", name="Delete…").is_hidden()
+    page.reload()  # the key is kept as long as the tab
+    wait_for_hits(page, best(index, "red"))
+    assert [text for text in complaints if "401" not in text] == []
+    complaints.clear()
+
+
+def test_other_systems_stand_beside_where_the_server_has_them(visit, index, captioned, keep):
+    ours = best(index, "red snow")
+    page = visit({"q": "red snow"})
+    wait_for_hits(page, ours)
+    assert page.get_by_role("group", name="View").is_hidden()  # this one has none
+    page = visit({"q": "red snow"}, server=captioned)
+    wait_for_hits(page, ours)
+    page.get_by_role("button", name="Side by side").click()
+    column = page.get_by_role("region", name="BM25 over captions")
+    column.get_by_role("button").first.wait_for()
+    labels = [one.get_attribute("aria-label") for one in column.get_by_role("button").all()]
+    assert labels == [
+        f"BM25 over captions {rank}: {ours[12 - rank]}, LexLIP {13 - rank}" for rank in range(1, 13)
+    ]
+    keep(page, "compare")
+    page.get_by_role("button", name="LexLIP", exact=True).click()
+    assert shown(page) == ours
