@@ -9,8 +9,9 @@ Scenes that no training has seen are drawn, and asked for in three ways:
 - *missing*: two groups. Only pictures that have both, or one of them, are candidates: the wrong
   ones lack exactly one thing that is named, which adds nothing in the first stage and counts
   against them in NAAF.
-- *vague*: the captions of all pictures. Those that fit more pictures, and pictures that fit more
-  captions, should have wider Gaussians (PCME): Spearman's correlation of the two.
+- *vague*: texts that say less and less, from both groups with size and texture to a mere shape
+  (captions say so much that nearly each fits one picture). Those that fit more pictures, and
+  pictures that fit more of them, should have wider Gaussians (PCME): Spearman's correlation.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from eval.systems import require_folder
 from eval.task import Task
 from lexlip.data.draw import Group
 from lexlip.data.meaning import Pattern, Predicate
-from lexlip.data.scenes import Scene, make_scenes, matches, relevance
+from lexlip.data.scenes import Scene, make_scenes, matches
 from lexlip.errors import LexLIPError
 from lexlip.files import write_json
 from lexlip.forward import ForwardStore
@@ -114,6 +115,25 @@ def missing(scenes: Sequence[Scene]) -> Asked:
     return Asked(texts, qrels, among)
 
 
+def graded(scenes: Sequence[Scene]) -> Asked:
+    """Ask for what each picture shows in five degrees of detail; equal texts are asked once."""
+    meanings: dict[str, Predicate] = {}
+    for scene in scenes:
+        first, *rest = scene.groups
+        count, *_, shape = phrase(first, detail=False)[0].split()
+        meanings[f"{count} {shape}"] = Predicate((Pattern(first.shape, count=first.count),))
+        for detail in (False, True):
+            said = [phrase(group, detail) for group in (first, *rest[:1])]
+            for some in {1: said[:1], len(said): said}.values():
+                text = " and ".join(words for words, _ in some)
+                meanings[text] = Predicate(tuple(pattern for _, pattern in some))
+    qrels = {
+        text: {scene.id for scene in scenes if matches(meaning, scene)}
+        for text, meaning in meanings.items()
+    }
+    return Asked({text: text for text in meanings}, qrels)
+
+
 def _restrict(first: FirstStage, asked: Asked, depth: int) -> FirstStage:
     """Keep the candidates that may be answered, and at most `depth` of them."""
     among = asked.among
@@ -159,17 +179,16 @@ def vague(model: LexLIP, gallery: Drawn) -> dict[str, float | None]:
     """
     from scipy.stats import spearmanr
 
-    qrels = relevance(gallery.scenes)
-    texts = [text for captions in gallery.captions for text in captions]
-    words = model.represent_text(texts)[1].log_variance.mean(1)
+    asked = graded(gallery.scenes)
+    words = model.represent_text(list(asked.texts))[1].log_variance.mean(1)
     images = [gallery.image(i) for i in range(len(gallery))]
     pictures = model.represent_image(images)[1].log_variance.mean(1)
-    fitting = [len(found) for found in qrels.values()]
-    back = metrics.invert(qrels)
+    fitting = [len(found) for found in asked.qrels.values()]
+    back = metrics.invert(asked.qrels)
     described = [len(back.get(name, ())) for name in gallery.ids]
     found: dict[str, float | None] = {}
     for side, level, partners in (
-        ("captions", words, fitting),
+        ("texts", words, fitting),
         ("pictures", pictures, described),
     ):
         varied = len(set(partners)) > 1

@@ -53,16 +53,17 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 """What is taken away."""
 
 FRONTIER: dict[str, tuple[str, ...]] = {
+    **{name: OBJECTIVES[name] for name in (WHOLE, "no grounding in stage 2")},
     **{
         f"grounding {weight}": (
             f"stage2.weights.image_grounding={weight}",
             f"stage2.weights.text_grounding={weight}",
         )
-        for weight in (0.0, 0.1, 0.3, 1.0, 3.0)
+        for weight in (0.1, 0.3, 3.0)
     },
     **{f"{terms} terms": (f"sparsity.target_terms={terms}",) for terms in (16, 32, 64)},
 }
-"""How much words must say the captions, and how many there may be."""
+"""How much words must say the captions, and how many there may be. Equal names share a folder."""
 
 STUDIES = {"objectives": OBJECTIVES, "frontier": FRONTIER}
 

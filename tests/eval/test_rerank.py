@@ -130,6 +130,23 @@ def test_planted_questions_have_the_right_answers():
         assert among - right == wrong  # each wrong one has just one of the two
 
 
+def test_graded_texts_fit_what_they_say_and_more_the_less_they_say():
+    scenes = make_scenes(200, seed=1, size=32)
+    asked = planted.graded(scenes)
+    fits = {text: len(right) for text, right in asked.qrels.items()}
+    counts = {"one": 1, "two": 2, "three": 3}
+    for text, right in asked.qrels.items():
+        words = text.split(" and ")[0].split()
+        shape = words[-1] if words[0] == "one" else words[-1].removesuffix("s").removesuffix("e")
+        shown = {s.id for s in scenes if any(
+            g.count == counts[words[0]] and g.shape.startswith(shape)
+            and set(words[1:-1]) <= {g.size, g.texture, g.colour} for g in s.groups)}  # fmt: skip
+        assert right <= shown and right
+        assert right == shown or " and " in text
+    short, long = ([n for t, n in fits.items() if len(t.split()) == k] for k in (2, 5))
+    assert np.mean(short) > 3 * np.mean(long)
+
+
 def test_phrases_are_captions_of_the_grammar():
     from lexlip.data.scenes import vocabulary
 
@@ -174,7 +191,7 @@ def test_commands_write_their_numbers(model_with_heads, tmp_path):
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "p" / "metrics.json").read_text())
     assert [row["effect"] for row in found["rows"]] == ["small", "missing"]
-    assert set(found["vague"]) == {"captions", "pictures"}
+    assert set(found["vague"]) == {"texts", "pictures"}
 
 
 def test_a_model_without_heads_is_refused(make_model):
