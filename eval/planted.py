@@ -127,10 +127,15 @@ def graded(scenes: Sequence[Scene]) -> Asked:
             for some in {1: said[:1], len(said): said}.values():
                 text = " and ".join(words for words, _ in some)
                 meanings[text] = Predicate(tuple(pattern for _, pattern in some))
-    qrels = {
-        text: {scene.id for scene in scenes if matches(meaning, scene)}
-        for text, meaning in meanings.items()
-    }
+    showing: dict[tuple[str | None, int | None], list[Scene]] = {}
+    for scene in scenes:
+        for key in {(group.shape, group.count) for group in scene.groups}:
+            showing.setdefault(key, []).append(scene)
+    qrels = {}
+    for text, meaning in meanings.items():
+        pattern = meaning.patterns[0]
+        possible = showing[pattern.shape, pattern.count]
+        qrels[text] = {scene.id for scene in possible if matches(meaning, scene)}
     return Asked({text: text for text in meanings}, qrels)
 
 
