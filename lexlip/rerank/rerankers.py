@@ -249,6 +249,6 @@ def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
         return Attention(store, model.config.naaf_threshold)
     if name == "mc":
         heads: Any = model.heads
-        scale, shift = float(heads.sample_scale), float(heads.sample_shift)
+        scale, shift = heads.sample_scale.item(), heads.sample_shift.item()
         return Pcme(store, lambda a, b, c, d: gaussian.match_probability(a, b, c, d, scale, shift))
     return Pcme(store, LIKENESSES[name])

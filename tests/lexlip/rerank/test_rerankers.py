@@ -14,7 +14,7 @@ from lexlip.forward import ForwardStore
 from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
 from lexlip.views import Views
 
-HEADS = SimpleNamespace(sample_scale=3.0, sample_shift=2.0)
+HEADS = SimpleNamespace(sample_scale=torch.tensor(3.0), sample_shift=torch.tensor(2.0))
 MODEL = SimpleNamespace(config=SimpleNamespace(naaf_threshold=0.2), heads=HEADS)
 
 
