@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import lexlip.rerank
 from lexlip.errors import LexLIPError
