@@ -108,11 +108,13 @@ def study(
         folder = Path(run) / name.replace(" ", "-")
         first = [c for c in changes if not c.startswith(("stage2.", "sparsity."))]
         shared = folder if first else Path(run) / WHOLE
-        stage1.main(config, str(shared), True, [*overrides, *first])
+        if not Checkpoint(shared / "stage1").finished:
+            stage1.main(config, str(shared), True, [*overrides, *first])
         if shared != folder and not (folder / "stage1").exists():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "stage1").symlink_to(os.path.relpath(shared / "stage1", folder))
-        stage2.main(config, str(folder), True, [*overrides, *changes])
+        if not Checkpoint(folder / "stage2").finished:
+            stage2.main(config, str(folder), True, [*overrides, *changes])
         if name == WHOLE:
             found[STAGE1_ALONE] = measured(folder / "stage1")
         found[name] = measured(folder / "stage2")
@@ -176,6 +178,11 @@ def main(
         if unknown := set(only or ()) - set(variants):
             raise LexLIPError(f"no variant {sorted(unknown)}: choose from {', '.join(variants)}")
         chosen = {name: variants[name] for name in variants if not only or name in only}
+        recipe = {"format": 1, "config": config, "overrides": overrides or []}
+        noted = Path(run) / "recipe.json"
+        if noted.exists() and read_json(noted) != recipe:
+            raise LexLIPError(f"{run} holds a study with other settings: give another --run")
+        write_json(noted, recipe)
         found = study(config, run, chosen, overrides or [])
     except LexLIPError as error:
         typer.echo(f"lexlip: {error}", err=True)
@@ -183,7 +190,7 @@ def main(
     path = Path(run) / f"{study_name}.json"
     old: dict[str, Any] = read_json(path)["variants"] if path.exists() else {}
     results = {name: {**old, **found}[name] for name in _ordered({**old, **found}, variants)}
-    write_json(path, {"format": 1, "config": config, "overrides": overrides, "variants": results})
+    write_json(path, {**recipe, "variants": results})
     typer.echo(table(results))
     if study_name == "frontier":
         try:

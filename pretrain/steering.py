@@ -19,7 +19,7 @@ ARRIVAL = 0.6
 no weight moves a term."""
 
 # Per count, on logarithms. Terms answer several counts late: the proportional part, large beside
-# the integral one, keeps the weight from swinging. With 0.4 a stage of 144 steps came too late.
+# the integral one, keeps the weight from swinging.
 INTEGRAL, PROPORTIONAL = 1.0, 3.0
 MOST = 0.7
 """How far the logarithm of a factor may move at a count: a doubling."""

@@ -35,9 +35,8 @@ def test_variants_are_what_the_stages_train_and_share_an_equal_stage_1(
     picked = ["--only", "whole", "--only", "no queue", "--only", "no bottlenecks"]
     done = command(*where, *picked, *SHORT)
     assert done.exit_code == 0, done.output
-    # Stage 1 of "no queue" was only looked at: it is finished.
     assert [out.removeprefix(f"{tmp_path}/study/") for out in trained] == [
-        *("whole/stage1", "whole/stage2", "whole/stage1", "no-queue/stage2"),
+        *("whole/stage1", "whole/stage2", "no-queue/stage2"),
         *("no-bottlenecks/stage1", "no-bottlenecks/stage2"),
     ]
     found = json.loads((tmp_path / "study" / "objectives.json").read_text())["variants"]
@@ -57,6 +56,9 @@ def test_variants_are_what_the_stages_train_and_share_an_equal_stage_1(
     assert again.exit_code == 0
     found = json.loads((tmp_path / "study" / "objectives.json").read_text())["variants"]
     assert list(found)[-2:] == ["no bottlenecks", "no own MLM"]
+
+    other = command(*where, "--only", "no queue", "stage1.steps=3")
+    assert other.exit_code == 2 and "other settings: give another --run" in other.output
 
 
 def test_the_frontier_is_drawn(tiny_run, tmp_path, command):
