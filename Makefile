@@ -12,6 +12,8 @@ SET ?=
 # For make index: a checkpoint other than RUN/stage2, a folder other than RUN/index.
 MODEL =
 OUT =
+# For make index and make bench: corners of each picture to look at beside the whole, 0 to 4.
+CROPS =
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -82,16 +84,16 @@ pretrain-queries: towers ## a table for queries without a network, into RUN/stag
 	@$(LEXLIP) pretrain.query_table --config $(CONFIG) --run $(RUN) $(SET)
 
 index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
-	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))
+	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT)) $(if $(CROPS),--crops $(CROPS))
 
 bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
-	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
 
 bench-rerank: $(READY) ## the second stage: what rerankers make of the best 100 (needs RUN/heads)
 	@$(LEXLIP) eval.rerank --config $(CONFIG) --run $(RUN)
 
 bench-curve: $(READY) ## recall and bytes against terms a picture, of RUN/stage2
-	@$(LEXLIP) eval.budget --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.budget --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
 
 bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \

@@ -38,25 +38,18 @@ def load_systems(settings: Settings) -> list[System]:
     """
     systems: list[System] = []
     if settings.model:
-        systems.append(
-            LexLIPSystem.from_pretrained(
-                settings.model, max_terms=settings.max_terms, engine=settings.engine
-            )
-        )
+        kept = {"max_terms": settings.max_terms, "engine": settings.engine, "crops": settings.crops}
+        systems.append(LexLIPSystem.from_pretrained(settings.model, **kept))
         if is_table(settings.model):
-            systems.append(
-                LexLIPSystem.with_table(
-                    settings.model, max_terms=settings.max_terms, engine=settings.engine
-                )
-            )
+            systems.append(LexLIPSystem.with_table(settings.model, **kept))
     if settings.dense:
         from eval.baselines.dense import dual_encoder
 
-        systems.append(dual_encoder(settings.dense))
+        systems.append(dual_encoder(settings.dense, crops=settings.crops))
     if settings.clip:
         from eval.baselines.clip import clip
 
-        systems.append(clip(toml.resolve(settings.clip)))
+        systems.append(clip(toml.resolve(settings.clip), crops=settings.crops))
     if settings.clip_embeddings:
         from eval.baselines.clip import precomputed
 
@@ -252,6 +245,9 @@ def main(
         bool | None, typer.Option("--bm25/--no-bm25", help="BM25 over captions.")
     ] = None,
     max_terms: Annotated[int | None, typer.Option(help="Terms kept of a picture.")] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="Corners of a picture to look at beside the whole, 0 to 4.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="auto, lucene or postings.")] = None,
     pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep.")] = None,
     vectors: Annotated[

@@ -145,6 +145,9 @@ def main(
     limit: Annotated[int | None, typer.Option(help="First so many pictures of a split.")] = None,
     model: Annotated[str | None, typer.Option(help="LexLIP checkpoint folder.")] = None,
     pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep.")] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="Corners of a picture to look at beside the whole, 0 to 4.")
+    ] = None,
     terms: Annotated[str, typer.Option(help="Term budgets, with commas between.")] = ",".join(
         map(str, TERMS)
     ),
@@ -160,7 +163,8 @@ def main(
     ] = None,
 ) -> None:
     """Weigh indexes of several term budgets against their recall."""
-    options = {"data": data, "split": split, "limit": limit, "model": model, "pool": pool}
+    options = {"data": data, "split": split, "limit": limit, "model": model}
+    options |= {"pool": pool, "crops": crops}
     try:
         try:
             budgets = [int(number) for number in terms.split(",")]
@@ -169,7 +173,8 @@ def main(
         settings = read_settings(config, {**options, "out": out}, run)
         if settings.model is None:
             raise LexLIPError("nothing to measure: give --model or --run")
-        task, system = load_task(settings), LexLIPSystem.from_pretrained(settings.model)
+        task = load_task(settings)
+        system = LexLIPSystem.from_pretrained(settings.model, crops=settings.crops)
         rows = measure(system, task, engine or ENGINES, budgets, settings.seed)
     except LexLIPError as error:
         typer.echo(f"lexlip: {error}", err=True)

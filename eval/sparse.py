@@ -14,10 +14,12 @@ from eval.systems import (
     System,
     batches,
     check_gallery,
+    looked_at,
     median_ms,
     require_folder,
     search_all,
 )
+from lexlip.crops import check_crops, with_crops
 from lexlip.errors import LexLIPError
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class LexLIPSystem(System):
         Items encoded at once.
     table : QueryTable, optional
         What texts are encoded by instead of the model.
+    crops : int
+        Corners of each picture that are looked at beside the whole; see `lexlip.crops`.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class LexLIPSystem(System):
         engine: str = "auto",
         batch_size: int = 32,
         table: Any = None,
+        crops: int = 0,
     ) -> None:
         if engine not in ("auto", "lucene", "postings"):
             raise LexLIPError(f"no engine {engine!r}: choose auto, lucene or postings")
@@ -69,7 +74,7 @@ class LexLIPSystem(System):
         self.name = name
         self.checkpoint = checkpoint
         self.fingerprint = getattr(model, "fingerprint", None)
-        self.max_terms = max_terms
+        self.max_terms, self.crops = max_terms, check_crops(crops)
         self.batch_size = batch_size
         self._wanted = engine
         self._folders: list[tempfile.TemporaryDirectory[str]] = []
@@ -105,17 +110,18 @@ class LexLIPSystem(System):
         self.bytes_per_image = _bytes(self._engine) / len(gallery)
         texts = "texts by a query table; " if self.table else ""
         budget = f"at most {self.max_terms} terms a picture"
-        self.note = f"pictures only; {texts}{kind}, {budget}, impacts in one byte"
+        looks = looked_at(self.crops)
+        self.note = f"pictures only{looks}; {texts}{kind}, {budget}, impacts in one byte"
 
     def picture_weights(self, gallery: Gallery) -> csr_array:
         """Encode the pictures: their weights [N, V], in the gallery's order, none cut."""
         from scipy.sparse import vstack
 
         check_gallery(gallery)
-        parts = [
-            self.model.encode_document([gallery.image(i) for i in part])
-            for part in batches(len(gallery), self.batch_size, f"{self.name}: pictures")
-        ]
+        encode, parts = self.model.encode_document, []
+        for part in batches(len(gallery), self.batch_size, f"{self.name}: pictures"):
+            pictures = [gallery.image(i) for i in part]
+            parts.append(with_crops(encode(pictures), encode, pictures, self.crops))
         return vstack(parts, format="csr")
 
     def query_weights(self, queries: Mapping[str, str]) -> csr_array:

@@ -183,6 +183,17 @@ def median_ms(call: Callable[[str], object], texts: Sequence[str], sample: int =
     return 1000.0 * float(np.median(seconds[1:] or seconds)) if seconds else 0.0
 
 
+def looked_at(crops: int) -> str:
+    """What notes say of pictures that are looked at more than once.
+
+    Examples
+    --------
+    >>> looked_at(0), looked_at(4)
+    ('', ', whole and 4 corners')
+    """
+    return f", whole and {crops} corners" if crops else ""
+
+
 def batches(total: int, size: int, what: str) -> Iterable[range]:
     """Ranges of at most ``size`` that cover ``range(total)``, with a progress bar."""
     for start in tqdm(range(0, total, size), desc=what, leave=False, disable=None):

@@ -31,6 +31,7 @@ class Settings:
     clip_embeddings: str | None = None
     bm25: bool = False
     max_terms: int = 64
+    crops: int = 0  # corners of each picture that are looked at beside the whole
     engine: str = "auto"
     pool: str | None = None  # $LEXLIP_PEERS and the like are expanded
     vectors: str | None = None  # .npz file for `eval.engines`

@@ -81,6 +81,9 @@ def main(
     keep_views: Annotated[
         bool | None, typer.Option("--keep-views", help="keep what rerankers look at (heads)")
     ] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="corners to look at beside the whole, 0 to 4")
+    ] = None,
 ) -> None:
     """Build an index and say what it cost."""
     options = {k: v for k, v in locals().items() if k not in ("config", "run")}

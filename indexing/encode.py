@@ -67,6 +67,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
         settings.model,
         settings.part_size,
         settings.keep_views,
+        settings.crops,
     ) as encoded:
         todo = encoded.missing()
         with tqdm(total=len(source), desc="encoding", unit="picture", disable=None) as bar:
@@ -86,8 +87,9 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
 
 
 def _encode(model: LexLIP, source: Collection, encoded: Encoded, number: int) -> Chunk:
-    rows, keep_views = encoded.rows(number), encoded.manifest["keep_views"]
-    return encode_pictures(model, source, rows, keep_views=keep_views)
+    rows, said = encoded.rows(number), encoded.manifest
+    keep_views, crops = said["keep_views"], said["crops"]
+    return encode_pictures(model, source, rows, keep_views=keep_views, crops=crops)
 
 
 def _pictures(settings: Settings, data: Data) -> Collection:
@@ -145,6 +147,9 @@ def main(
     part_size: Annotated[int | None, typer.Option(help="pictures a part")] = None,
     keep_views: Annotated[
         bool | None, typer.Option("--keep-views", help="keep what rerankers look at (heads)")
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="corners to look at beside the whole, 0 to 4")
     ] = None,
 ) -> None:
     """Encode pictures into parts; those that are there already stay."""

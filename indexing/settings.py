@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lexlip import settings as toml
+from lexlip.crops import check_crops
 from lexlip.encode import CHUNK
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
@@ -29,6 +30,7 @@ class Settings:
     keep_parts: bool = False
     keep_floats: bool = False
     keep_views: bool = False  # what rerankers look at
+    crops: int = 0  # corners of each picture that are looked at beside the whole
 
     def check(self) -> None:
         """Complain about what would fail after an hour.
@@ -45,6 +47,7 @@ class Settings:
         for name in ("workers", "shards", "part_size"):
             if getattr(self, name) < 1:
                 raise LexLIPError(f"{name} is {getattr(self, name)}: give 1 or more")
+        check_crops(self.crops)
 
 
 def read(

@@ -229,6 +229,7 @@ def build_from(
         engine=engine,
         keep_floats=keep_floats,
         keep_views=encoded.manifest["keep_views"],
+        crops=encoded.manifest.get("crops", 0),
     )
     count = min(shards, len(encoded)) if engine == "lucene" else 1
     with ExitStack() as closing:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
+from lexlip.crops import with_crops
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
@@ -84,6 +85,7 @@ def chunks(
     size: int = CHUNK,
     batch_size: int = 32,
     keep_views: bool = False,
+    crops: int = 0,
 ) -> Iterator[Chunk]:
     """Encode a source, `size` documents at a time.
 
@@ -99,13 +101,15 @@ def chunks(
         Documents a chunk, and pictures that go through the model together.
     keep_views : bool
         Encode what rerankers look at too; the model needs heads.
+    crops : int
+        Corners of each picture that are looked at beside the whole; see `lexlip.crops`.
     """
     ids = source.ids if isinstance(source, Collection) else list(source)
     with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
         for start in range(0, len(ids), size):
             numbers = range(start, min(start + size, len(ids)))
             if isinstance(source, Collection):
-                yield encode_pictures(model, source, numbers, known, batch_size, keep_views)
+                yield encode_pictures(model, source, numbers, known, batch_size, keep_views, crops)
             else:
                 names = [ids[i] for i in numbers]
                 texts = [source[name] for name in names]
@@ -132,6 +136,7 @@ def encode_pictures(
     known: Known | None = None,
     batch_size: int = 32,
     keep_views: bool = False,
+    crops: int = 0,
 ) -> Chunk:
     """Encode the pictures of these numbers; see `chunks`."""
     names = [source.ids[i] for i in numbers]
@@ -155,7 +160,7 @@ def encode_pictures(
             views.append(seen)
         else:
             weights = model.encode_image(images)
-        parts.append(weights)
+        parts.append(with_crops(weights, model.encode_image, images, crops))
         read += [fresh[row] for row in rows]
     weights = vstack(parts, format="csr") if parts else model.encode_image([])
     return Chunk(

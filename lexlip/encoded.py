@@ -80,6 +80,7 @@ class Encoded:
         checkpoint: str | os.PathLike[str] | None = None,
         part_size: int = CHUNK,
         keep_views: bool = False,
+        crops: int = 0,
     ) -> Iterator[Encoded]:
         """Say what the parts of a folder are to be; those that are there already stay.
 
@@ -99,6 +100,8 @@ class Encoded:
             Documents a part. The first part with a readable picture fixes the scale of an index.
         keep_views : bool
             Whether parts hold what rerankers look at too.
+        crops : int
+            Corners of each picture that are looked at beside the whole; see `lexlip.crops`.
 
         Raises
         ------
@@ -113,7 +116,7 @@ class Encoded:
         check_ids(source.ids)  # now, and not after an hour of encoding
         read_columns(source.columns, len(source))
         facts = origin(model, source, max_terms, checkpoint)
-        base = [*(facts[name] for name in ("model", "vocabulary", "max_terms")), keep_views]
+        base = [*(facts[name] for name in ("model", "vocabulary", "max_terms")), keep_views, crops]
         runs = [
             range(start, min(start + part_size, len(source)))
             for start in range(0, len(source), part_size)
@@ -124,6 +127,7 @@ class Encoded:
             "documents": len(source),
             "part_size": part_size,
             "keep_views": keep_views,
+            "crops": crops,
             "ids": _sha256(source.ids),
             "parts": [
                 _sha256([base, source.ids[run.start : run.stop], columns_of(source, run)])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.beside import Beside
 from lexlip.building import ENGINE, Added, begin, build_from, check_new, write_chunks
+from lexlip.crops import check_crops
 from lexlip.data.collection import Collection
 from lexlip.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.encoded import Encoded
@@ -89,6 +90,7 @@ class Index:
         replace: bool = False,
         keep_floats: bool = False,
         keep_views: bool = False,
+        crops: int = 0,
     ) -> Index:
         """Encode a source and write a new index.
 
@@ -118,6 +120,8 @@ class Index:
             a term, and the id.
         keep_views : bool
             Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
+        crops : int
+            Corners of each picture that are looked at beside the whole; see `lexlip.crops`.
 
         Raises
         ------
@@ -128,11 +132,11 @@ class Index:
         target, there = Path(path), check_new(path, engine, max_terms, replace)
         documents = as_source(source, split)
         check_heads(model, keep_views)
-        coming = chunks(model, documents, keep_views=keep_views)
+        coming = chunks(model, documents, keep_views=keep_views, crops=check_crops(crops))
         facts = origin(model, documents, max_terms, checkpoint)
         with atomic_directory(target) as folder:
-            others = {"engine": engine, "keep_floats": keep_floats, "keep_views": keep_views}
-            manifest, begun = begin(folder, coming, facts, **others)
+            others = {"keep_floats": keep_floats, "keep_views": keep_views, "crops": crops}
+            manifest, begun = begin(folder, coming, facts, engine=engine, **others)
             with cls(folder, manifest, "w", model) as index:
                 done = index._write_all(chain(begun, coming if there else ()))
         built = cls.open(target, model, mode="w")
@@ -244,8 +248,8 @@ class Index:
         return self._write_all(self._chunks(documents))
 
     def _chunks(self, documents: Any, known: Known | None = None) -> Iterator[Chunk]:
-        keep_views = self.manifest.get("keep_views", False)
-        return chunks(self.model, documents, known, keep_views=keep_views)
+        kept = {name: self.manifest.get(name, 0) for name in ("keep_views", "crops")}
+        return chunks(self.model, documents, known, **kept)
 
     def _write_all(self, coming: Iterable[Chunk]) -> Added:
         return write_chunks(self.path, self.manifest, self.engine, self.beside, coming)

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from lexlip.attention import text_attention
+from lexlip.crops import with_crops
 from lexlip.data.images import read_image
 from lexlip.drawing import LOWERS, RAISES, fit, sheet, warm
 from lexlip.errors import LexLIPError
@@ -144,7 +145,9 @@ def why(index: Index, id: str, query: Query, picture: Any = None, pixels: bool =
 
 def _same(index: Index, model: LexLIP, picture: Image.Image, held: Mapping[int, int]) -> bool:
     """True when a picture gives the impacts that an index holds, but for rounding."""
-    weights = top_terms(model.encode_image([picture]), index.manifest["max_terms"])
+    crops = index.manifest.get("crops", 0)
+    weights = with_crops(model.encode_image([picture]), model.encode_image, [picture], crops)
+    weights = top_terms(weights, index.manifest["max_terms"])
     now = query_terms(csr_array(quantise(unit_normalise(weights), index.manifest["scale"])))
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.baselines.dense import DenseSystem
-from eval.systems import Gallery
+from eval.systems import Gallery, looked_at
 from lexlip.errors import LexLIPError
 
 if TYPE_CHECKING:
@@ -112,14 +112,16 @@ def _unit(features: Any) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def clip(name: str | Path, batch_size: int = 32) -> DenseSystem:
+def clip(name: str | Path, batch_size: int = 32, crops: int = 0) -> DenseSystem:
     """A CLIP checkpoint as a system."""
     return DenseSystem(
         CLIPEncoder.from_pretrained(name),
         name="clip",
-        note=f"pictures only; CLIP checkpoint {name}, trained elsewhere, fp32, exhaustive",
+        note=f"pictures only{looked_at(crops)}; CLIP checkpoint {name}, trained elsewhere, fp32, "
+        "exhaustive",
         checkpoint=str(name),
         batch_size=batch_size,
+        crops=crops,
     )
 
 

@@ -16,10 +16,12 @@ from eval.systems import (
     batches,
     best,
     check_gallery,
+    looked_at,
     median_ms,
     require_folder,
     search_all,
 )
+from lexlip.crops import check_crops, with_crops
 
 
 class DenseSystem(System):
@@ -36,6 +38,9 @@ class DenseSystem(System):
         Where the encoder was read from.
     batch_size : int
         Items encoded at once.
+    crops : int
+        Corners of each picture that are looked at beside the whole (`lexlip.crops`): the mean of
+        the vectors, at length one again.
     """
 
     def __init__(
@@ -46,8 +51,10 @@ class DenseSystem(System):
         note: str,
         checkpoint: str | None = None,
         batch_size: int = 32,
+        crops: int = 0,
     ) -> None:
         self.encoder = encoder
+        self.crops = check_crops(crops)
         self.name, self.note = name, note
         self.checkpoint = checkpoint
         self.fingerprint = getattr(encoder, "fingerprint", None)
@@ -90,10 +97,12 @@ class DenseSystem(System):
         return self._pictures[[self._rows[name] for name in ids]], self._encode_texts(queries)
 
     def _encode_images(self, gallery: Gallery) -> np.ndarray:
-        parts = batches(len(gallery), self.batch_size, f"{self.name}: pictures")
-        return np.concatenate(
-            [self.encoder.encode_document([gallery.image(i) for i in part]) for part in parts]
-        )
+        encode, parts = self.encoder.encode_document, []
+        for part in batches(len(gallery), self.batch_size, f"{self.name}: pictures"):
+            pictures = [gallery.image(i) for i in part]
+            parts.append(with_crops(encode(pictures), encode, pictures, self.crops))
+        vectors = np.concatenate(parts)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if self.crops else vectors
 
     def _encode_texts(self, queries: Mapping[str, str]) -> np.ndarray:
         """Vectors of the texts in their order; each different text is encoded once, ever."""
@@ -107,7 +116,7 @@ class DenseSystem(System):
         return median_ms(lambda text: self.encoder.encode_query([text]), list(queries.values()))
 
 
-def dual_encoder(folder: str | Path, batch_size: int = 32) -> DenseSystem:
+def dual_encoder(folder: str | Path, batch_size: int = 32, crops: int = 0) -> DenseSystem:
     """Read the dense twin of LexLIP from its checkpoint folder.
 
     Raises
@@ -122,7 +131,9 @@ def dual_encoder(folder: str | Path, batch_size: int = 32) -> DenseSystem:
     return DenseSystem(
         encoder,
         name="dense dual encoder",
-        note="pictures only; trained here on the same trunks and data as lexlip, fp32, exhaustive",
+        note=f"pictures only{looked_at(crops)}; trained here on the same trunks and data "
+        "as lexlip, fp32, exhaustive",
         checkpoint=str(folder),
         batch_size=batch_size,
+        crops=crops,
     )

@@ -31,6 +31,9 @@ def index(
     keep_views: Annotated[
         bool, typer.Option("--keep-views", help="of a new index: for search --rerank")
     ] = False,
+    crops: Annotated[
+        int, typer.Option(help="of a new index: corners to look at beside the whole, 0 to 4")
+    ] = 0,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
 
@@ -45,7 +48,7 @@ def index(
         built = Index.create(
             out, load(model), source, split=split, max_terms=max_terms, engine=engine,
             checkpoint=model, replace=replace, keep_floats=keep_floats,
-            keep_views=keep_views,
+            keep_views=keep_views, crops=crops,
         )  # fmt: skip
         skipped, news = built.skipped, ""
     else:

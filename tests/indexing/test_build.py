@@ -181,7 +181,7 @@ def same(bulk, other):
 def created(settings, model, path, engine, monkeypatch, **options):
     """The index that `Index.create` makes of the same, its chunks as large as the parts."""
     with monkeypatch.context() as patch:
-        patch.setattr("lexlip.encode.chunks.__defaults__", (None, settings.part_size, 32, False))
+        patch.setattr("lexlip.encode.chunks.__defaults__", (None, settings.part_size, 32, False, 0))
         return Index.create(
             path, model, settings.data, max_terms=settings.max_terms, engine=engine,
             checkpoint=settings.model, **options,
