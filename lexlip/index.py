@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.beside import Beside
 from lexlip.building import ENGINE, Added, begin, build_from, check_new, write_chunks
-from lexlip.crops import check_crops
 from lexlip.data.collection import Collection
 from lexlip.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.encoded import Encoded
@@ -116,8 +115,7 @@ class Index:
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
         keep_floats : bool
-            Keep the vectors before they are quantised too, for `search(..., rescore=100)`: 6 bytes
-            a term, and the id.
+            Keep unquantised vectors too, for `search(..., rescore=100)`: 6 bytes a term, and the id.
         keep_views : bool
             Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
         crops : int
@@ -132,7 +130,7 @@ class Index:
         target, there = Path(path), check_new(path, engine, max_terms, replace)
         documents = as_source(source, split)
         check_heads(model, keep_views)
-        coming = chunks(model, documents, keep_views=keep_views, crops=check_crops(crops))
+        coming = chunks(model, documents, keep_views=keep_views, crops=crops)
         facts = origin(model, documents, max_terms, checkpoint)
         with atomic_directory(target) as folder:
             others = {"keep_floats": keep_floats, "keep_views": keep_views, "crops": crops}
@@ -228,8 +226,6 @@ class Index:
 
     def update(self, source: Any, *, split: str | None = None) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
-
-        `add` takes new documents as well, and leaves out pictures that have not changed.
 
         Raises
         ------

@@ -17,7 +17,7 @@ FLOORS = [
     ("files", "java", "data.images", "data.draw", "data.meaning", "data.metadata", "columns"),
     ("data.grammar", "data.readers", "generations", "processes", "where_parser", "query_tree"),
     ("drawing",),
-    ("where", "query_parser"),
+    ("where", "query_parser", "crops"),
     ("data.scenes", "data.collection"),
     ("config", "lexicon", "pooling", "impacts", "views", "codecs", "lexical"),
     ("settings", "processing", "card", "trunks", "towers", "engines.base", "postings.layout"),
