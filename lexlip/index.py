@@ -115,7 +115,7 @@ class Index:
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
         keep_floats : bool
-            Keep unquantised vectors too, for `search(..., rescore=100)`: 6 bytes a term, and the id.
+            Keep unquantised vectors too, for `search(..., rescore=100)`: 6 bytes a term, and id.
         keep_views : bool
             Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
         crops : int
