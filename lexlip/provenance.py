@@ -8,7 +8,7 @@ one word of the text, and what the model adds because the text has the word itse
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lexlip.crops import CORNERS, SIDE, check_crops, crop
 from lexlip.data.images import read_image
 from lexlip.drawing import WHOLE, Box
 from lexlip.errors import LexLIPError
 from lexlip.pooling import log_saturate
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from lexlip.model import LexLIP
 
 _RAMP = 512
@@ -41,7 +44,8 @@ class Provenance:
         the picture does not have.
     heat : dict of int to float32 [rows, columns]
         Term id -> what each patch alone would have made of the word: log(1 + relu(logit)). The
-        largest is the word's weight in `LexLIP.encode_image`.
+        largest is the word's weight in `LexLIP.encode_image`. With crops the largest of all looks
+        that have their patch there: the weight is the mean of their largest.
     box : (float, float, float, float)
         Left, top, right and bottom of what the model saw of the upright picture, as shares of its
         width and height: the patches lie there. (0, 0, 1, 1) unless the preprocessor crops.
@@ -79,7 +83,7 @@ class Provenance:
 
 
 @torch.no_grad()
-def provenance(model: LexLIP, picture: Any, terms: Iterable[int]) -> Provenance:
+def provenance(model: LexLIP, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
     """Find the patch that won each word of a picture, and what the other patches said.
 
     The winners are those of the model's own pooling; only the logits of `terms` are computed
@@ -91,6 +95,9 @@ def provenance(model: LexLIP, picture: Any, terms: Iterable[int]) -> Provenance:
     picture : path, bytes, PIL image or array
     terms : iterable of int
         Term ids, as `Index.query` gives them.
+    crops : int
+        Corners that were looked at beside the whole (`lexlip.crops`): their patches are laid over
+        those of the whole picture.
 
     Raises
     ------
@@ -105,8 +112,15 @@ def provenance(model: LexLIP, picture: Any, terms: Iterable[int]) -> Provenance:
     ((8, 8), {4937: 27})
     """
     check_localises(model)
-    assert model.processor is not None
     upright, wanted = read_image(picture), checked_terms(model, terms)
+    found = _one_look(model, upright, wanted)
+    for corner in CORNERS[: check_crops(crops)]:
+        found = _laid_over(found, _one_look(model, crop(upright, corner), wanted), corner)
+    return found
+
+
+def _one_look(model: LexLIP, upright: Image.Image, wanted: list[int]) -> Provenance:
+    assert model.processor is not None
     pixels = model.processor.pixels([upright]).to(model.device, model.dtype)
     hidden = model.vision(model.vision.features(pixels))
     head = model.image_head
@@ -123,6 +137,37 @@ def provenance(model: LexLIP, picture: Any, terms: Iterable[int]) -> Provenance:
     return Provenance(
         grid, {t: won.get(t, -1) for t in wanted}, {t: heat.get(t, nothing) for t in wanted}, box
     )
+
+
+def _laid_over(whole: Provenance, corner: Provenance, place: tuple[int, int]) -> Provenance:
+    """Lay what a corner said over the whole: each patch goes where its middle is."""
+    (height, width), (high, wide), (across, down) = whole.grid, corner.grid, place
+    rows = _cells(whole.box[1::2], height, corner.box[1::2], high, down)
+    columns = _cells(whole.box[::2], width, corner.box[::2], wide, across)
+    cells = (rows[:, None] * width + columns).ravel()
+    heat = {term: seen.copy() for term, seen in whole.heat.items()}
+    for term, seen in corner.heat.items():
+        np.maximum.at(heat[term].reshape(-1), cells, seen.ravel())
+    patches = {term: int(seen.argmax()) if seen.max() > 0 else -1 for term, seen in heat.items()}
+    return Provenance(whole.grid, patches, heat, whole.box)
+
+
+def _cells(
+    whole: Sequence[float], count: int, corner: Sequence[float], own: int, far: int
+) -> NDArray[np.int64]:
+    """Say in which of `count` cells of the whole the `own` cells of a corner have their middle.
+
+    Along one axis; `whole` and `corner` are where the cells begin and end, as shares of the picture
+    and of what was cut out of it; `far` is 1 for a corner at the far end.
+
+    Examples
+    --------
+    >>> _cells((0, 1), 7, (0, 1), 7, 1).tolist()
+    [1, 2, 3, 4, 5, 5, 6]
+    """
+    middle = corner[0] + (np.arange(own) + 0.5) / own * (corner[1] - corner[0])
+    share = (far * (1 - SIDE) + SIDE * middle - whole[0]) / (whole[1] - whole[0])
+    return np.clip(np.floor(share * count).astype(np.int64), 0, count - 1)
 
 
 def layout(model: LexLIP, size: tuple[int, int], patches: int) -> tuple[tuple[int, int], Box]:

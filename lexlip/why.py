@@ -136,7 +136,7 @@ def why(index: Index, id: str, query: Query, picture: Any = None, pixels: bool =
     held = {terms[word.word]: word.impact for word in words if word.impact > 0}
     return Why(
         id, query, words, terms, texts, attention,
-        provenance(model, upright, terms.values()),
+        provenance(model, upright, terms.values(), index.manifest.get("crops", 0)),
         align(model, upright, said[0]) if heads else None,
         occlusion(model, upright, terms.values()) if pixels else None,
         not _same(index, model, upright, held),

@@ -35,6 +35,7 @@ def explain(live: Live, pictures: Pictures, query: Query, id: str) -> dict[str, 
         asked = query.resolved(live.model).ask(live.model)
     tokens = live.model.lexicon.tokens
     with live.reading() as index:
+        crops = index.manifest.get("crops", 0)
         if index.engine.fetch([id])[0] is None:
             raise no_such_image()
         found = contributions(index.engine, id, asked.terms, tokens, asked.penalty)
@@ -60,7 +61,7 @@ def explain(live: Live, pictures: Pictures, query: Query, id: str) -> dict[str, 
         if texts:
             answer["text"] = [token for text in texts for token in _tokens(live.model, text)]
         if picture is not None:
-            seen = provenance(live.model, picture, sorted(shared))
+            seen = provenance(live.model, picture, sorted(shared), crops)
             answer["patches"] = {
                 "grid": list(seen.grid),
                 "size": list(picture.size),

@@ -15,6 +15,7 @@ from lexlip.crops import CORNERS, check_crops, crop, with_crops
 from lexlip.data.collection import load_collection
 from lexlip.encode import chunks
 from lexlip.errors import LexLIPError
+from lexlip.provenance import provenance
 from lexlip.query import Query
 from lexlip.settings import Data
 from lexlip.why import find_picture, why
@@ -108,3 +109,36 @@ def test_views_for_rerankers_are_of_the_whole(model_with_heads, photos, tmp_path
     assert plain.views is not None and cut.views is not None
     assert (plain.views.tokens == cut.views.tokens).all()
     assert (plain.weights.toarray() != cut.weights.toarray()).any()
+
+
+def test_a_patch_of_a_corner_lies_where_its_middle_is(model, images):
+    """Every word that a look has, has a patch; and the heat of each look is in the common one."""
+    picture, terms = images[0], model.lexicon.ids.tolist()
+    plain = provenance(model, picture, terms)
+    found = provenance(model, picture, terms, crops=4)
+    weights = with_crops(model.encode_image([picture]), model.encode_image, [picture], 4).toarray()
+    assert found.grid == plain.grid == (4, 4)
+    gained = 0
+    for term in terms:
+        heat = found.heat[term]
+        assert (heat >= plain.heat[term]).all()
+        assert (found.patches[term] >= 0) == (weights[0, term] > 0) == (heat.max() > 0)
+        if found.patches[term] >= 0:
+            assert heat.flat[found.patches[term]] == heat.max() >= weights[0, term] - 1e-5
+        gained += plain.patches[term] < 0 <= found.patches[term]
+    assert gained
+    # Four patches in four fifths have their middles at 0.1, 0.3, 0.5 and 0.7, or 0.2 further on.
+    near, far = [0, 1, 2, 2], [1, 2, 2, 3]
+    for across, down in CORNERS:
+        part = provenance(model, crop(picture, (across, down)), terms)
+        cells = np.ix_(far if down else near, far if across else near)
+        for term in terms:
+            assert (found.heat[term][cells] >= part.heat[term]).all()
+
+
+def test_explanations_of_an_index_with_crops_have_patches(model, photos, tmp_path):
+    with Index.create(tmp_path / "p.lex", model, photos, engine="postings", crops=4) as index:
+        for hit in index.search("red green star", 12):
+            query = Query.parse("red green star")
+            found = why(index, hit.id, query, find_picture(index, hit.id))
+            assert all(found.patch(word.word) >= 0 for word in found.words if word.impact > 0)
