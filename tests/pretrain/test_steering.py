@@ -12,7 +12,7 @@ from lexlip.errors import LexLIPError
 from lexlip.pooling import log_saturate
 from pretrain import objectives, stage1, stage2
 from pretrain.settings import Sparsity
-from pretrain.steering import EVERY, MOST, START, Steering, count
+from pretrain.steering import EVERY, LEAST, MOST, START, Steering, count
 
 WEIGHTS = {"image_sparsity": 1e-2, "text_sparsity": 1e-2}
 
@@ -62,6 +62,16 @@ def test_a_factor_rises_with_too_many_terms_and_falls_with_too_few():
         steering.update({"image_terms": terms}, 1.0)
         moved = math.log(steering.factor("image")) - math.log(START)
         assert (moved > 0) == rises and abs(moved) <= MOST + 1e-9
+
+
+def test_a_factor_that_had_to_fall_for_long_is_soon_back():
+    steering = Steering({"image": 32})
+    for _ in range(60):
+        steering.update({"image_terms": 20.0}, 0.7)
+    assert steering.factor("image") == pytest.approx(LEAST)
+    for _ in range(12):
+        steering.update({"image_terms": 64.0}, 0.8)
+    assert steering.factor("image") > 1
 
 
 def test_sides_are_steered_apart_and_unasked_ones_not_at_all():
