@@ -120,7 +120,8 @@ class Steering(nn.Module):
             left = max(0.0, 1 - progress / ARRIVAL)
             distance = math.log(now / target) - left * math.log(first / target)
             move = INTEGRAL * distance + PROPORTIONAL * (distance - state[3].item())
-            state[0] = max(state[0] + min(max(move, -MOST), MOST), math.log(LEAST))
+            moved = state[0].item() + min(max(move, -MOST), MOST)
+            state[0] = max(moved, math.log(LEAST))
             state[1:] = state.new_tensor([first, now, distance])
 
 
