@@ -53,7 +53,9 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 """What is taken away."""
 
 FRONTIER: dict[str, tuple[str, ...]] = {
-    **{name: OBJECTIVES[name] for name in (WHOLE, "no grounding in stage 2")},
+    **{
+        name: OBJECTIVES[name] for name in (WHOLE, "no grounding in stage 2", "no grounding at all")
+    },
     **{
         f"grounding {weight}": (
             f"stage2.weights.image_grounding={weight}",
@@ -150,14 +152,17 @@ def plot(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
+    shares = [row["grounded_p10"] for row in found.values()]
+    middle = (min(shares) + max(shares)) / 2
     for name, row in found.items():
         point = row["grounded_p10"], 100 * row["t2i_R@1"]
         axis.plot(*point, "o", color="C0")
-        axis.annotate(name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        beside = {"ha": "right", "xytext": (-6, -3)} if point[0] > middle else {"xytext": (6, -3)}
+        axis.annotate(name, point, textcoords="offset points", fontsize=8, **beside)
     axis.set(xlabel="grounded P@10: words that the captions have", ylabel="T2I R@1 (%)")
     axis.margins(0.15)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     write_bytes(path, buffer.getvalue())
 
 
