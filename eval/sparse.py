@@ -14,12 +14,13 @@ from eval.systems import (
     System,
     batches,
     check_gallery,
+    encoded_pictures,
     looked_at,
     median_ms,
     require_folder,
     search_all,
 )
-from lexlip.crops import check_crops, with_crops
+from lexlip.crops import check_crops
 from lexlip.errors import LexLIPError
 
 if TYPE_CHECKING:
@@ -118,10 +119,9 @@ class LexLIPSystem(System):
         from scipy.sparse import vstack
 
         check_gallery(gallery)
-        encode, parts = self.model.encode_document, []
-        for part in batches(len(gallery), self.batch_size, f"{self.name}: pictures"):
-            pictures = [gallery.image(i) for i in part]
-            parts.append(with_crops(encode(pictures), encode, pictures, self.crops))
+        what = f"{self.name}: pictures"
+        encode = self.model.encode_document
+        parts = encoded_pictures(encode, gallery, self.batch_size, self.crops, what)
         return vstack(parts, format="csr")
 
     def query_weights(self, queries: Mapping[str, str]) -> csr_array:

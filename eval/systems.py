@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.metrics import Run
+from lexlip.crops import with_crops
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import split_words
 
@@ -181,6 +182,16 @@ def median_ms(call: Callable[[str], object], texts: Sequence[str], sample: int =
         call(text)
         seconds.append(time.perf_counter() - start)
     return 1000.0 * float(np.median(seconds[1:] or seconds)) if seconds else 0.0
+
+
+def encoded_pictures(
+    encode: Callable[[Sequence[Image]], Any], gallery: Gallery, size: int, crops: int, what: str
+) -> list[Any]:
+    """Encode all pictures of a gallery, `size` at a time, whole and in so many corners."""
+    return [
+        with_crops(encode, [gallery.image(i) for i in part], crops)
+        for part in batches(len(gallery), size, what)
+    ]
 
 
 def looked_at(crops: int) -> str:

@@ -52,22 +52,22 @@ def crop(picture: Image.Image, corner: tuple[int, int]) -> Image.Image:
 
 
 def with_crops(
-    whole: T,
     encode: Callable[[Sequence[Image.Image]], T],
     pictures: Sequence[Image.Image],
     crops: int,
+    whole: T | None = None,
 ) -> T:
     """Average what an encoder says of pictures with what it says of their corners.
 
     Parameters
     ----------
-    whole : csr_array or array [N, ...]
-        What it said of the pictures as they are.
     encode : callable
-        Pictures to rows as those of `whole`.
+        Pictures to rows, csr_array or array [N, ...].
     pictures : sequence of N pictures
     crops : int
-        Corners that are looked at; 0 returns `whole`.
+        Corners that are looked at.
+    whole : csr_array or array [N, ...], optional
+        What it says of the pictures as they are, where that is known.
 
     Examples
     --------
@@ -75,10 +75,10 @@ def with_crops(
     >>> def widths(pictures):
     ...     return np.array([[float(picture.width)] for picture in pictures])
     >>> pictures = [Image.new("RGB", (100, 50))]
-    >>> with_crops(widths(pictures), widths, pictures, 3).tolist()
+    >>> with_crops(widths, pictures, 3).tolist()
     [[85.0]]
     """
-    total: Any = whole
+    total: Any = encode(pictures) if whole is None else whole
     for corner in CORNERS[: check_crops(crops)]:
         total = total + encode([crop(picture, corner) for picture in pictures])
     return total * (1 / (1 + crops)) if crops else total

@@ -160,7 +160,7 @@ def encode_pictures(
             views.append(seen)
         else:
             weights = model.encode_image(images)
-        parts.append(with_crops(weights, model.encode_image, images, crops))
+        parts.append(with_crops(model.encode_image, images, crops, weights))
         read += [fresh[row] for row in rows]
     weights = vstack(parts, format="csr") if parts else model.encode_image([])
     return Chunk(

@@ -146,7 +146,7 @@ def why(index: Index, id: str, query: Query, picture: Any = None, pixels: bool =
 def _same(index: Index, model: LexLIP, picture: Image.Image, held: Mapping[int, int]) -> bool:
     """True when a picture gives the impacts that an index holds, but for rounding."""
     crops = index.manifest.get("crops", 0)
-    weights = with_crops(model.encode_image([picture]), model.encode_image, [picture], crops)
+    weights = with_crops(model.encode_image, [picture], crops)
     weights = top_terms(weights, index.manifest["max_terms"])
     now = query_terms(csr_array(quantise(unit_normalise(weights), index.manifest["scale"])))
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())

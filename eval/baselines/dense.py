@@ -16,12 +16,13 @@ from eval.systems import (
     batches,
     best,
     check_gallery,
+    encoded_pictures,
     looked_at,
     median_ms,
     require_folder,
     search_all,
 )
-from lexlip.crops import check_crops, with_crops
+from lexlip.crops import check_crops
 
 
 class DenseSystem(System):
@@ -97,10 +98,9 @@ class DenseSystem(System):
         return self._pictures[[self._rows[name] for name in ids]], self._encode_texts(queries)
 
     def _encode_images(self, gallery: Gallery) -> np.ndarray:
-        encode, parts = self.encoder.encode_document, []
-        for part in batches(len(gallery), self.batch_size, f"{self.name}: pictures"):
-            pictures = [gallery.image(i) for i in part]
-            parts.append(with_crops(encode(pictures), encode, pictures, self.crops))
+        what = f"{self.name}: pictures"
+        encode = self.encoder.encode_document
+        parts = encoded_pictures(encode, gallery, self.batch_size, self.crops, what)
         vectors = np.concatenate(parts)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if self.crops else vectors
 

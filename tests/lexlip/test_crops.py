@@ -39,14 +39,14 @@ def test_a_picture_of_one_pixel_has_corners():
 def test_weights_are_the_mean_of_all_looks(model, images, crops):
     looks = [images, *([crop(image, corner) for image in images] for corner in CORNERS[:crops])]
     expected = np.mean([model.encode_image(look).toarray() for look in looks], axis=0)
-    found = with_crops(model.encode_image(images), model.encode_image, images, crops)
+    found = with_crops(model.encode_image, images, crops)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_no_crops_change_no_bit(model, images):
     whole = model.encode_image(images)
-    assert with_crops(whole, model.encode_image, images, 0) is whole
+    assert with_crops(model.encode_image, images, 0, whole) is whole
 
 
 @pytest.mark.parametrize("crops", [-1, 5])
@@ -116,7 +116,7 @@ def test_a_patch_of_a_corner_lies_where_its_middle_is(model, images):
     picture, terms = images[0], model.lexicon.ids.tolist()
     plain = provenance(model, picture, terms)
     found = provenance(model, picture, terms, crops=4)
-    weights = with_crops(model.encode_image([picture]), model.encode_image, [picture], 4).toarray()
+    weights = with_crops(model.encode_image, [picture], 4).toarray()
     assert found.grid == plain.grid == (4, 4)
     gained = 0
     for term in terms:
@@ -138,7 +138,9 @@ def test_a_patch_of_a_corner_lies_where_its_middle_is(model, images):
 
 def test_explanations_of_an_index_with_crops_have_patches(model, photos, tmp_path):
     with Index.create(tmp_path / "p.lex", model, photos, engine="postings", crops=4) as index:
-        for hit in index.search("red green star", 12):
+        hits = index.search("red green star", 12)
+        assert hits
+        for hit in hits:
             query = Query.parse("red green star")
             found = why(index, hit.id, query, find_picture(index, hit.id))
             assert all(found.patch(word.word) >= 0 for word in found.words if word.impact > 0)
