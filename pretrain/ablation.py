@@ -48,9 +48,10 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "no bottlenecks": _without("stage1.image_bottleneck", "stage1.text_bottleneck"),
     "no own MLM": _without("stage1.self_mlm"),
     "no contrast in stage 1": _without("stage1.contrast"),
+    "contrast within the batch": ("stage2.weights.batch_contrast=1",),
     "random text tower": (RANDOM_TEXT, "model.freeze_embeddings=false"),
 }
-"""What is taken away."""
+"""What is taken away, added, or made worse on purpose."""
 
 FRONTIER: dict[str, tuple[str, ...]] = {
     **{
@@ -63,11 +64,16 @@ FRONTIER: dict[str, tuple[str, ...]] = {
         )
         for weight in (0.1, 0.3, 3.0)
     },
+}
+"""How much words must say the captions. Equal names share a folder."""
+
+BUDGETS: dict[str, tuple[str, ...]] = {
+    WHOLE: (),
     **{f"{terms} terms": (f"sparsity.target_terms={terms}",) for terms in (16, 32, 64)},
 }
-"""How much words must say the captions, and how many there may be. Equal names share a folder."""
+"""How many there may be: for stages of full length, a third of a pass is too short to get there."""
 
-STUDIES = {"objectives": OBJECTIVES, "frontier": FRONTIER}
+STUDIES = {"objectives": OBJECTIVES, "frontier": FRONTIER, "budgets": BUDGETS}
 
 COLUMNS = {
     "t2i_R@1": ("R@1", 100, 1),
@@ -168,7 +174,7 @@ def plot(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="stage1.steps=64 ...")] = None,
-    study_name: Annotated[str, typer.Option("--study", help="objectives or frontier")] = (
+    study_name: Annotated[str, typer.Option("--study", help="objectives, frontier or budgets")] = (
         "objectives"
     ),
     only: Annotated[list[str] | None, typer.Option(help="names of variants; all if none")] = None,

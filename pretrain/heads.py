@@ -64,6 +64,7 @@ class HeadsTask(loop.Task):
         self.miner = rerank.ThresholdMiner(stage.naaf_alpha)
         # Words that shall stay are held by what made them.
         lexical = {**stage2.WEIGHTS, **settings.stage2.weights}
+        del lexical["batch_contrast"]  # there is no queue here: contrast is within the batch
         self.weights = loop.merge_weights(
             {**TOKEN_LOSSES, **GAUSSIAN_LOSSES, **lexical}, stage.weights
         )

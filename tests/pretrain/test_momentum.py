@@ -158,6 +158,19 @@ def test_the_first_step_contrasts_as_stage_1_does(stage2, settings, batch):
     first = Stage1(stage2.model, settings)(batch, generator)["contrast"]
     # Keys are stored, and compared, in bfloat16.
     assert stage2(batch, generator)["contrast"].item() == pytest.approx(first.item(), rel=1e-2)
+
+
+def test_the_contrast_within_the_batch_is_of_live_vectors_alone(stage2, settings, batch):
+    generator = torch.Generator().manual_seed(0)
+    before = {k: v.item() for k, v in stage2(batch, generator).items()}
+    of_stage1 = Stage1(stage2.model, settings)(batch, generator)["contrast"].item()
+    for parameter in stage2.slow.model.parameters():
+        if not any(parameter is live for live in stage2.model.parameters()):
+            parameter.data.mul_(0.5)
+    after = {k: v.item() for k, v in stage2(batch, generator).items()}
+    assert before["batch_contrast"] == pytest.approx(of_stage1, rel=1e-5)
+    assert after["batch_contrast"] == pytest.approx(before["batch_contrast"], rel=1e-5)
+    assert after["contrast"] != pytest.approx(before["contrast"], rel=1e-3)
     assert not stage2.images.filled.any()
     stage2.after_step()
     assert stage2.images.filled.sum() == stage2.texts.filled.sum() == 6
