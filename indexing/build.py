@@ -18,10 +18,10 @@ import typer
 
 from indexing.encode import PARTS, encode
 from indexing.settings import Settings, read
-from lexlip.building import check_new
+from lexlip.build.manifest import is_index
+from lexlip.build.write import check_new
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.manifest import is_index
 from lexlip.settings import Data
 
 

@@ -22,13 +22,13 @@ import typer
 from tqdm import tqdm
 
 from indexing.settings import Settings, read
-from lexlip.checkpoints import load_checkpoint
+from lexlip.build.encode import Chunk, check_heads, encode_pictures
+from lexlip.build.encoded import Encoded
+from lexlip.build.processes import worker_processes
 from lexlip.data.collection import Collection
-from lexlip.encode import Chunk, check_heads, encode_pictures
-from lexlip.encoded import Encoded
 from lexlip.errors import LexLIPError
-from lexlip.model import LexLIP
-from lexlip.processes import worker_processes
+from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models.lexlip import LexLIP
 from lexlip.settings import Data
 
 PARTS = ".parts"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lexlip import settings as toml
-from lexlip.crops import check_crops
-from lexlip.encode import CHUNK
+from lexlip.build.encode import CHUNK
+from lexlip.data.crops import check_crops
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
 

@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lexlip.config import LexLIPConfig
     from lexlip.errors import LexLIPError
     from lexlip.index import Index
     from lexlip.lexicon import Lexicon
-    from lexlip.model import LexLIP
-    from lexlip.query import Query
+    from lexlip.models.config import LexLIPConfig
+    from lexlip.models.lexlip import LexLIP
+    from lexlip.query.query import Query
 
 __version__ = "0.1.0"
 _HOME = {
     "Index": "lexlip.index",
-    "LexLIP": "lexlip.model",
-    "LexLIPConfig": "lexlip.config",
+    "LexLIP": "lexlip.models.lexlip",
+    "LexLIPConfig": "lexlip.models.config",
     "LexLIPError": "lexlip.errors",
     "Lexicon": "lexlip.lexicon",
-    "Query": "lexlip.query",
+    "Query": "lexlip.query.query",
 }
 __all__ = ["Index", "LexLIP", "LexLIPConfig", "LexLIPError", "Lexicon", "Query", "__version__"]
 

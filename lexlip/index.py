@@ -8,23 +8,23 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lexlip.beside import Beside
-from lexlip.building import ENGINE, Added, begin, build_from, check_new, write_chunks
+from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
+from lexlip.build.encoded import Encoded
+from lexlip.build.manifest import check_model, origin, read_manifest
+from lexlip.build.side_stores import Beside
+from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
-from lexlip.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
-from lexlip.encoded import Encoded
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
-from lexlip.explain import Contribution, contributions
-from lexlip.files import atomic_directory
-from lexlip.floats import rescore_hits
+from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_WEIGHT
-from lexlip.manifest import check_model, origin, read_manifest
-from lexlip.query import ask
-from lexlip.where import Where
+from lexlip.query.contributions import Contribution, contributions
+from lexlip.query.query import ask
+from lexlip.storage.files import atomic_directory
+from lexlip.storage.floats import rescore_hits
 
 if TYPE_CHECKING:
-    from lexlip.model import LexLIP
+    from lexlip.models.lexlip import LexLIP
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
@@ -69,7 +69,7 @@ class Index:
     def model(self) -> LexLIP:
         """The model that speaks: loaded when first needed from where the manifest says."""
         if self._model is None:
-            from lexlip.checkpoints import load_checkpoint
+            from lexlip.models.checkpoints import load_checkpoint
 
             model = load_checkpoint(self.manifest["checkpoint"])
             self._model = check_model(self.path, self.manifest, model)
@@ -103,7 +103,7 @@ class Index:
             Folder of the index.
         model : LexLIP
         source : path, name, Collection or mapping
-            What `lexlip.encode.as_source` reads: pictures, or texts by id.
+            What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
         max_terms : int
             Term budget of a document.
         engine : {"lucene", "postings"}
@@ -119,7 +119,7 @@ class Index:
         keep_views : bool
             Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
         crops : int
-            Corners of each picture that are looked at beside the whole; see `lexlip.crops`.
+            Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class Index:
         Parameters
         ----------
         source : path, name, Collection or mapping
-            What `lexlip.encode.as_source` reads: pictures, or texts by id.
+            What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
         split : str, optional
         force : bool
             Encode unchanged pictures too.

@@ -19,14 +19,14 @@ from transformers import (
 )
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from lexlip.config import LexLIPConfig
-from lexlip.dense import DenseDualEncoder
 from lexlip.lexicon import Lexicon
-from lexlip.model import LexLIP, LexLIPPreTrainedModel
-from lexlip.processing import Processor
+from lexlip.models.config import LexLIPConfig
+from lexlip.models.dense_control import DenseDualEncoder
+from lexlip.models.lexlip import LexLIP, LexLIPPreTrainedModel
+from lexlip.models.processing import Processor
+from lexlip.models.trunks import copy_weights, freeze_lowest
+from lexlip.models.trunks import side as one_side
 from lexlip.settings import resolve
-from lexlip.trunks import copy_weights, freeze_lowest
-from lexlip.trunks import side as one_side
 from pretrain.settings import Settings
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout")

@@ -15,8 +15,8 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from lexlip.data.collection import Collection
-from lexlip.model import LexLIP, LexLIPPreTrainedModel
-from lexlip.processing import Processor, fingerprint
+from lexlip.models.lexlip import LexLIP, LexLIPPreTrainedModel
+from lexlip.models.processing import Processor, fingerprint
 from pretrain.data import Tokens
 
 

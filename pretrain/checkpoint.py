@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lexlip.card import CARD
 from lexlip.errors import LexLIPError
-from lexlip.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
+from lexlip.models.card import CARD
+from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from pretrain.task import Task
 
 FORMAT = "lexlip-checkpoint/1"

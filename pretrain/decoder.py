@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lexlip.model import LexLIP
-from lexlip.pooling import NEVER
-from lexlip.towers import small_encoder
+from lexlip.models.lexlip import LexLIP
+from lexlip.models.pooling import NEVER
+from lexlip.models.towers import small_encoder
 from pretrain.objectives import bottleneck, masked_language
 
 

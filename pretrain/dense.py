@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lexlip.dense import DenseDualEncoder
+from lexlip.models.dense_control import DenseDualEncoder
 from pretrain import build, loop, objectives
 from pretrain.settings import Settings
 from pretrain.task import draw_patches, features

@@ -1,7 +1,7 @@
 """A frozen dense model's embeddings to words: a head that learns the dense model's own ranking.
 
 python -m pretrain.distil --model CKPT --config C --out CKPT2    # CKPT: lexlip lexicalise wrote it
-python -m pretrain.distil_crossval --embeddings FOLDER           # what it costs, on vectors alone
+python -m pretrain.studies.distil_crossval --embeddings FOLDER   # its cost, on vectors alone
 
 As in D2S (Nguyen et al., 2024) the dense similarities are soft labels, and one head serves both
 modalities. Two things differ. The teacher's answer is known for *any* two vectors, so training
@@ -26,16 +26,16 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, softmax
 from tqdm import tqdm
 
-from lexlip.checkpoints import load_checkpoint
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
-from lexlip.files import atomic_directory, check_replaceable, read_json
 from lexlip.impacts import top_terms, unit_normalise
-from lexlip.lexical import LexicalHead
-from lexlip.lexical_clip import LexicalCLIP
 from lexlip.lexicon import Lexicon
-from lexlip.pooling import log_saturate
+from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models.lexical_clip import LexicalCLIP
+from lexlip.models.lexical_head import LexicalHead
+from lexlip.models.pooling import log_saturate
 from lexlip.settings import resolve
+from lexlip.storage.files import atomic_directory, check_replaceable, read_json
 from pretrain import settings
 from pretrain.objectives import grounding
 from pretrain.validate import recall

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lexlip.model import LexLIP
+from lexlip.models.lexlip import LexLIP
 from pretrain import build, loop
 from pretrain.settings import Settings
 from pretrain.stage2 import Stage2

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from lexlip.data.collection import Collection, read_texts
 from lexlip.errors import LexLIPError
-from lexlip.files import read_json
-from lexlip.model import LexLIPPreTrainedModel
+from lexlip.models.lexlip import LexLIPPreTrainedModel
 from lexlip.settings import resolve
+from lexlip.storage.files import read_json
 from pretrain import settings as settings_module
 from pretrain import tracking
 from pretrain.cache import cached_features, cached_pixels

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lexlip.errors import LexLIPError
-from lexlip.files import write_text
+from lexlip.storage.files import write_text
 
 
 class Log:

@@ -90,7 +90,7 @@ class Finetune(Stage):
 
 @dataclass(frozen=True)
 class Heads(Stage):
-    """The dense branch (`lexlip.heads`): which heads, and what else their training needs."""
+    """The dense branch (`lexlip.models.dense_branch`): its heads, and what their training needs."""
 
     token_size: int = 256  # FILIP's; 0 for no token head
     token_count: int = 0  # patches are reduced to so many tokens; 0 keeps them all

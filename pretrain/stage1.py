@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lexlip.model import LexLIP
-from lexlip.pooling import log_saturate
+from lexlip.models.lexlip import LexLIP
+from lexlip.models.pooling import log_saturate
 from pretrain import build, loop, objectives
 from pretrain.data import join
 from pretrain.decoder import WeakDecoder

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from lexlip.dense import DenseDualEncoder
 from lexlip.impacts import overlap, top_terms, unit_normalise
 from lexlip.lexicon import STOP_WORDS
-from lexlip.model import LexLIP
+from lexlip.models.dense_control import DenseDualEncoder
+from lexlip.models.lexlip import LexLIP
 from lexlip.rerank import late_interaction
 from lexlip.views import Views
 from pretrain.data import Pairs

@@ -94,7 +94,7 @@ def tiny_settings():
 @pytest.fixture(scope="session")
 def make_model(tiny_settings):
     """Return a function: build a fresh tiny LexLIP, with changes to its ``[model]`` settings."""
-    from lexlip.model import LexLIP
+    from lexlip.models.lexlip import LexLIP
     from pretrain.build import build
 
     def make(seed: int = 0, kind=LexLIP, **changes):
@@ -174,7 +174,7 @@ def word_table(model):
     from scipy.sparse import csr_array
     from tokenizers import Tokenizer
 
-    from lexlip.query_table import QueryTable
+    from lexlip.models.query_table import QueryTable
 
     lexicon = model.lexicon
     rows = np.zeros((len(lexicon.tokens), len(lexicon)))
@@ -192,9 +192,9 @@ def demo_home(checkpoint, model, model_with_heads, word_table, photos, tmp_path_
     to be read or copied.
     """
     from lexlip import Index
+    from lexlip.build.encode import encode_pictures
+    from lexlip.build.encoded import Encoded
     from lexlip.data.collection import load_collection
-    from lexlip.encode import encode_pictures
-    from lexlip.encoded import Encoded
 
     folder = tmp_path_factory.mktemp("docs")
     runs = folder / "runs" / "demo"

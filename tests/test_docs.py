@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from lexlip.cli import app
-from tests.pages import DOCS, GUIDES, PAGES, README, ROOT, blocks, name_of
+from tests.support.pages import DOCS, GUIDES, PAGES, README, ROOT, blocks, name_of
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.pages import DOCS, ROOT
+from tests.support.pages import DOCS, ROOT
 
 FORMATS = DOCS / "formats.md"
 GENERATIONS = "Folders of generations"
@@ -79,8 +79,8 @@ def undocumented(folder, patterns):
 def full_index(make_model, model_with_heads, photos, tmp_path_factory):
     """An index with everything that an index can hold."""
     from lexlip import Index
-    from lexlip.dense import DenseDualEncoder
-    from lexlip.rivals import DenseVectors
+    from lexlip.compare.systems import DenseVectors
+    from lexlip.models.dense_control import DenseDualEncoder
 
     folder = tmp_path_factory.mktemp("full")
     pictures = shutil.copytree(photos, folder / "pictures")
@@ -121,8 +121,8 @@ def test_the_files_of_an_index_are_documented(full_index):
 
 
 def test_documented_files_of_an_index_are_written(full_index, tmp_path):
-    from lexlip.codecs import CODECS
-    from lexlip.forward import ForwardStore
+    from lexlip.storage.codecs import CODECS
+    from lexlip.storage.forward import ForwardStore
     from lexlip.views import Views
 
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.pages import DOCS, GUIDES, PAGES, ROOT, blocks, name_of
+from tests.support.pages import DOCS, GUIDES, PAGES, ROOT, blocks, name_of
 
 
 def site_hook():

@@ -44,7 +44,7 @@ def load(checkpoint: str | None) -> Any:
     """Load a model; None leaves that to the index."""
     if checkpoint is None:
         return None
-    from lexlip.checkpoints import load_checkpoint
+    from lexlip.models.checkpoints import load_checkpoint
 
     quiet()
     return load_checkpoint(checkpoint)
@@ -56,8 +56,8 @@ def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
         return load(checkpoint)
     if encoder != "table":
         raise LexLIPError(f"no encoder {encoder!r}: choose network or table")
-    from lexlip.manifest import read_manifest
-    from lexlip.query_table import QueryTable
+    from lexlip.build.manifest import read_manifest
+    from lexlip.models.query_table import QueryTable
 
     return QueryTable.from_pretrained(checkpoint or read_manifest(index)["checkpoint"])
 
@@ -65,7 +65,7 @@ def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
 def read_item(item: str) -> Any:
     """A path that exists, or looks like a picture's, is a picture; anything else is a query."""
     from lexlip.data.images import SUFFIXES
-    from lexlip.query import Query
+    from lexlip.query.query import Query
 
     path = Path(item)
     try:
@@ -98,6 +98,6 @@ def in_our_words(query: Any, table: Path | None) -> Any:
     """Return a query in the index's language, where a lexicon map is given."""
     if table is None:
         return query
-    from lexlip.lexicon_map import LexiconMap
+    from lexlip.query.lexicon_map import LexiconMap
 
     return LexiconMap.read(table).query(query)

@@ -27,9 +27,9 @@ def compare(
 
     lexlip serve then shows, side by side, what exact search with them finds.
     """
+    from lexlip.compare.systems import DENSE, DenseVectors
+    from lexlip.data.originals import Originals
     from lexlip.index import Index
-    from lexlip.originals import Originals
-    from lexlip.rivals import DENSE, DenseVectors
 
     quiet()
     with Index.open(path) as opened:

@@ -31,6 +31,6 @@ def doctor() -> None:
             typer.echo(f"{package:<14}missing: pip install {install}")
     typer.echo(f"{'python':<14}{sys.version.split()[0]}")
     typer.echo(f"{'offline':<14}{'yes' if os.environ.get('HF_HUB_OFFLINE') == '1' else 'no'}")
-    from lexlip.java import find_java
+    from lexlip.engines.lucene.java import find_java
 
     typer.echo(f"{'java':<14}{find_java()}")

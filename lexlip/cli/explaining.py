@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lexlip.why import Why
+    from lexlip.explain.explanation import Why
 
 
 @app.command()
@@ -48,9 +48,9 @@ def explain(
     it, and which word of the query raised which words. Draws what each patch says of the heaviest
     words. A patch has seen more than its own pixels: --pixels draws which of them a word needs.
     """
+    from lexlip.explain.explanation import draw_why, find_id, find_picture, why
     from lexlip.index import Index
-    from lexlip.query import Query
-    from lexlip.why import draw_why, find_id, find_picture, why
+    from lexlip.query.query import Query
 
     if not text.strip():
         raise LexLIPError('the query is empty: lexlip explain INDEX "a red circle" IMAGE')

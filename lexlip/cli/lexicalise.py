@@ -32,8 +32,8 @@ def lexicalise(
     Nothing is trained. The checkpoint is used like any other: lexlip index photos/ -m CKPT.
     """
     from lexlip.data.collection import load_collection
-    from lexlip.files import atomic_directory, check_replaceable
-    from lexlip.lexical_clip import lexicalise as give_words
+    from lexlip.models.lexical_clip import lexicalise as give_words
+    from lexlip.storage.files import atomic_directory, check_replaceable
 
     check_replaceable(out, "config.json")
     collection = load_collection(pictures, split)

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
-from lexlip.explain import Contribution
-from lexlip.originals import Originals
-from lexlip.query import Part, Query
+from lexlip.query.contributions import Contribution
+from lexlip.query.query import Part, Query
 
 if TYPE_CHECKING:
     from lexlip.index import Index

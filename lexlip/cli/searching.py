@@ -65,7 +65,7 @@ def search(
     """
     from lexlip.cli import output
     from lexlip.index import Index
-    from lexlip.query import Query
+    from lexlip.query.query import Query
 
     if sum((as_json, trec is not None, paths, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
@@ -107,7 +107,7 @@ def words(
 
     Of a query such as flower + 2:bee -people, the words that it adds up to, as they are asked.
     """
-    from lexlip.query import Query
+    from lexlip.query.query import Query
 
     if not item.strip():
         raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
@@ -139,7 +139,7 @@ def align(
     out: Annotated[Path, typer.Option("-o", "--out", help="where to draw it")] = Path("align.png"),
 ) -> None:
     """Draw which word each patch matches best: lexlip align cat.jpg "a cat on grass" -m CKPT."""
-    from lexlip.rerank.patches import align, draw
+    from lexlip.explain.alignment import align, draw
 
     found = align(load(model), picture, text)
     draw(picture, found).save(out)

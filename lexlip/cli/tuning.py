@@ -40,8 +40,8 @@ def tune(
     and fewer terms a query, and compares their ten best hits with those of the index, which
     stays as it is. With a budget, prints the commands that make the best setting within it.
     """
-    from lexlip import tune as tuning
     from lexlip.index import Index
+    from lexlip.tune import tune as tuning
 
     limit = None if budget is None else tuning.Budget.parse(budget)
     asked = None if queries is None else tuning.read_queries(queries)
@@ -81,7 +81,7 @@ def tune(
 
 def _tune_rerankers(path: Path, model: Any, names: list[str], asked: Any, judged: Any) -> None:
     from lexlip.index import Index
-    from lexlip.rerank.choose import choose
+    from lexlip.tune.shares import choose
 
     if asked is None or judged is None:
         raise LexLIPError("rerankers are tuned on judged queries: give --queries and --qrels")

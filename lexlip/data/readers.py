@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from lexlip.data.images import SUFFIXES
 from lexlip.data.metadata import rows_to_columns
 from lexlip.errors import LexLIPError
-from lexlip.files import read_json
+from lexlip.storage.files import read_json
 
 FILE_COLUMNS = ("image", "path", "filename", "file_name", "filepath")
 ID_COLUMNS = ("image_id", "id")

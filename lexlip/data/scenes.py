@@ -39,7 +39,7 @@ from lexlip.data.draw import COLOURS, GROUNDS, REGIONS, SHAPES, TEXTURES, Group,
 from lexlip.data.grammar import Caption, make_captions, usable_words, vocabulary
 from lexlip.data.meaning import Pattern, Predicate, holds
 from lexlip.errors import LexLIPError
-from lexlip.files import MANIFEST, atomic_directory, read_json, write_json
+from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 VERSION = 1  # raise it when the same seed no longer gives the same scenes
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from lexlip.engines.base import Engine, Hit
-from lexlip.engines.lucene import LuceneEngine
-from lexlip.engines.postings import PostingsEngine
+from lexlip.engines.lucene.engine import LuceneEngine
+from lexlip.engines.postings.engine import PostingsEngine
 
 __all__ = ["ENGINES", "Engine", "Hit", "LuceneEngine", "PostingsEngine", "open_engine"]
 

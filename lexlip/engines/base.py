@@ -21,8 +21,8 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 
 if TYPE_CHECKING:
-    from lexlip.columns import Value
-    from lexlip.where import Where
+    from lexlip.filters.columns import Value
+    from lexlip.filters.where import Where
 
 MAX_ID_BYTES = 1024
 """Longest id in UTF-8 bytes: room for any path, far below Lucene's 32,766 for a term."""
@@ -31,8 +31,8 @@ MAX_ID_BYTES = 1024
 class Hit(NamedTuple):
     """One found document: its id and its score.
 
-    An engine's score is an integer > 0. Where words are subtracted (`lexlip.query_search`) it may
-    be 0 or less; that of a rescored search (`lexlip.floats`) is a cosine.
+    An engine's score is an integer > 0. Where words are subtracted (`lexlip.query.search`) it may
+    be 0 or less; that of a rescored search (`lexlip.storage.floats`) is a cosine.
     """
 
     id: str

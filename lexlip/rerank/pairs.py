@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lexlip.pooling import NEVER
+from lexlip.models.pooling import NEVER
 
 TILE = 2**21
 """Numbers held at a time: 8 MiB of float32, made and reduced inside the cache."""

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lexlip.errors import LexLIPError
-from lexlip.forward import ForwardStore, Gathered, Spread
 from lexlip.rerank import gaussian
 from lexlip.rerank.kernel import late_scores
 from lexlip.rerank.late import late_interaction
 from lexlip.rerank.naaf import naaf, scan
+from lexlip.storage.forward import ForwardStore, Gathered, Spread
 from lexlip.views import Views
 
 if TYPE_CHECKING:
-    from lexlip.model import LexLIP
+    from lexlip.models.lexlip import LexLIP
 
 Mode = Literal["t2i", "i2t", "avg"]
 

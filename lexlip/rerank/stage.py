@@ -18,17 +18,17 @@ from scipy.sparse import csr_array
 
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
-from lexlip.files import read_json, write_json
-from lexlip.forward import ForwardStore
-from lexlip.query import Part, Query, ask
-from lexlip.query_search import Asked
+from lexlip.query.query import Part, Query, ask
+from lexlip.query.search import Asked
 from lexlip.rerank import gaussian
 from lexlip.rerank.fuse import fuse
 from lexlip.rerank.rerankers import Reranker, open_reranker
+from lexlip.storage.files import read_json, write_json
+from lexlip.storage.forward import ForwardStore
 from lexlip.views import Views
 
 if TYPE_CHECKING:
-    from lexlip.model import LexLIP
+    from lexlip.models.lexlip import LexLIP
 
 SETTINGS = "rerank.json"
 DEPTH = 100

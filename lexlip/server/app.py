@@ -13,12 +13,15 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.staticfiles import StaticFiles
 
-from lexlip.checkpoints import load_checkpoint
-from lexlip.model import LexLIP
-from lexlip.server import images, schemas, searches, state
+from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models.lexlip import LexLIP
+from lexlip.server import schemas
 from lexlip.server.failures import answer_errors
 from lexlip.server.guard import Guard
 from lexlip.server.metrics import Measured
+from lexlip.server.routes import images
+from lexlip.server.routes import search as searches
+from lexlip.server.routes import status as state
 from lexlip.server.service import Service
 from lexlip.server.settings import Settings
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lexlip.build.manifest import read_manifest
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.manifest import read_manifest
 from lexlip.server.failures import Refused
 
 if TYPE_CHECKING:
-    from lexlip.model import LexLIP
+    from lexlip.models.lexlip import LexLIP
 
 log = logging.getLogger(__name__)
 

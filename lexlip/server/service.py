@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from lexlip.originals import Originals
-from lexlip.server.comparing import Others
+from lexlip.data.originals import Originals
+from lexlip.server.answers.compare import Others
 from lexlip.server.live import Live
 from lexlip.server.metrics import Metrics
-from lexlip.server.pictures import Pictures
+from lexlip.server.picture_files import Pictures
 from lexlip.server.settings import Settings
 from lexlip.server.work import Workers
 
 if TYPE_CHECKING:
-    from lexlip.model import LexLIP
+    from lexlip.models.lexlip import LexLIP
 
 
 @dataclass(frozen=True)

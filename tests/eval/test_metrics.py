@@ -19,7 +19,7 @@ from eval.metrics import (
     write_trec_run,
 )
 from lexlip.errors import LexLIPError
-from lexlip.tune import read_qrels
+from lexlip.tune.tune import read_qrels
 
 
 def ranking(*items: str) -> list[tuple[str, float]]:

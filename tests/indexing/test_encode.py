@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from indexing import encode as job
 from indexing.encode import encode, main
 from indexing.settings import Settings
-from lexlip.encoded import Encoded
+from lexlip.build.encoded import Encoded
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
 
@@ -84,7 +84,7 @@ KILLED = """
 import os, signal, sys
 from indexing.encode import encode
 from indexing.settings import Settings
-from lexlip import encoded
+from lexlip.build import encoded
 from lexlip.settings import Data
 
 written, write_json = [], encoded.write_json

@@ -6,15 +6,15 @@ import os
 
 import pytest
 
-pytest.register_assert_rewrite("tests.lexlip.oracles")
+pytest.register_assert_rewrite("tests.support.oracles")
 
 
 @pytest.fixture(scope="session")
 def lucene():
     """Skip where Lucene cannot run."""
-    from lexlip.engines.lucene import lucene_jar
+    from lexlip.engines.lucene.engine import lucene_jar
+    from lexlip.engines.lucene.java import find_java
     from lexlip.errors import LexLIPError
-    from lexlip.java import find_java
 
     try:
         find_java(), lucene_jar()
@@ -59,7 +59,7 @@ def no_flush(monkeypatch):
 @pytest.fixture
 def many_parts(monkeypatch):
     """Keep even small parts apart."""
-    from lexlip.engines import postings
+    from lexlip.engines.postings import engine as postings
 
     monkeypatch.setattr(postings, "_SMALL", 0)
 

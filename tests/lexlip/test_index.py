@@ -12,10 +12,10 @@ from PIL import Image
 from lexlip import Index
 from lexlip.data.collection import load_collection
 from lexlip.engines import Hit
-from lexlip.engines.postings import PostingsEngine
+from lexlip.engines.lucene.java import find_java
+from lexlip.engines.postings.engine import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
-from lexlip.java import find_java
 
 QUERIES = ["a red circle", "two blue squares in the snow", "star", "red red red xyzzy", "the"]
 
@@ -198,7 +198,7 @@ def test_too_old_a_java_is_noticed_before_anything_is_encoded(model, tmp_path, m
     def too_old():
         raise LexLIPError("found Java 17, need >= 21")
 
-    monkeypatch.setattr("lexlip.java.find_java", too_old)
+    monkeypatch.setattr("lexlip.engines.lucene.java.find_java", too_old)
     with pytest.raises(LexLIPError, match="Java 17"):
         Index.create(tmp_path / "out", model, tmp_path / "not even read")
     assert not list(tmp_path.iterdir())

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from lexlip import Index
+from lexlip.build.encode import chunks
 from lexlip.data.collection import load_collection
-from lexlip.encode import chunks
 from lexlip.engines.base import Hit
+from lexlip.engines.lucene.java import find_java
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
-from lexlip.java import find_java
 
 
 @pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
@@ -92,7 +92,7 @@ def test_a_reader_sees_a_commit_when_it_reopens(model, pictures, photos, engine,
 
 def test_an_interrupted_build_goes_on(model, pictures, engine, tmp_path, monkeypatch):
     """The first chunk is an index already; the rest is added to it."""
-    monkeypatch.setattr("lexlip.encode.chunks.__defaults__", (None, 2, 32, False, 0))
+    monkeypatch.setattr("lexlip.build.encode.chunks.__defaults__", (None, 2, 32, False, 0))
     calls = []
     encode = type(model).encode_image
 

@@ -22,10 +22,10 @@ from transformers import (
 )
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from lexlip.dense import DenseDualEncoder
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STOP_WORDS
-from lexlip.model import LexLIP
+from lexlip.models.dense_control import DenseDualEncoder
+from lexlip.models.lexlip import LexLIP
 from pretrain import stage1, stage2
 from pretrain.build import build, load, word_tokenizer
 

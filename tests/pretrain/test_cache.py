@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lexlip.data.collection import Collection
-from lexlip.model import LexLIP
+from lexlip.models.lexlip import LexLIP
 from pretrain.cache import cached_features, cached_pixels
 
 

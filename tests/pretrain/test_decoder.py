@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from lexlip.pooling import NEVER
+from lexlip.models.pooling import NEVER
 from pretrain.decoder import WeakDecoder
 from pretrain.masking import IGNORE, Masker
 

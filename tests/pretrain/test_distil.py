@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
-
-from lexlip.checkpoints import load_checkpoint
-from lexlip.errors import LexLIPError
-from lexlip.lexical import LexicalHead
-from lexlip.lexical_clip import lexicalise
-from pretrain.distil import Distillation, Embeddings, distil, main, word_vectors
-from pretrain.distil_crossval import halves, measure, read_vectors
 from tests.lexlip.test_lexical_clip import small_clip, small_tokenizer
+
+from lexlip.errors import LexLIPError
+from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models.lexical_clip import lexicalise
+from lexlip.models.lexical_head import LexicalHead
+from pretrain.distil import Distillation, Embeddings, distil, main, word_vectors
+from pretrain.studies.distil_crossval import halves, measure, read_vectors
 
 WIDTH, WORDS = 16, 60
 HOW = Distillation(terms=12, query_terms=12, start_terms=30, steps=60, batch_size=64, lr=1e-2)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from lexlip import LexLIP
 from lexlip.data.collection import load_collection
-from lexlip.dense import DenseDualEncoder
 from lexlip.errors import LexLIPError
+from lexlip.models.dense_control import DenseDualEncoder
 from pretrain import dense, loop, stage1, stage2
 from pretrain.settings import Stage
 

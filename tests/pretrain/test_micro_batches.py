@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lexlip.data.collection import Collection
-from lexlip.dense import DenseDualEncoder
 from lexlip.errors import LexLIPError
+from lexlip.models.dense_control import DenseDualEncoder
 from pretrain import loop
 from pretrain.data import Pairs
 from pretrain.dense import DenseTask
-from pretrain.heads import HeadsTask
 from pretrain.micro_batches import Backward, deal, gather
 from pretrain.parallel import World
+from pretrain.rerank_heads import HeadsTask
 from pretrain.settings import Stage
 from pretrain.stage1 import Stage1
 from pretrain.stage2 import Stage2

@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from lexlip.data.collection import Collection
-from lexlip.model import LexLIP
+from lexlip.models.lexlip import LexLIP
 from pretrain import build
 from pretrain.data import Pairs
 from pretrain.momentum import MomentumEncoder, Queue

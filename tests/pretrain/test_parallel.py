@@ -19,9 +19,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lexlip.dense import DenseDualEncoder
 from lexlip.errors import LexLIPError
-from lexlip.model import LexLIP
+from lexlip.models.dense_control import DenseDualEncoder
+from lexlip.models.lexlip import LexLIP
 from pretrain import build, loop
 from pretrain.dense import DenseTask
 from pretrain.micro_batches import Backward

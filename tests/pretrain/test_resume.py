@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from lexlip.errors import LexLIPError
-from lexlip.files import sha256_file, write_json
+from lexlip.storage.files import sha256_file, write_json
 from pretrain import loop, stage1, stage2
 from pretrain.progress import Log
 from pretrain.stage1 import Stage1

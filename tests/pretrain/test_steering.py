@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lexlip.errors import LexLIPError
-from lexlip.pooling import log_saturate
+from lexlip.models.pooling import log_saturate
 from pretrain import objectives, stage1, stage2
 from pretrain.settings import Sparsity
 from pretrain.steering import EVERY, LEAST, MOST, START, Steering, count

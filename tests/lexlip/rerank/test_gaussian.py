@@ -14,7 +14,7 @@ from scipy.stats import norm
 from torch.testing import assert_close
 
 from lexlip.rerank import Gaussians, gaussian, pairs
-from tests.lexlip.rerank.gaussians import gaussians, of
+from tests.support.gaussians import gaussians, of
 
 PAIRWISE = [
     gaussian.csd,

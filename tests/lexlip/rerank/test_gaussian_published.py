@@ -11,8 +11,8 @@ from scipy.stats import norm
 from torch.testing import assert_close
 
 from lexlip.rerank import Gaussians, gaussian
-from tests.lexlip.rerank.gaussians import gaussians, of
-from tests.lexlip.rerank.oracles import waves
+from tests.support.gaussians import gaussians, of
+from tests.support.rerank_oracles import waves
 
 FIRST = gaussians((0.6, 0.0, 0.8), (0.1, 0.2, 0.3))
 SECOND = gaussians((0.0, 0.6, 0.8), (0.2, 0.1, 0.4))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lexlip.rerank import late_interaction, late_scores
-from tests.lexlip.rerank import oracles
+from tests.support import rerank_oracles as oracles
 
 
 def case(seed, candidates, positions, size, words, per_patch=False):

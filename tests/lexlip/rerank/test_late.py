@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lexlip.errors import LexLIPError
 from lexlip.rerank import alignment, late_interaction, pairs, template_ensemble
-from tests.lexlip.rerank import oracles
+from tests.support import rerank_oracles as oracles
 
 FILIP = (
     torch.tensor([[0.87694947, 0.71720032], [0.73217510, 0.56339820]], dtype=torch.float64),

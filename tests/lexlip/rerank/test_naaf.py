@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from lexlip.errors import LexLIPError
 from lexlip.rerank import naaf, optimal_threshold, pairs, scan, threshold_cost
-from tests.lexlip.rerank import oracles
+from tests.support import rerank_oracles as oracles
 
 PRINTED = 2e-8  # the authors' programs count in float32 and print eight digits
 WAYS = list(itertools.product(("t2i", "i2t"), ("avg", "lse")))

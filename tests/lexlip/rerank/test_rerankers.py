@@ -11,8 +11,8 @@ import torch
 
 import lexlip.rerank
 from lexlip.errors import LexLIPError
-from lexlip.forward import ForwardStore
 from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
+from lexlip.storage.forward import ForwardStore
 from lexlip.views import Views
 
 HEADS = SimpleNamespace(sample_scale=torch.tensor(3.0), sample_shift=torch.tensor(2.0))

@@ -13,14 +13,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lexlip import Index
-from lexlip.bm25 import tokens
 from lexlip.cli import app
-from lexlip.dense import DenseDualEncoder
+from lexlip.compare.bm25 import tokens
+from lexlip.compare.systems import CaptionIndex, DenseVectors
+from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
-from lexlip.files import read_json, write_json
-from lexlip.originals import Originals
-from lexlip.rivals import CaptionIndex, DenseVectors
-from lexlip.server.pictures import token_of
+from lexlip.models.dense_control import DenseDualEncoder
+from lexlip.server.picture_files import token_of
+from lexlip.storage.files import read_json, write_json
 
 TEXT = "a red circle above two blue squares"
 

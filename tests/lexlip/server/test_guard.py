@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lexlip.server import search as searching
-from lexlip.server.pictures import token_of
+from lexlip.server.answers import search as searching
+from lexlip.server.picture_files import token_of
 
 KEY = "pass wörd"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lexlip import Index
 from lexlip.data.images import read_image
-from lexlip.server.pictures import id_of, token_of
+from lexlip.server.picture_files import id_of, token_of
 
 
 def opened(answer):

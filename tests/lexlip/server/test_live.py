@@ -12,7 +12,7 @@ from scipy.sparse import vstack
 
 from lexlip import Index
 from lexlip.impacts import document_impacts
-from lexlip.server.pictures import token_of
+from lexlip.server.picture_files import token_of
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITER = """

@@ -22,7 +22,7 @@ import torch
 
 from lexlip import Index, LexLIP
 from lexlip.data.scenes import make_scenes, true_words
-from tests.lexlip.server.page.browsing import CHROMIUM, best
+from tests.support.browsing import CHROMIUM, best
 
 PICTURES = 70
 STEPS = 120

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lexlip.server.page.browsing import BROWSER, best, shown, until, wait_for_hits
+from tests.support.browsing import BROWSER, best, shown, until, wait_for_hits
 
 pytestmark = BROWSER
 STATIC = Path(__file__).parents[4] / "lexlip" / "server" / "static"

@@ -7,7 +7,7 @@ import re
 import torch
 
 from lexlip import Query
-from tests.lexlip.server.page.browsing import BROWSER, ask, best, shown, until, wait_for_hits
+from tests.support.browsing import BROWSER, ask, best, shown, until, wait_for_hits
 
 pytestmark = BROWSER
 

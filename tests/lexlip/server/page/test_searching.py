@@ -7,7 +7,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 from lexlip import Query
-from tests.lexlip.server.page.browsing import BROWSER, best, chips, drop, shown, wait_for_hits
+from tests.support.browsing import BROWSER, best, chips, drop, shown, wait_for_hits
 
 pytestmark = BROWSER
 

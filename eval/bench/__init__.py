@@ -1,0 +1,1 @@
+"""The retrieval benchmark: LexLIP beside a dense model, CLIP and BM25."""

@@ -1,0 +1,255 @@
+"""CLIP: any transformers checkpoint, or vectors that somebody computed with the real one.
+
+The layout of a vectors folder:
+
+    query_image_names.json      query_image_embeddings.npy       [a, d]
+    train1000_image_names.json  train1000_image_embeddings.npy   [b, d]
+    queries.tsv (image name, caption; in order)   query_text_embeddings.npy   [n, d]
+
+More pairs ``*_image_names.json`` / ``*_image_embeddings.npy`` may stand beside them. A picture in
+several files is taken from the one with the most precise numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eval.bench.baselines.dense import DenseSystem
+from eval.bench.systems import Gallery, looked_at
+from lexlip.errors import LexLIPError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class CLIPEncoder:
+    """A transformers ``CLIPModel`` with its tokenizer and its picture processor (PIL only).
+
+    Parameters
+    ----------
+    model, tokenizer, processor
+        As transformers gives them.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.processor = processor
+        # A hand-made tokenizer may not know the limit of the model's position table.
+        self.max_length = int(model.config.text_config.max_position_embeddings)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> CLIPEncoder:
+        """Load a folder, or a model by its name on the hub: from the local cache if it is there.
+
+        Raises
+        ------
+        LexLIPError
+            Neither a folder with a CLIP checkpoint nor a model that could be loaded.
+        """
+        import transformers
+
+        # The PIL processor has a name of its own since transformers 5.
+        processor = getattr(transformers, "CLIPImageProcessorPil", None)
+        processor = processor or transformers.CLIPImageProcessor
+        attempts = [True] if Path(name).exists() else [True, False]
+        for local_files_only in attempts:
+            try:
+                return cls(
+                    transformers.CLIPModel.from_pretrained(
+                        name, local_files_only=local_files_only, use_safetensors=True
+                    ),
+                    transformers.AutoTokenizer.from_pretrained(
+                        name, local_files_only=local_files_only
+                    ),
+                    processor.from_pretrained(name, local_files_only=local_files_only),
+                )
+            except (OSError, ValueError) as error:
+                problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LexLIPError(
+            f"cannot load CLIP from {name} ({problem}): give a folder with config.json, "
+            "model.safetensors, tokenizer and preprocessor_config.json"
+        )
+
+    def encode_query(self, texts: Sequence[str]) -> np.ndarray:
+        """Text vectors, float32 [n, d], rows of length one."""
+        import torch
+
+        batch = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            return _unit(
+                self.model.get_text_features(
+                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+                )
+            )
+
+    def encode_document(self, images: Sequence[Image]) -> np.ndarray:
+        """Picture vectors, float32 [n, d], rows of length one."""
+        import torch
+
+        pictures = [image.convert("RGB") for image in images]
+        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            return _unit(self.model.get_image_features(pixel_values=pixels))
+
+
+def _unit(features: Any) -> np.ndarray:
+    # A plain tensor up to transformers 4; since 5 an output object that holds it.
+    tensor = getattr(features, "pooler_output", features)
+    vectors = tensor.float().cpu().numpy()
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def clip(name: str | Path, batch_size: int = 32, crops: int = 0) -> DenseSystem:
+    """A CLIP checkpoint as a system."""
+    return DenseSystem(
+        CLIPEncoder.from_pretrained(name),
+        name="clip",
+        note=f"pictures only{looked_at(crops)}; CLIP checkpoint {name}, trained elsewhere, fp32, "
+        "exhaustive",
+        checkpoint=str(name),
+        batch_size=batch_size,
+        crops=crops,
+    )
+
+
+class PrecomputedSystem(DenseSystem):
+    """CLIP vectors from a folder: no model runs, so only its pictures and texts can be asked.
+
+    Attributes
+    ----------
+    queries : dict[str, str]
+        Query id ``image#number`` -> caption, in the order of the file.
+    qrels : dict[str, set[str]]
+        Query id -> its picture.
+    image_ids : list[str]
+        All pictures that have a vector, ascending.
+    """
+
+    def __init__(self, folder: str | Path, name: str = "clip precomputed") -> None:
+        super().__init__(
+            None,
+            name=name,
+            note="pictures only; vectors of a CLIP model computed elsewhere, fp32, exhaustive",
+            checkpoint=str(folder),
+        )
+        folder = Path(folder)
+        self._vectors = _image_vectors(folder)
+        self.image_ids = sorted(self._vectors)
+        self.queries = read_queries(folder / "queries.tsv")
+        self.qrels = {query: {query.rpartition("#")[0]} for query in self.queries}
+        texts = _rows(folder / "query_text_embeddings.npy", len(self.queries), "queries")
+        self._texts = dict(zip(self.queries.values(), texts, strict=True))
+
+    def _encode_images(self, gallery: Gallery) -> np.ndarray:
+        missing = [name for name in gallery.ids if name not in self._vectors]
+        if missing:
+            raise LexLIPError(
+                f"{self.checkpoint} has no vector for {len(missing)} of {len(gallery)} pictures "
+                f"(the first is {missing[0]}): restrict the benchmark with --pool"
+            )
+        return np.stack([self._vectors[name] for name in gallery.ids])
+
+    def _encode_texts(self, queries: Mapping[str, str]) -> np.ndarray:
+        missing = [query for query, text in queries.items() if text not in self._texts]
+        if missing:
+            raise LexLIPError(
+                f"{self.checkpoint} has no vector for {len(missing)} of {len(queries)} queries "
+                f"(the first is {missing[0]}): restrict the benchmark with --pool"
+            )
+        return np.stack([self._texts[text] for text in queries.values()])
+
+    def _encode_ms(self, queries: Mapping[str, str]) -> float | None:
+        return None
+
+
+def precomputed(folder: str | Path) -> PrecomputedSystem:
+    """Vectors of a folder as a system.
+
+    Raises
+    ------
+    LexLIPError
+        A file is missing, or names and vectors do not match in number.
+    """
+    return PrecomputedSystem(folder)
+
+
+def read_queries(path: str | Path) -> dict[str, str]:
+    """Read ``image name <tab> caption`` lines; the n-th of a picture is named ``image#n``.
+
+    Raises
+    ------
+    LexLIPError
+        No such file, or a line without a tab.
+    """
+    queries: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise LexLIPError(f"{path} does not exist: it names the pool's queries") from None
+    for number, line in enumerate(lines, start=1):
+        name, tab, text = line.partition("\t")
+        if not tab:
+            raise LexLIPError(f"{path}, line {number} is not 'image name <tab> caption'")
+        image = _stem(name)
+        queries[f"{image}#{counts[image]}"] = text.strip()
+        counts[image] += 1
+    return queries
+
+
+def _image_vectors(folder: Path) -> dict[str, np.ndarray]:
+    files = sorted(folder.glob("*_image_names.json"))
+    if not files:
+        raise LexLIPError(f"{folder} has no *_image_names.json: give a folder of CLIP vectors")
+    tables = []
+    for file in files:
+        names = json.loads(file.read_text(encoding="utf-8"))
+        stem = file.name.removesuffix("_names.json")
+        tables.append((names, _load(folder / f"{stem}_embeddings.npy"), file.name))
+    tables.sort(key=lambda table: (-table[1].dtype.itemsize, table[2]))
+    vectors: dict[str, np.ndarray] = {}
+    for names, matrix, source in tables:
+        if len(names) != len(matrix):
+            raise LexLIPError(f"{folder / source}: {len(names)} names, {len(matrix)} vectors")
+        for name, row in zip(names, _unit_rows(matrix), strict=True):
+            vectors.setdefault(_stem(name), row)
+    return vectors
+
+
+def _rows(path: Path, count: int, what: str) -> np.ndarray:
+    matrix = _load(path)
+    if len(matrix) != count:
+        raise LexLIPError(f"{path}: {len(matrix)} vectors for {count} {what}")
+    return _unit_rows(matrix)
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise LexLIPError(f"{path} does not exist: names without vectors are of no use") from None
+    if matrix.ndim != 2:
+        raise LexLIPError(f"{path} has shape {matrix.shape}: expected one row for each item")
+    return matrix
+
+
+def _unit_rows(matrix: np.ndarray) -> np.ndarray:
+    rows = matrix.astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".jpg")

@@ -1,0 +1,240 @@
+"""LexLIP as a system: impacts of pictures in an inverted index, searched with a text's words."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.bench.systems import (
+    DEPTH,
+    Gallery,
+    System,
+    batches,
+    check_gallery,
+    encoded_pictures,
+    looked_at,
+    median_ms,
+    require_folder,
+    search_all,
+)
+from eval.metrics import Run
+from lexlip.data.crops import check_crops
+from lexlip.errors import LexLIPError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+class LexLIPSystem(System):
+    """LexLIP as it is used: impacts in an inverted index, searched term by term.
+
+    Text to image: the pictures are the documents. Image to text: a second, temporary index holds
+    the captions, and a picture's own terms are the query. Both rank by the same dot product;
+    document vectors are cut to ``max_terms``, brought to length one and quantised.
+
+    Parameters
+    ----------
+    model : LexLIP
+        The encoder; anything with ``encode_query``, ``encode_document`` and ``decode`` will do.
+    name : str
+        The row's name, also the name of its run files.
+    checkpoint : str or None
+        Where the model was read from.
+    max_terms : int
+        Terms kept of a picture, of a caption, and of a picture asked as a query.
+    engine : {"auto", "lucene", "postings"}
+        ``auto`` takes Lucene where a Java is at hand, else the postings engine; the note
+        says which it was.
+    batch_size : int
+        Items encoded at once.
+    table : QueryTable, optional
+        What texts are encoded by instead of the model.
+    crops : int
+        Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str = "lexlip",
+        checkpoint: str | None = None,
+        max_terms: int = 64,
+        engine: str = "auto",
+        batch_size: int = 32,
+        table: Any = None,
+        crops: int = 0,
+    ) -> None:
+        if engine not in ("auto", "lucene", "postings"):
+            raise LexLIPError(f"no engine {engine!r}: choose auto, lucene or postings")
+        if max_terms < 1:
+            raise LexLIPError(f"max_terms is {max_terms}: keep at least one term")
+        self.model, self.table = model, table
+        self.name = name
+        self.checkpoint = checkpoint
+        self.fingerprint = getattr(model, "fingerprint", None)
+        self.max_terms, self.crops = max_terms, check_crops(crops)
+        self.batch_size = batch_size
+        self._wanted = engine
+        self._folders: list[tempfile.TemporaryDirectory[str]] = []
+        self._engines: list[Any] = []
+        self._texts: dict[str, int] = {}
+        self._text_vectors: csr_array | None = None
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> LexLIPSystem:
+        """Load a checkpoint folder; ``options`` are those of the class."""
+        path = require_folder(folder)
+        from lexlip import LexLIP
+
+        options.setdefault("checkpoint", str(folder))
+        return cls(LexLIP.from_pretrained(path), **options)
+
+    @classmethod
+    def with_table(cls, folder: str | Path, **options: Any) -> LexLIPSystem:
+        """Load a checkpoint folder and its query table, which reads the texts."""
+        from lexlip.models.query_table import QueryTable
+
+        table = QueryTable.from_pretrained(require_folder(folder))
+        return cls.from_pretrained(folder, name="lexlip, query table", table=table, **options)
+
+    def index(self, gallery: Gallery) -> None:
+        """Encode the pictures and put their impacts into the first index."""
+        from lexlip.impacts import top_terms
+
+        self._pictures = top_terms(self.picture_weights(gallery), self.max_terms)
+        self._rows = {name: row for row, name in enumerate(gallery.ids)}
+        self.terms_per_image = self._pictures.nnz / len(gallery)
+        self._engine, kind = self._build(gallery.ids, self._pictures)
+        self.bytes_per_image = _bytes(self._engine) / len(gallery)
+        texts = "texts by a query table; " if self.table else ""
+        budget = f"at most {self.max_terms} terms a picture"
+        looks = looked_at(self.crops)
+        self.note = f"pictures only{looks}; {texts}{kind}, {budget}, impacts in one byte"
+
+    def picture_weights(self, gallery: Gallery) -> csr_array:
+        """Encode the pictures: their weights [N, V], in the gallery's order, none cut."""
+        from scipy.sparse import vstack
+
+        check_gallery(gallery)
+        what = f"{self.name}: pictures"
+        encode = self.model.encode_document
+        parts = encoded_pictures(encode, gallery, self.batch_size, self.crops, what)
+        return vstack(parts, format="csr")
+
+    def query_weights(self, queries: Mapping[str, str]) -> csr_array:
+        """Encode texts: the integers 1..64 that they are searched with, [Q, V]."""
+        from lexlip.impacts import quantise_query
+
+        return quantise_query(self._encode_texts(list(queries.values())))
+
+    def vectors(self, ids: Sequence[str], queries: Mapping[str, str]) -> tuple[Any, Any] | None:
+        """Return the impacts that were indexed [N, V] and the query weights [Q, V]."""
+        from lexlip.impacts import document_impacts
+
+        pictures = self._pictures[[self._rows[name] for name in ids]]
+        impacts, _ = document_impacts(pictures, self.max_terms)
+        return impacts, self.query_weights(queries)
+
+    def t2i(self, queries: Mapping[str, str], k: int = DEPTH) -> Run:
+        """Search the picture index with every text."""
+        weights = self.query_weights(queries)
+        run, self.p50_ms = search_rows(self._engine, weights, list(queries), k, f"{self.name}: t2i")
+        ask = self.table.terms if self.table else lambda text: self.model.encode_query([text])
+        self.encode_ms = median_ms(ask, list(queries.values()))
+        return run
+
+    def i2t(self, image_ids: Sequence[str], captions: Mapping[str, str], k: int = DEPTH) -> Run:
+        """Search a caption index with the pictures' own terms."""
+        from lexlip.impacts import quantise_query
+
+        texts = self._encode_texts(list(captions.values()))
+        engine, _ = self._build(list(captions), texts)
+        weights = quantise_query(self._pictures[[self._rows[name] for name in image_ids]])
+        return search_rows(engine, weights, list(image_ids), k, f"{self.name}: i2t")[0]
+
+    def words(self, k: int | None = None) -> list[list[tuple[str, float]]] | None:
+        """Decode the pictures' stored terms."""
+        return self.model.decode(self._pictures, top_k=k or self.max_terms)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Cut a caption into the model's word pieces."""
+        return list(self.model.processor.tokenizer.tokenize(text))
+
+    def close(self) -> None:
+        """Close the engines and remove their folders."""
+        while self._engines:
+            self._engines.pop().close()
+        while self._folders:
+            self._folders.pop().cleanup()
+
+    def _encode_texts(self, texts: list[str]) -> csr_array:
+        """Vectors of the texts in their order; each different text is encoded once, ever."""
+        from scipy.sparse import vstack
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        parts = [] if self._text_vectors is None else [self._text_vectors]
+        for part in batches(len(new), self.batch_size, f"{self.name}: texts"):
+            parts.append((self.table or self.model).encode_query([new[i] for i in part]))
+        for text in new:
+            self._texts[text] = len(self._texts)
+        self._text_vectors = vstack(parts, format="csr")
+        return self._text_vectors[[self._texts[text] for text in texts]]
+
+    def _build(self, ids: Sequence[str], vectors: csr_array) -> tuple[Any, str]:
+        from lexlip.impacts import document_impacts
+
+        engine, kind = self._open_engine()
+        engine.add(list(ids), document_impacts(vectors, self.max_terms)[0])
+        engine.commit()
+        self._engines.append(engine)
+        return engine, kind
+
+    def _open_engine(self) -> tuple[Any, str]:
+        from lexlip.engines.postings.engine import PostingsEngine
+
+        if self._wanted == "postings":
+            return PostingsEngine(), "postings engine"
+        folder = tempfile.TemporaryDirectory(prefix="lexlip-eval-")
+        try:
+            engine = open_engine("lucene", Path(folder.name) / "index")
+        except (LexLIPError, ImportError):
+            folder.cleanup()
+            if self._wanted == "lucene":
+                raise
+            self._wanted = "postings"  # both indexes of one row use the same engine
+            return PostingsEngine(), "postings engine (no Java for Lucene)"
+        self._folders.append(folder)
+        return engine, "Lucene"
+
+
+def open_engine(kind: str, folder: Path) -> Any:
+    """Open an engine, ``lucene`` or ``postings``, for writing into a folder."""
+    if kind == "lucene":
+        from lexlip.engines.lucene.engine import LuceneEngine
+
+        return LuceneEngine(folder)
+    from lexlip.engines.postings.engine import PostingsEngine
+
+    return PostingsEngine(folder)
+
+
+def search_rows(
+    engine: Any, weights: csr_array, query_ids: Sequence[str], k: int, what: str
+) -> tuple[Run, float]:
+    """Search an engine with every row of quantised query weights [Q, V]; see `search_all`."""
+    from lexlip.impacts import query_terms
+
+    terms = [query_terms(weights, i) for i in range(len(query_ids))]
+
+    def search(i: int) -> list[tuple[str, float]]:
+        hits = engine.search(terms[i], k) if terms[i] else []
+        return [(hit.id, float(hit.score)) for hit in hits]
+
+    return search_all(search, query_ids, what)
+
+
+def _bytes(engine: Any) -> float:
+    return float(engine.stats()["bytes"])

@@ -1,0 +1,173 @@
+"""Whether the patch that won a word lies on the thing that the word names.
+
+    python -m eval.studies.lit --config scenes --run runs/demo
+
+Only of scenes it is known where each thing is: each is drawn once more with one group in another
+colour, and what differs is that group. A case is a word that is true of a group and that the
+picture has. In percent of cases:
+
+- lit: the patch that won the word overlaps the group;
+- near: it does, or one of its neighbours does;
+- centre: the patch with the centre of the word's heat does;
+- hidden: the patch that costs the word most when its pixels are hidden does
+  (`lexlip.explain.occlusion`);
+- chance, chance near: what patches drawn at random would reach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_fill_holes
+
+from eval.bench import report
+from eval.bench.systems import require_folder
+from eval.bench.task import read_settings
+from lexlip.data.draw import COLOURS, Group, draw_scene
+from lexlip.data.grammar import SIZE_WORDS, TEXTURE_WORDS
+from lexlip.data.scenes import Scene, make_scenes
+from lexlip.errors import LexLIPError
+from lexlip.explain.occlusion import occlusion
+from lexlip.explain.provenance import Provenance, provenance
+from lexlip.models.lexlip import LexLIP
+from lexlip.storage.files import write_json
+
+KINDS = ("shape", "colour", "texture", "size")
+MEASURES = ("lit", "near", "centre", "hidden", "chance", "chance near")
+HEADS = ("word of", "cases", *MEASURES)
+_CHANGED = 2
+"""A pixel is the group's when a channel differs by more, of 255: edges are soft."""
+
+
+def covered(scene: Scene, group: Group, grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which patches of a scene overlap the shapes of a group, bool [rows, columns]."""
+    far = max(COLOURS, key=lambda name: math.dist(COLOURS[name], COLOURS[group.colour]))
+    others = tuple(replace(g, colour=far) if g == group else g for g in scene.groups)
+    before, after = (
+        np.asarray(draw_scene(groups, scene.ground, scene.seed, scene.size), dtype=np.float32)
+        for groups in (scene.groups, others)
+    )
+    inside = binary_fill_holes(np.abs(before - after).max(axis=2) > _CHANGED)
+    rows, columns = ([round(scene.size * i / n) for i in range(n)] for n in grid)
+    return np.logical_or.reduceat(np.logical_or.reduceat(inside, rows, axis=0), columns, axis=1)
+
+
+def words_of(group: Group) -> Iterator[tuple[str, str]]:
+    """Yield (kind, word) of all that captions call a group."""
+    one = group.count == 1
+    yield "shape", group.shape if one else group.shape + ("es" if group.shape[-1] == "s" else "s")
+    yield "colour", group.colour
+    yield from (("texture", word) for word in TEXTURE_WORDS[group.texture])
+    yield from (("size", word) for word in SIZE_WORDS[group.size])
+
+
+def judge(
+    found: Provenance, lost: NDArray[np.float32], term: int, there: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return the measures of one case, each 0 or 1 but for those of chance."""
+    near, heat = binary_dilation(there, np.ones((3, 3))), found.heat[term]
+    rows, columns = (np.average(np.arange(n), weights=heat.sum(1 - axis))
+                     for axis, n in enumerate(heat.shape))  # fmt: skip
+    values = (
+        there.flat[found.patches[term]],
+        near.flat[found.patches[term]],
+        there[round(rows), round(columns)],
+        there.flat[lost.argmax()],
+        there.mean(),
+        near.mean(),
+    )
+    return dict(zip(MEASURES, map(float, values), strict=True))
+
+
+def measure(model: LexLIP, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
+    """Judge every true word of every group that a picture has.
+
+    Returns
+    -------
+    list of dict
+        A row for shapes and colours together, and one for each kind of word: ``kind``, ``cases``
+        and the shares named in `MEASURES`.
+    """
+    terms = {word: term for term, word in enumerate(model.lexicon.tokens)}
+    cases: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for scene in scenes:
+        picture = scene.draw()
+        named: dict[tuple[str, str], list[Group]] = defaultdict(list)
+        for group in scene.groups:
+            for kind, word in words_of(group):
+                if word in terms:
+                    named[kind, word].append(group)
+        found = provenance(model, picture, [terms[word] for _, word in named])
+        lost = occlusion(model, picture, found.patches)
+        lies = {group: covered(scene, group, found.grid) for group in scene.groups}
+        for (kind, word), groups in named.items():
+            term = terms[word]
+            if found.patches[term] >= 0:
+                there = np.any([lies[group] for group in groups], axis=0)
+                cases[kind].append(judge(found, lost[term], term, there))
+    if not cases:
+        raise LexLIPError("no picture has a word of what it shows: train the model first")
+    together = {"shape + colour": cases["shape"] + cases["colour"], **{k: cases[k] for k in KINDS}}
+    return [
+        {"kind": kind, "cases": len(some)} | {m: fmean(c[m] for c in some) for m in MEASURES}
+        for kind, some in together.items()
+        if some
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Lay out the shares, in percent."""
+    cells = [
+        [row["kind"], str(row["cases"]), *(f"{100 * row[name]:.1f}" for name in MEASURES)]
+        for row in rows
+    ]
+    return "\n".join(report.aligned(HEADS, cells, 1))
+
+
+def main(
+    config: Annotated[str | None, typer.Option(help="TOML file or a shipped one's name")] = None,
+    run: Annotated[str | None, typer.Option(help="folder that training wrote")] = None,
+    model: Annotated[str | None, typer.Option(help="checkpoint")] = None,
+    split: Annotated[str | None, typer.Option(help="train, dev or test")] = None,
+    limit: Annotated[int | None, typer.Option(help="first so many pictures")] = None,
+    out: Annotated[str | None, typer.Option(help="folder for the numbers")] = None,
+) -> None:
+    """Measure how often the patch that won a word lies on what the word names."""
+    try:
+        options = {"model": model, "split": split, "limit": limit, "out": out}
+        settings = read_settings(config, options, run)
+        encoder = LexLIP.from_pretrained(require_folder(settings.model or f"{run}/stage2"))
+        rows = measure(encoder, scenes_of(settings))
+    except LexLIPError as error:
+        typer.echo(f"lexlip: {error}", err=True)
+        raise typer.Exit(2) from None
+    path = Path(settings.out) / "lit.json"
+    write_json(path, {"format": 1, "checkpoint": settings.model, "split": settings.split,
+                      "seed": settings.seed, "rows": rows})  # fmt: skip
+    typer.echo(f"{table(rows)}\n\nwrote {path}")
+
+
+def scenes_of(settings: Any) -> list[Scene]:
+    """Make the scenes of a split again, as `lexlip.data.scenes.write_scenes` makes them."""
+    if settings.data != "scenes":
+        raise LexLIPError(f"only of scenes it is known where things are, not of {settings.data}")
+    sizes = {"train": 6000, "dev": 500, "test": 500, "size": 64, **settings.collection.scenes}
+    if settings.split not in ("train", "dev", "test"):
+        raise LexLIPError(f"no split {settings.split!r} of scenes: train, dev or test")
+    start = {"train": 0, "dev": sizes["train"], "test": sizes["train"] + sizes["dev"]}
+    first = start[settings.split]
+    made = make_scenes(first + sizes[settings.split], 0, sizes["size"])[first:]
+    return made[: settings.limit]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,292 @@
+"""The second stage measured: what each reranker makes of the first stage's best candidates.
+
+    python -m eval.studies.rerank --config flickr8k-tiny --run runs/flickr8k-tiny
+
+Texts ask for pictures. The inverted index answers with its best candidates; each reranker scores
+them, alone and added to the score by words. The weight of that sum is chosen on the queries of one
+half of the pictures and used for those of the other half, both ways round: no query is measured
+with a weight that it helped to choose. ``first_stage_R@depth`` is the ceiling: no reranker finds
+what the first stage did not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from eval import metrics
+from eval.bench import report
+from eval.bench.sparse import search_rows
+from eval.bench.systems import Gallery, batches, check_gallery, require_folder
+from eval.bench.task import Task, load_task, read_settings
+from lexlip.engines import PostingsEngine
+from lexlip.errors import LexLIPError
+from lexlip.impacts import document_impacts, quantise_query
+from lexlip.models.lexlip import LexLIP
+from lexlip.rerank import reranked
+from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
+from lexlip.storage.files import read_json, write_json
+from lexlip.storage.forward import ForwardStore
+from lexlip.views import Views
+
+DEPTH = 100
+STEPS = tuple(round(0.1 * step, 1) for step in range(11))
+"""Shares of the reranker's score beside that of the words."""
+
+HEADS = (
+    *("reranker", "store"),
+    *(f"alone@{k}" for k in metrics.KS),
+    *(f"fused@{k}" for k in metrics.KS),
+    *("share", "ms/100", "bytes"),
+)
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """What the index found: candidates and their scores, and what was asked.
+
+    Attributes
+    ----------
+    run : Run
+        Query id to candidates, best first.
+    queries : Views
+        A row a query, in the order of `run`.
+    """
+
+    run: metrics.Run
+    queries: Views
+
+
+def first_stage(
+    model: LexLIP, task: Task, max_terms: int, depth: int
+) -> tuple[FirstStage, Views, PostingsEngine]:
+    """Encode pictures and queries, and search; returns the pictures' views and the engine too."""
+    weights, views = _represent_pictures(model, task.gallery)
+    engine = PostingsEngine()
+    engine.add(task.gallery.ids, document_impacts(weights, max_terms)[0])
+    engine.commit()
+    texts = list(task.queries.values())
+    parts = [
+        model.represent_text([texts[i] for i in part])
+        for part in batches(len(texts), 128, "encoding queries")
+    ]
+    from scipy.sparse import csr_array, vstack
+
+    asked = quantise_query(csr_array(vstack([part[0] for part in parts])))
+    run, _ = search_rows(engine, asked, list(task.queries), depth, "first stage")
+    return FirstStage(run, Views.concatenate([part[1] for part in parts])), views, engine
+
+
+def _represent_pictures(model: LexLIP, gallery: Gallery) -> tuple[Any, Views]:
+    from scipy.sparse import csr_array, vstack
+
+    check_gallery(gallery)
+    parts = [
+        model.represent_image([gallery.image(i) for i in part])
+        for part in batches(len(gallery), 32, "encoding pictures")
+    ]
+    weights = csr_array(vstack([part[0] for part in parts]))
+    return weights, Views.concatenate([part[1] for part in parts])
+
+
+def scores_of(
+    reranker: Reranker, first: FirstStage, sample: int = 200
+) -> tuple[list[NDArray[np.float32]], float]:
+    """Score the candidates of every query.
+
+    Returns
+    -------
+    list of float32 [K]
+        One array a query.
+    float
+        Median milliseconds of a query with a full list, over `sample` of them, the views of the
+        query being at hand; one thread.
+    """
+    found, times = [], list[float]()
+    full = max((len(hits) for hits in first.run.values()), default=0)
+    for number, hits in enumerate(first.run.values()):
+        query, ids = first.queries.take([number]), [name for name, _ in hits]
+        began = time.perf_counter()
+        found.append(reranker.score(query, ids))
+        if len(ids) == full and len(times) < sample + 20:
+            times.append(1000 * (time.perf_counter() - began))
+    return found, median(times[20:] or times or [0.0])
+
+
+def fused(
+    first: FirstStage, scores: Sequence[NDArray[np.float32]], weights: Sequence[float]
+) -> metrics.Run:
+    """Rankings by the sum of both stages; `weights` has the share of the second for each query."""
+    run: metrics.Run = {}
+    for (query, hits), ours, weight in zip(first.run.items(), scores, weights, strict=True):
+        order = reranked([score for _, score in hits], ours, weight)
+        run[query] = [(hits[place][0], float(-rank)) for rank, place in enumerate(order)]
+    return run
+
+
+def best_weights(
+    first: FirstStage, scores: Sequence[NDArray[np.float32]], qrels: metrics.Qrels
+) -> list[float]:
+    """Choose a weight for each query, on the queries of the other half of the pictures."""
+    half = np.array([_half(query) for query in first.run])
+    right = np.zeros((len(half), len(STEPS)), bool)  # whether the best one is, with each weight
+    for number, (query, hits) in enumerate(first.run.items()):
+        good = np.array([name in qrels[query] for name, _ in hits], bool)
+        words = [score for _, score in hits]
+        for step, weight in enumerate(STEPS if hits else ()):
+            right[number, step] = good[reranked(words, scores[number], weight)[0]]
+    chosen = [
+        STEPS[int(right[half == 1 - side].mean(0).argmax())] if (half != side).any() else 0.5
+        for side in (0, 1)
+    ]
+    return [chosen[side] for side in half]
+
+
+def _half(query: str) -> int:
+    """Which half the picture of a query is in: all captions of a picture are in one."""
+    return sum(query.rpartition("#")[0].encode()) % 2
+
+
+def measure(
+    model: LexLIP,
+    task: Task,
+    rerankers: Sequence[str],
+    codecs: Sequence[str] = ("int8",),
+    max_terms: int = 64,
+    depth: int = DEPTH,
+) -> dict[str, Any]:
+    """Run every reranker over every kind of store.
+
+    Returns
+    -------
+    dict
+        ``first_stage`` (recall, and the ceiling), ``rows``, and ``uncertainty`` where the model
+        has a Gaussian head.
+    """
+    from eval.studies.uncertainty import deciles
+
+    first, views, engine = first_stage(model, task, max_terms, depth)
+    engine.close()
+    base = metrics.recall_at(first.run, task.qrels, (*metrics.KS, depth))
+    rows = []
+    for codec in codecs:
+        with tempfile.TemporaryDirectory(prefix="lexlip-eval-") as folder:
+            store = ForwardStore(Path(folder) / "views", "w", codec=codec)
+            try:
+                store.write(task.gallery.ids, views)
+                for name in rerankers:
+                    reranker = open_reranker(name, store, model)
+                    if codec != codecs[0] and reranker.needs != "tokens":
+                        continue  # codecs are of tokens
+                    scores, ms = scores_of(reranker, first)
+                    weights = best_weights(first, scores, task.qrels)
+                    alone = fused(first, scores, [1.0] * len(scores))
+                    both = fused(first, scores, weights)
+                    rows.append(
+                        {
+                            "reranker": name,
+                            "codec": codec,
+                            **{f"first_stage_{k}": v for k, v in base.items()},
+                            **metrics.recall_at(alone, task.qrels),
+                            **{
+                                f"fused_{k}": v
+                                for k, v in metrics.recall_at(both, task.qrels).items()
+                            },
+                            "weight": float(np.mean(weights)),
+                            "ms_per_100": ms,
+                            "bytes_per_image": store.bytes / len(task.gallery),
+                        }
+                    )
+            finally:
+                store.close()
+    results: dict[str, Any] = {"first_stage": base, "rows": rows}
+    if first.queries.has_gaussians:
+        results["uncertainty"] = deciles(first.queries, list(first.run), first.run, task.qrels)
+    return results
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Lay out the results for the terminal."""
+    first = results["first_stage"]
+    shares = ", ".join(f"{name} {100 * share:.1f}" for name, share in first.items())
+    cells = []
+    for row in results["rows"]:
+        recalls = [row[f"{kind}R@{k}"] for kind in ("", "fused_") for k in metrics.KS]
+        cells.append(
+            [
+                row["reranker"],
+                row["codec"],
+                *(f"{100 * share:.1f}" for share in recalls),
+                *(f"{row['weight']:.2f}", f"{row['ms_per_100']:.2f}"),
+                f"{row['bytes_per_image']:.0f}",
+            ]
+        )
+    return "\n".join([f"first stage: {shares}", *report.aligned(HEADS, cells, 2)])
+
+
+def main(
+    config: Annotated[str | None, typer.Option(help="TOML file or a shipped one's name")] = None,
+    run: Annotated[str | None, typer.Option(help="folder that training wrote")] = None,
+    model: Annotated[str | None, typer.Option(help="checkpoint with heads")] = None,
+    data: Annotated[str | None, typer.Option(help="collection")] = None,
+    split: Annotated[str | None, typer.Option(help="split of it")] = None,
+    pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep")] = None,
+    limit: Annotated[int | None, typer.Option(help="first so many pictures")] = None,
+    rerankers: Annotated[str, typer.Option(help=f"of {', '.join(RERANKERS)}")] = "",
+    codecs: Annotated[str, typer.Option(help="how tokens are kept")] = "int8,float16",
+    depth: Annotated[int, typer.Option(help="candidates that are reranked")] = DEPTH,
+    out: Annotated[str, typer.Option(help="folder for the numbers")] = "runs/bench-rerank",
+) -> None:
+    """Measure rerankers over the best candidates of the first stage."""
+    try:
+        options = {"model": model, "data": data, "split": split, "pool": pool, "limit": limit}
+        settings = read_settings(config, options, run)
+        checkpoint = model or f"{run}/heads"
+        encoder = LexLIP.from_pretrained(require_folder(checkpoint))
+        names = rerankers.split(",") if rerankers else possible(encoder)
+        torch.set_num_threads(1)
+        task = load_task(settings)
+        results = measure(encoder, task, names, codecs.split(","), settings.max_terms, depth)
+    except LexLIPError as error:
+        typer.echo(f"lexlip: {error}", err=True)
+        raise typer.Exit(2) from None
+    trained = Path(checkpoint, "manifest.json")
+    seed = read_json(trained)["settings"]["seed"] if trained.is_file() else settings.seed
+    facts = {"split": settings.split, "seed": seed}
+    results["rows"] = [{**row, **facts} for row in results["rows"]]
+    about = {"checkpoint": checkpoint, "data": settings.data, "depth": depth, **facts}
+    folder = Path(out)
+    if "uncertainty" in results:
+        from eval.studies.uncertainty import plot
+
+        plot(results["uncertainty"], folder / "uncertainty.png")
+    write_json(folder / "metrics.json", {"format": 1, **about, **results})
+    typer.echo(table(results))
+    typer.echo(f"\nwrote {folder / 'metrics.json'}")
+
+
+def possible(model: LexLIP) -> list[str]:
+    """Name the rerankers that a model's heads allow."""
+    config, names = model.config, list[str]()
+    if config.token_size:
+        names += ["filip", "filip-i2t", "filip-avg", "scan"]
+        names += [] if config.naaf_threshold is None else ["naaf"]
+    if config.gaussian_size:
+        names += ["csd", "mc", "mu", "w2", "elk", "bhattacharyya", "jeffreys", "hellinger"]
+    if not names:
+        raise LexLIPError("this model has no heads: train them with make pretrain-heads")
+    return names
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""Index builds: encoding, the manifest, and the bulk build."""

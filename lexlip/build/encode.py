@@ -1,0 +1,173 @@
+"""Sources to weights, a chunk at a time: what an index is filled from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scipy.sparse import csr_array, vstack
+from tqdm import tqdm
+
+from lexlip.data.collection import Collection, Place, load_collection
+from lexlip.data.crops import with_crops
+from lexlip.data.metadata import file_metadata
+from lexlip.errors import LexLIPError
+from lexlip.views import Views
+
+if TYPE_CHECKING:
+    from lexlip.models.lexlip import LexLIP
+
+CHUNK = 1024
+"""Documents between two commits: what a kill may cost."""
+
+Known = Callable[[Sequence[str]], Sequence[Mapping[str, Any] | None]]
+"""Ids to the metadata of those that an index holds, None for the others."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some documents of a source: those encoded, those that need not be, those that cannot be."""
+
+    ids: list[str]
+    weights: csr_array  # float32 [N, V]
+    columns: dict[str, list[Any]]
+    unchanged: int
+    skipped: list[tuple[str, str]]  # id and reason
+    views: Views | None = None  # of N documents, where they are kept
+
+
+def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str, str]:
+    """Return a collection of pictures, or texts by id.
+
+    Parameters
+    ----------
+    source : Collection, path, name or mapping
+        What `lexlip.data.collection.load_collection` reads; one picture file; a mapping of ids to
+        pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
+    split : str, optional
+        For sources that have several.
+    """
+    if isinstance(source, Collection):
+        return source
+    if isinstance(source, Mapping):
+        texts = [isinstance(value, str) for value in source.values()]
+        if any(texts) and not all(texts):
+            raise LexLIPError("a source holds texts or pictures, not both: index them apart")
+        if texts and all(texts):
+            return source
+        pictures = list(source.values())
+        return Collection(list(source), [[] for _ in pictures], pictures, source="pictures given")
+    path = Path(os.fspath(source))
+    from lexlip.data.images import SUFFIXES
+
+    if path.suffix.lower() in SUFFIXES and split is None and not path.is_dir():
+        place = Place(str(path.resolve()))
+        return Collection([path.name], [[]], [path], source=str(path), place=place)
+    return load_collection(os.fspath(source), split)
+
+
+def check_heads(model: LexLIP, keep_views: bool) -> None:
+    """Raise when views are wanted of a model that has none."""
+    if keep_views and not (model.config.token_size or model.config.gaussian_size):
+        raise LexLIPError(
+            "this model has no heads to rerank with: train them (make pretrain-heads), or keep no "
+            "views"
+        )
+
+
+def chunks(
+    model: LexLIP,
+    source: Collection | Mapping[str, str],
+    known: Known | None = None,
+    size: int = CHUNK,
+    batch_size: int = 32,
+    keep_views: bool = False,
+    crops: int = 0,
+) -> Iterator[Chunk]:
+    """Encode a source, `size` documents at a time.
+
+    Parameters
+    ----------
+    model : LexLIP
+    source : Collection or mapping of str to str
+        Pictures, or texts by id.
+    known : callable, optional
+        What an index holds already: a picture whose folder, size and date have not changed is
+        left out. A picture that is no file is told by its size alone; texts are always encoded.
+    size, batch_size : int
+        Documents a chunk, and pictures that go through the model together.
+    keep_views : bool
+        Encode what rerankers look at too; the model needs heads.
+    crops : int
+        Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+    """
+    ids = source.ids if isinstance(source, Collection) else list(source)
+    with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
+        for start in range(0, len(ids), size):
+            numbers = range(start, min(start + size, len(ids)))
+            if isinstance(source, Collection):
+                yield encode_pictures(model, source, numbers, known, batch_size, keep_views, crops)
+            else:
+                names = [ids[i] for i in numbers]
+                texts = [source[name] for name in names]
+                if keep_views:
+                    weights, views = model.represent_text(texts)
+                    yield Chunk(names, weights, {}, 0, [], views)
+                else:
+                    yield Chunk(names, model.encode_text(texts), {}, 0, [])
+            bar.update(len(numbers))
+
+
+def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any]]:
+    """Return the metadata of some pictures: what their files say, and the collection's columns."""
+    names = [source.ids[i] for i in numbers]
+    facts = file_metadata(names, [source.picture(i) for i in numbers])
+    facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
+    return facts | {name: [values[i] for i in numbers] for name, values in source.columns.items()}
+
+
+def encode_pictures(
+    model: LexLIP,
+    source: Collection,
+    numbers: Sequence[int],
+    known: Known | None = None,
+    batch_size: int = 32,
+    keep_views: bool = False,
+    crops: int = 0,
+) -> Chunk:
+    """Encode the pictures of these numbers; see `chunks`."""
+    names = [source.ids[i] for i in numbers]
+    facts = columns_of(source, numbers)
+    held = known(names) if known else [None] * len(names)
+    fresh = [
+        i
+        for i, old in enumerate(held)
+        if old is None
+        or facts.get("bytes", [None] * len(names))[i] is None
+        or any(old.get(name) != values[i] for name, values in facts.items())
+    ]
+    chosen = source.select(numbers[i] for i in fresh)
+    read: list[int] = []
+    parts: list[csr_array] = []
+    views: list[Views] = []
+    skipped: list[tuple[str, str]] = []
+    for rows, images in chosen.batches(batch_size, skipped):
+        if keep_views:
+            weights, seen = model.represent_image(images)
+            views.append(seen)
+        else:
+            weights = model.encode_image(images)
+        parts.append(with_crops(model.encode_image, images, crops, weights))
+        read += [fresh[row] for row in rows]
+    weights = vstack(parts, format="csr") if parts else model.encode_image([])
+    return Chunk(
+        [names[i] for i in read],
+        csr_array(weights),
+        {name: [values[i] for i in read] for name, values in facts.items()},
+        len(names) - len(fresh),
+        skipped,
+        Views.concatenate(views) if views else None,
+    )

@@ -1,0 +1,287 @@
+"""Vectors of a collection on disk, in parts: what a bulk build encodes into and indexes from.
+
+    manifest.json      the model, the term budget, and a key of each part
+    part-000017/       weights.npz (CSR, float32), documents.json, manifest.json (key, checksums),
+                       and views.safetensors where what rerankers look at is kept
+
+A part is a fixed run of documents. Its key is a hash of all that it depends on: the model, the
+vocabulary, the term budget, and the ids, files and metadata of its documents. A part whose key and
+checksums are right need not be encoded again, whoever wrote it; any other one is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array, load_npz, save_npz
+
+from lexlip.build.encode import CHUNK, Chunk, columns_of
+from lexlip.build.manifest import ORIGIN, origin
+from lexlip.data.collection import Collection
+from lexlip.engines.base import check_ids
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import read_columns
+from lexlip.impacts import top_terms
+from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
+from lexlip.storage.generations import LOCK, FolderLock
+from lexlip.views import Views
+
+if TYPE_CHECKING:
+    from lexlip.models.lexlip import LexLIP
+
+FORMAT = "lexlip-encoded/2"
+_WEIGHTS, _DOCUMENTS, _VIEWS = "weights.npz", "documents.json", "views.safetensors"
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A folder of encoded documents, in parts; iterating reads one chunk after the other.
+
+    Attributes
+    ----------
+    folder : Path
+    manifest : dict
+        `documents` (how many), `part_size`, `ids` and `parts` (hashes), and what
+        `lexlip.build.manifest.origin` says.
+
+    Examples
+    --------
+    >>> with Encoded.plan("photos.parts", model, photos, 64) as encoded:      # doctest: +SKIP
+    ...     for number in encoded.missing():
+    ...         encoded.write(number, encode_pictures(model, photos, encoded.rows(number)))
+    >>> Index.from_encoded("photos.lex", "photos.parts")                      # doctest: +SKIP
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    @contextmanager
+    def plan(
+        cls,
+        folder: str | os.PathLike[str],
+        model: LexLIP,
+        source: Collection,
+        max_terms: int,
+        checkpoint: str | os.PathLike[str] | None = None,
+        part_size: int = CHUNK,
+        keep_views: bool = False,
+        crops: int = 0,
+    ) -> Iterator[Encoded]:
+        """Say what the parts of a folder are to be; those that are there already stay.
+
+        Within the block no other process may plan this folder.
+
+        Parameters
+        ----------
+        folder : path
+            Made if there is none.
+        model : LexLIP
+        source : Collection
+        max_terms : int
+            Terms kept of a picture.
+        checkpoint : path, optional
+            Where the model is found again; by default where it came from.
+        part_size : int
+            Documents a part. The first part with a readable picture fixes the scale of an index.
+        keep_views : bool
+            Whether parts hold what rerankers look at too.
+        crops : int
+            Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+
+        Raises
+        ------
+        LexLIPError
+            When the folder holds something else or another process writes it, there is no picture,
+            or ids or metadata are such that no index takes them.
+        """
+        if min(max_terms, part_size) < 1:
+            raise LexLIPError("keep at least one term a picture, and one picture a part")
+        if not len(source):
+            raise LexLIPError(f"no picture in {source.source}: give pictures to encode")
+        check_ids(source.ids)  # now, and not after an hour of encoding
+        read_columns(source.columns, len(source))
+        facts = origin(model, source, max_terms, checkpoint)
+        base = [*(facts[name] for name in ("model", "vocabulary", "max_terms")), keep_views, crops]
+        runs = [
+            range(start, min(start + part_size, len(source)))
+            for start in range(0, len(source), part_size)
+        ]
+        manifest = {
+            "format": FORMAT,
+            **facts,
+            "documents": len(source),
+            "part_size": part_size,
+            "keep_views": keep_views,
+            "crops": crops,
+            "ids": _sha256(source.ids),
+            "parts": [
+                _sha256([base, source.ids[run.start : run.stop], columns_of(source, run)])
+                for run in runs
+            ],
+        }
+        encoded = cls(Path(folder), manifest)
+        lock = encoded._lock()
+        try:
+            write_json(encoded.folder / MANIFEST, manifest)
+            kept = {encoded.part(number).name for number in range(len(runs))}
+            for entry in encoded.folder.iterdir():  # of a larger collection, or a killed process
+                if entry.name not in kept and entry.name.startswith(("part-", ".part-")):
+                    shutil.rmtree(entry, ignore_errors=True)
+            yield encoded
+        finally:
+            lock.release()
+
+    def _lock(self) -> FolderLock:
+        """Make the folder if there is none, see that it holds nothing else, and lock it."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise LexLIPError(f"{self.folder} is a file: give the name of a folder")
+        names = {entry.name for entry in self.folder.iterdir()} if self.folder.exists() else set()
+        if MANIFEST in names:
+            Encoded.open(self.folder)
+        elif any(name != LOCK and not name.startswith(".") for name in names):
+            raise LexLIPError(f"{self.folder} is not empty: give a new folder, or empty it")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FolderLock(self.folder / LOCK)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Encoded:
+        """Open a folder of parts, some of which may be missing.
+
+        Raises
+        ------
+        LexLIPError
+            When it is none, or of another format.
+        """
+        if not (Path(folder) / MANIFEST).is_file():
+            raise LexLIPError(f"no encoded documents in {folder}: encode a collection first")
+        manifest = read_json(Path(folder) / MANIFEST)
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != FORMAT:
+            raise LexLIPError(
+                f"{folder} has format {found!r}, not {FORMAT!r}: give another folder, and encode "
+                "again"
+            )
+        return cls(Path(folder), manifest)
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self.manifest["parts"])
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Read all parts, in order."""
+        return (self.read(number) for number in range(len(self)))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Return where the vectors come from; see `lexlip.build.manifest.origin`."""
+        return {name: self.manifest.get(name) for name in ORIGIN}
+
+    @property
+    def _files(self) -> tuple[str, ...]:
+        views = (_VIEWS,) if self.manifest["keep_views"] else ()
+        return (_WEIGHTS, _DOCUMENTS, *views)
+
+    def part(self, number: int) -> Path:
+        """Return the folder of a part."""
+        return self.folder / f"part-{number:06}"
+
+    def rows(self, number: int) -> range:
+        """Return which documents of the collection a part holds."""
+        size, total = self.manifest["part_size"], self.manifest["documents"]
+        return range(number * size, min((number + 1) * size, total))
+
+    def is_of(self, model: LexLIP, source: Collection) -> bool:
+        """Say whether the parts are planned for this model and these ids."""
+        ours = (self.manifest["model"], self.manifest["ids"])
+        return ours == (model.fingerprint, _sha256(source.ids))
+
+    def write(self, number: int, chunk: Chunk) -> None:
+        """Write a part, its weights cut to the term budget; it is there in full or not at all.
+
+        Raises
+        ------
+        LexLIPError
+            When writing fails, as on a full disk.
+        """
+        columns = read_columns(chunk.columns, len(chunk.ids))
+        documents = {
+            "ids": chunk.ids,
+            "columns": {name: column.values() for name, column in columns.items()},
+            "skipped": chunk.skipped,
+        }
+        kept = top_terms(csr_array(chunk.weights), self.manifest["max_terms"])
+        places = kept.indices.astype(np.int32), kept.indptr.astype(np.int32)
+        weights = csr_array((kept.data.astype(np.float32), *places), shape=kept.shape)
+        try:
+            with atomic_directory(self.part(number), marker=None) as folder:
+                save_npz(folder / _WEIGHTS, weights, compressed=False)
+                (folder / _DOCUMENTS).write_text(json.dumps(documents), "utf-8")
+                if self.manifest["keep_views"]:
+                    views = chunk.views or Views.empty(len(chunk.ids))
+                    save_file(asdict(views), folder / _VIEWS)
+                files = {name: sha256_file(folder / name) for name in self._files}
+                write_json(
+                    folder / MANIFEST, {"key": self.manifest["parts"][number], "files": files}
+                )
+        except OSError as error:
+            reason = error.strerror or f"{error}: is the disk full?"
+            raise LexLIPError(f"{self.part(number)} cannot be written: {reason}") from None
+
+    def _check(self, number: int) -> None:
+        """Raise unless a part is there, of this plan, and sound."""
+        folder = self.part(number)
+        found = read_json(folder / MANIFEST)
+        sums = {name: sha256_file(folder / name) for name in self._files}
+        if found != {"key": self.manifest["parts"][number], "files": sums}:
+            raise LexLIPError("damaged, or of another model or collection")
+
+    def missing(self) -> list[int]:
+        """Return the numbers of the parts that are missing, damaged, or of another plan."""
+        absent = []
+        for number in range(len(self)):
+            try:
+                self._check(number)
+            except LexLIPError:
+                absent.append(number)
+        return absent
+
+    def read(self, number: int) -> Chunk:
+        """Read a part.
+
+        Raises
+        ------
+        LexLIPError
+            When it is missing, damaged, or of another model or collection.
+        """
+        try:
+            self._check(number)
+        except LexLIPError as error:
+            raise LexLIPError(
+                f"part {number} of {self.folder} cannot be used ({error}): encode again, sound "
+                "parts stay"
+            ) from None
+        folder = self.part(number)
+        documents = read_json(folder / _DOCUMENTS)
+        return Chunk(
+            documents["ids"],
+            csr_array(load_npz(folder / _WEIGHTS)),
+            documents["columns"],
+            0,
+            [(name, reason) for name, reason in documents["skipped"]],
+            Views(**load_file(folder / _VIEWS)) if self.manifest["keep_views"] else None,
+        )

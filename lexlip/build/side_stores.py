@@ -1,0 +1,97 @@
+"""What lies beside an engine: exact vectors to rescore with, and views to rerank with.
+
+Both are kept by id, and made durable before the engine commits: a killed writer leaves none out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lexlip.build.encode import Chunk
+from lexlip.impacts import top_terms, unit_normalise
+from lexlip.storage.floats import FloatVectors
+from lexlip.storage.forward import ForwardStore
+
+FLOATS, VIEWS = "floats", "views"
+
+
+class Beside:
+    """The stores that an index keeps beside its engine, opened and changed together.
+
+    Parameters
+    ----------
+    folder : Path
+        The index.
+    manifest : mapping
+        Says which there are (`keep_floats`, `keep_views`), and of which model.
+    mode : {"r", "w"}
+
+    Attributes
+    ----------
+    floats : FloatVectors or None
+        The documents' vectors as they are before they are quantised.
+    views : ForwardStore or None
+        What rerankers look at.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
+        self._max_terms: int = manifest["max_terms"]
+        self.floats: FloatVectors | None = None
+        self.views: ForwardStore | None = None
+        try:
+            if manifest.get("keep_floats"):
+                self.floats = FloatVectors(folder / FLOATS, mode)
+            if manifest.get("keep_views"):
+                self.views = ForwardStore(folder / VIEWS, mode, model=manifest["model"])
+        except BaseException:
+            self.close()
+            raise
+
+    def _stores(self) -> list[FloatVectors | ForwardStore]:
+        return [store for store in (self.floats, self.views) if store is not None]
+
+    def __bool__(self) -> bool:
+        """Say whether there is any."""
+        return bool(self._stores())
+
+    def write(self, chunk: Chunk) -> None:
+        """Store what belongs to the documents of a chunk, in the place of what was there."""
+        if self.floats is not None:
+            self.floats.write(chunk.ids, unit_normalise(top_terms(chunk.weights, self._max_terms)))
+        if self.views is not None:
+            assert chunk.views is not None, "encode with keep_views"
+            self.views.write(chunk.ids, chunk.views)
+
+    def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
+        """Merge, and drop what belongs to ids that `there` answers with None."""
+        for store in self._stores():
+            store.keep(there)
+
+    def verify(self) -> list[str]:
+        """Read every file again; returns the names of those that are damaged."""
+        return [name for store in self._stores() for name in store.verify()]
+
+    def stats(self) -> dict[str, int]:
+        """Bytes of each store."""
+        return {
+            "float_bytes": self.floats.bytes if self.floats is not None else 0,
+            "view_bytes": self.views.bytes if self.views is not None else 0,
+        }
+
+    def reopen(self) -> None:
+        """See the newest state."""
+        for store in self._stores():
+            store.reopen()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for store in self._stores():
+            store.close()
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

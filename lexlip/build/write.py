@@ -1,0 +1,242 @@
+"""How an index is made: what is checked first, its manifest, and how documents get into it.
+
+`Index.create` writes a source as it is encoded. `build_from` writes what was encoded before, in
+one commit, and with Lucene on several cores: each process writes the engine of a run of parts, a
+shard, and the shards are merged. Hits do not depend on who wrote which document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lexlip.build.encode import Chunk
+from lexlip.build.encoded import Encoded
+from lexlip.build.manifest import is_index, new_manifest
+from lexlip.build.processes import worker_processes
+from lexlip.build.side_stores import Beside
+from lexlip.engines import ENGINES, Engine, open_engine
+from lexlip.errors import LexLIPError
+from lexlip.impacts import document_impacts
+from lexlip.storage.files import MANIFEST, check_replaceable, write_json
+
+ENGINE, SKIPPED = "engine", "skipped.jsonl"
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an addition did: how many documents were written, were there, could not be read.
+
+    Of those that could not be read, and are thus in `skipped`, an index keeps what it held.
+    """
+
+    written: int = 0
+    unchanged: int = 0
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def check_new(path: str | os.PathLike[str], engine: str, max_terms: int, replace: bool) -> bool:
+    """Say whether there is an index already; complain now, not after an hour of encoding.
+
+    Raises
+    ------
+    LexLIPError
+        Unknown engine, no Java, a folder that holds something else, or an index that is not to be
+        replaced.
+    """
+    if engine not in ENGINES:
+        raise LexLIPError(f"no engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    if max_terms < 1:
+        raise LexLIPError(f"max_terms is {max_terms}: keep at least one term a picture")
+    if engine == "lucene":
+        from lexlip.engines.lucene.java import find_java
+
+        find_java()
+    there = is_index(Path(path))
+    if there and not replace:
+        raise LexLIPError(f"there is an index at {path}: add to it, or replace it")
+    check_replaceable(Path(path), MANIFEST)
+    return there
+
+
+def begin(
+    folder: Path, coming: Iterator[Chunk], origin: Mapping[str, Any], **others: Any
+) -> tuple[dict[str, Any], list[Chunk]]:
+    """Write the manifest of a new index.
+
+    Parameters
+    ----------
+    folder : Path
+    coming : iterator of Chunk
+        Taken up to the first chunk with a readable document, to which the scale is fitted.
+    origin : mapping
+        What `lexlip.build.manifest.origin` says.
+    others
+        What else the manifest says.
+
+    Returns
+    -------
+    manifest : dict
+    begun : list of Chunk
+        What was taken.
+
+    Raises
+    ------
+    LexLIPError
+        When no document is readable.
+    """
+    begun: list[Chunk] = []
+    for chunk in coming:
+        begun.append(chunk)
+        if chunk.ids:
+            break
+    if not (begun and begun[-1].ids):
+        reason = f" ({begun[0].skipped[0][1]})" if begun else ""
+        raise LexLIPError(f"no readable picture in {origin['source']}{reason}")
+    manifest = new_manifest(begun[-1].weights, origin, **others)
+    write_json(folder / MANIFEST, manifest)
+    return manifest, begun
+
+
+def note_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
+    """Add a line for each document that could not be read: its id and the reason."""
+    lines = [json.dumps({"id": name, "reason": reason}) + "\n" for name, reason in skipped]
+    if lines:
+        with open(folder / SKIPPED, "a", encoding="utf-8") as file:
+            file.writelines(lines)
+
+
+def write_chunks(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    engine: Engine,
+    beside: Beside | None,
+    coming: Iterable[Chunk],
+    commit_each: bool = True,
+) -> Added:
+    """Write documents into an index, and note those that could not be read.
+
+    Parameters
+    ----------
+    folder : Path
+        The index.
+    manifest : mapping
+        Its scale and term budget.
+    engine, beside
+        Open for writing; None where what lies beside the engine is written elsewhere.
+    coming : iterable of Chunk
+    commit_each : bool
+        Commit after each chunk, else once at the end.
+    """
+    written = unchanged = 0
+    skipped: list[tuple[str, str]] = []
+    for chunk in coming:
+        impacts, _ = document_impacts(chunk.weights, manifest["max_terms"], manifest["scale"])
+        if chunk.ids:
+            if beside is not None:  # first: a killed writer must leave none out
+                beside.write(chunk)
+            engine.add(chunk.ids, impacts, chunk.columns)
+            if commit_each:
+                engine.commit()
+        written += len(chunk.ids)
+        unchanged += chunk.unchanged
+        skipped += chunk.skipped
+        note_skipped(folder, chunk.skipped)
+    if not commit_each:
+        engine.commit()
+    return Added(written, unchanged, tuple(skipped))
+
+
+def _write_shard(encoded: Encoded, manifest: dict[str, Any], folder: Path, parts: range) -> Added:
+    """Write the engine of a run of parts; what a worker process does."""
+    folder.mkdir(parents=True)
+    engine = open_engine(manifest["engine"], folder / ENGINE, "w")
+    try:
+        coming = (encoded.read(number) for number in parts)
+        return write_chunks(folder, manifest, engine, None, coming, commit_each=False)
+    finally:
+        engine.close()
+
+
+def _write_shards(
+    encoded: Encoded,
+    manifest: dict[str, Any],
+    folder: Path,
+    count: int,
+    beside: Beside,
+) -> Added:
+    """Write an index in `count` processes, and merge what they wrote."""
+    from lexlip.engines.lucene.merge import merge_engines
+
+    shards = [folder / "shards" / str(number) for number in range(count)]
+    bounds = [len(encoded) * number // count for number in range(count + 1)]
+    advice = "build again, with fewer shards if memory is short; encoded parts stay"
+    with worker_processes(count, advice) as pool:
+        futures = [
+            pool.submit(_write_shard, encoded, manifest, shard, range(*run))
+            for shard, run in zip(shards, pairwise(bounds), strict=True)
+        ]
+        if beside:
+            for chunk in encoded:
+                if chunk.ids:
+                    beside.write(chunk)
+        done = [future.result() for future in futures]
+    merge_engines([shard / ENGINE for shard in shards], folder / ENGINE)
+    shutil.rmtree(folder / "shards")
+    skipped = tuple(chain.from_iterable(added.skipped for added in done))
+    note_skipped(folder, skipped)
+    return Added(sum(added.written for added in done), 0, skipped)
+
+
+def build_from(
+    encoded: Encoded, folder: Path, engine: str, shards: int = 1, keep_floats: bool = False
+) -> Added:
+    """Write an index of encoded documents.
+
+    Parameters
+    ----------
+    encoded : Encoded
+        All of its parts are needed.
+    folder : Path
+        There, and empty.
+    engine : {"lucene", "postings"}
+    shards : int
+        Processes that write at the same time, for Lucene; the postings engine needs none.
+    keep_floats : bool
+        See `lexlip.index.Index.create`.
+
+    Raises
+    ------
+    LexLIPError
+        When a part is missing or damaged, no document is readable, metadata do not go together, or
+        a process dies.
+    """
+    if shards < 1:
+        raise LexLIPError(f"shards is {shards}: write at least one")
+    manifest, _ = begin(
+        folder,
+        iter(encoded),
+        encoded.origin,
+        engine=engine,
+        keep_floats=keep_floats,
+        keep_views=encoded.manifest["keep_views"],
+        crops=encoded.manifest.get("crops", 0),
+    )
+    count = min(shards, len(encoded)) if engine == "lucene" else 1
+    with ExitStack() as closing:
+        beside = closing.enter_context(Beside(folder, manifest, "w"))
+        if count > 1:
+            return _write_shards(encoded, manifest, folder, count, beside)
+        writer = open_engine(engine, folder / ENGINE, "w")
+        closing.callback(writer.close)
+        coming = tqdm(encoded, "indexing", len(encoded), unit="part", disable=None)
+        return write_chunks(folder, manifest, writer, beside, coming, commit_each=False)

@@ -1,0 +1,1 @@
+"""Other systems, side by side with an index."""

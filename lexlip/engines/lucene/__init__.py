@@ -1,0 +1,1 @@
+"""The Lucene engine: an impact index through Lucene's own classes. Needs Java."""

@@ -1,0 +1,291 @@
+"""One part of a postings engine: documents sorted by id, with their postings and metadata.
+
+A part is a folder that never changes: a segment of postings, the ids and the columns, all
+memory-mapped. Which documents were deleted or replaced since is said by the `alive` mask beside it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from lexlip.engines.base import Condition
+from lexlip.engines.postings import Segment
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import Column, Kind, Value
+from lexlip.storage.files import read_json, write_json
+
+_WHOLE = (np.uint8, np.uint16, np.int32, np.int64)
+
+_SCAN = 20
+"""Finding one id by halving a million costs as much as reading this many in a row (7 us)."""
+
+
+def _save(folder: Path, name: str, array: NDArray[Any]) -> None:
+    """Save an array, whole numbers in the smallest type that holds them all."""
+    if array.size and np.issubdtype(array.dtype, np.integer):
+        low, high = int(array.min()), int(array.max())
+        array = array.astype(
+            next(t for t in _WHOLE if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        )
+    np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _save_values(folder: Path, name: str, values: NDArray[Any]) -> None:
+    """Save the values of a column, one of them where all are the same."""
+    _save(folder, name, values[:1] if (values == values[0]).all() else values)
+
+
+def _map_values(folder: Path, name: str, count: int) -> NDArray[Any]:
+    values = map_array(folder, name)
+    return np.broadcast_to(values, count) if values.size == 1 else values
+
+
+def map_array(folder: Path, name: str) -> NDArray[Any]:
+    """Map ``name.npy``, as a plain array: cheaper to slice than a memmap."""
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
+
+
+class Strings(Sequence[bytes]):
+    """Sorted UTF-8 strings, memory-mapped; their byte order is the order of code points."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._bytes, lengths = map_array(folder, name), map_array(folder, f"{name}-lengths")
+        self._starts = np.zeros(lengths.size + 1, dtype=np.int64)
+        np.cumsum(lengths, out=self._starts[1:])
+        if self._starts[-1] != self._bytes.size:
+            raise ValueError(f"{name} do not fit together")
+        # Cheaper than arrays where one string is read at a time.
+        self._view, self._places = self._bytes.data, self._starts.data
+
+    @staticmethod
+    def write(folder: Path, name: str, strings: Sequence[bytes]) -> None:
+        """Write sorted strings."""
+        _save(folder, name, np.frombuffer(b"".join(strings), dtype=np.uint8))
+        _save(folder, f"{name}-lengths", np.array([len(string) for string in strings], np.int32))
+
+    def __len__(self) -> int:
+        return self._starts.size - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        if not 0 <= row < len(self):  # also how iteration ends
+            raise IndexError(row)
+        return bytes(self._view[self._places[row] : self._places[row + 1]])
+
+    def take(self, rows: NDArray[np.integer]) -> list[bytes]:
+        """Return the strings of some rows."""
+        if rows.size * _SCAN < len(self):
+            view, places = self._view, self._places
+            return [bytes(view[places[row] : places[row + 1]]) for row in rows.tolist()]
+        joined, starts = self._bytes.tobytes(), self._starts
+        spans = zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)
+        return [joined[start:end] for start, end in spans]
+
+    def find(self, strings: Collection[bytes]) -> dict[bytes, int]:
+        """Return {string: row} of those that are here."""
+        if len(strings) * _SCAN > len(self):
+            wanted = frozenset(strings)
+            every = self.take(np.arange(len(self)))
+            return {string: row for row, string in enumerate(every) if string in wanted}
+        found = {}
+        for string in strings:
+            row = bisect_left(self, string)
+            if row < len(self) and self[row] == string:
+                found[string] = row
+        return found
+
+
+class _Words(Sequence[str]):
+    """The words of a text column, read from the disk one by one."""
+
+    def __init__(self, strings: Strings) -> None:
+        self._strings = strings
+
+    def __len__(self) -> int:
+        return len(self._strings)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._strings[place].decode()
+
+    def __iter__(self) -> Any:
+        return (word.decode() for word in self._strings.take(np.arange(len(self))))
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents in memory, on their way into a part: ids in UTF-8, impacts [N, V], columns."""
+
+    names: list[bytes]
+    impacts: csr_array
+    columns: Mapping[str, Column]
+
+    def take(self, rows: NDArray[np.int64]) -> Documents:
+        """Return some documents."""
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        return Documents([self.names[row] for row in rows.tolist()], self.impacts[rows], columns)
+
+    @staticmethod
+    def sorted_together(blocks: Sequence[Documents]) -> Documents:
+        """Return the documents of all blocks, sorted by id; no id may come twice."""
+        width = max(block.impacts.shape[1] for block in blocks)
+        for block in blocks:
+            block.impacts.resize((block.impacts.shape[0], width))
+        columns = {
+            name: Column.concat(
+                [block.columns.get(name, Column.missing(len(block.names))) for block in blocks]
+            )
+            for name in dict.fromkeys(name for block in blocks for name in block.columns)
+        }
+        every = Documents(
+            [name for block in blocks for name in block.names],
+            csr_array(vstack([block.impacts for block in blocks], format="csr")),
+            columns,
+        )
+        order = sorted(range(len(every.names)), key=every.names.__getitem__)
+        return every.take(np.array(order, dtype=np.int64))
+
+    def write(self, folder: Path) -> None:
+        """Write sorted documents as a part; columns without any value are left out."""
+        Segment.write(folder / "postings", self.impacts)
+        Strings.write(folder, "ids", self.names)
+        table: list[dict[str, Any]] = []
+        for name, column in self.columns.items():
+            if not column.present.any():
+                continue
+            data, stem = column.data, f"column-{len(table)}"
+            if column.kind == "str":  # keep the words that are still in use
+                used = np.unique(data[column.present])
+                data = np.where(column.present, np.searchsorted(used, data), 0).astype(np.int32)
+                words = [column.words[place].encode() for place in used.tolist()]
+                Strings.write(folder, f"{stem}-words", words)
+            _save_values(folder, f"{stem}-data", data)
+            _save_values(folder, f"{stem}-present", column.present)
+            table.append({"name": name, "kind": column.kind})
+        write_json(folder / "columns.json", table)
+
+
+def _open_columns(folder: Path, count: int) -> dict[str, Column]:
+    columns = {}
+    for number, row in enumerate(read_json(folder / "columns.json")):
+        stem = f"column-{number}"
+        words: Any = ()
+        if row["kind"] == "str":
+            words = _Words(Strings(folder, f"{stem}-words"))
+        data, present = (
+            _map_values(folder, f"{stem}-{part}", count) for part in ("data", "present")
+        )
+        columns[row["name"]] = Column(row["kind"], data, present, words)
+    return columns
+
+
+class Part:
+    """A part that is open for searching.
+
+    Parameters
+    ----------
+    folder
+        What `Documents.write` wrote.
+    bits
+        The mask of the living, one bit a document; None where all live.
+
+    Raises
+    ------
+    LexLIPError
+        When files do not fit together.
+    """
+
+    def __init__(self, folder: Path, bits: NDArray[np.uint8] | None = None) -> None:
+        self.name = folder.name
+        try:
+            self.segment = Segment.open(folder / "postings")
+            self.ids = Strings(folder, "ids")
+            self.columns = _open_columns(folder, len(self.segment))
+            if {len(self.ids), *map(len, self.columns.values())} != {len(self.segment)}:
+                raise ValueError("ids, columns and postings differ in length")
+            self.alive = None if bits is None else np.unpackbits(bits, count=len(self.segment))
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise LexLIPError(f"{folder} is damaged ({error}): build the index anew") from None
+        self.living = len(self.ids) if self.alive is None else int(self.alive.sum())
+
+    def find(self, names: Collection[bytes]) -> dict[bytes, int]:
+        """Return {id: row} of those that are here and alive."""
+        found = self.ids.find(names)
+        if self.alive is None:
+            return found
+        return {name: row for name, row in found.items() if self.alive[row]}
+
+    def metadata(self, rows: Sequence[int], kinds: Mapping[str, Kind]) -> list[dict[str, Value]]:
+        """Return {column: value} of some rows, missing values left out.
+
+        Whole numbers are fractions where the column's kind, over all parts, says so.
+        """
+        found: list[dict[str, Value]] = [{} for _ in rows]
+        for name, column in self.columns.items():
+            fractions = kinds[name] == "float"
+            for document, value in zip(found, column.take(rows).values(), strict=True):
+                if value is not None:
+                    document[name] = float(value) if fractions else value
+        return found
+
+    def documents(self, alive: NDArray[np.uint8] | None) -> Documents:
+        """Read the documents of a mask into memory, all of them without one."""
+        rows = np.arange(len(self.ids)) if alive is None else np.flatnonzero(alive)
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        return Documents(
+            self.ids.take(rows), self.segment.impacts()[rows].astype(np.uint8), columns
+        )
+
+    def column(self, name: str, kind: Kind) -> Column:
+        """Return a column, one of missing values where this part has none of that name."""
+        if name in self.columns:
+            return self.columns[name]
+        zeros = np.zeros(len(self.ids), dtype=np.int32 if kind == "str" else np.int64)
+        return Column(kind, zeros, zeros.astype(np.bool_))
+
+    def fulfils(self, condition: Condition) -> NDArray[np.uint8]:
+        """Return where a condition is true, one byte a document."""
+        every = np.ones(len(self.ids), dtype=np.bool_)
+        for term in set(condition.terms):
+            every &= self.segment.having(term, condition.at_least)
+        return (every == condition.present).view(np.uint8)
+
+    def dead(self, rows: Iterable[int]) -> NDArray[np.uint8] | None:
+        """Return the alive mask when some more rows die."""
+        gone = np.fromiter(rows, dtype=np.int64)
+        if not gone.size:
+            return self.alive
+        alive = np.ones(len(self.ids), np.uint8) if self.alive is None else self.alive.copy()
+        alive[gone] = 0
+        return alive
+
+
+Found = tuple[Part, NDArray[np.int32], NDArray[np.int32]]
+"""What a search finds in a part, best first: documents and scores."""
+
+
+def best_of(found: Sequence[Found], k: int) -> Sequence[Found]:
+    """Keep what may be among the best `k` of all parts, ties included: only its ids are read."""
+    scores = np.concatenate([scores for _, _, scores in found])
+    if scores.size <= k:
+        return found
+    cut = np.partition(scores, scores.size - k)[scores.size - k]
+    sizes = [np.count_nonzero(scores >= cut) for _, _, scores in found]
+    return [(part, d[:size], s[:size]) for (part, d, s), size in zip(found, sizes, strict=True)]
+
+
+def write_masks(folder: Path, masks: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Write masks of the living, one bit a document, named by their part."""
+    for name, alive in masks.items():
+        _save(folder, name, np.packbits(alive))
+
+
+def read_mask(folder: Path, name: str) -> NDArray[np.uint8]:
+    """Read the packed mask of a part."""
+    return np.load(folder / f"{name}.npy", allow_pickle=False)

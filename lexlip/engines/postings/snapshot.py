@@ -1,0 +1,106 @@
+"""One commit of the postings engine, open: its parts, and which documents a search may find."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexlip.engines.base import Condition, check_ids
+from lexlip.engines.postings.parts import Part, read_mask
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import Kind, merge_kinds
+from lexlip.filters.where import Where
+from lexlip.storage.generations import Generation
+
+FORMAT = "lexlip-postings-2"
+_Filter = tuple[Where | None, tuple[Condition, ...]]
+_FILTERS = 8
+"""Filters whose masks are kept, one byte a document each."""
+
+
+class Snapshot:
+    """One generation, open: what a search sees from its start to its end."""
+
+    def __init__(self, generation: Generation) -> None:
+        if generation.number > 1 and generation.data.get("format") != FORMAT:
+            raise LexLIPError(f"{generation.folder} is no postings index ({FORMAT}): build it anew")
+        folder, self.generation = generation.folder, generation
+        self.parts: list[Part] = []
+        self.kinds: dict[str, Kind] = {}
+        for name, masks in generation.data.get("parts", {}).items():
+            bits = read_mask(folder / masks, name) if masks else None
+            self.parts.append(Part(folder / name, bits))
+            self.kinds = merge_kinds(self.kinds, self.parts[-1].columns)
+        self.living = sum(part.living for part in self.parts)
+        self._filters: OrderedDict[_Filter, list[NDArray[np.uint8]]] = OrderedDict()
+        self._frequencies: dict[int, int] = {}  # counting may cost more than a search
+        self._lock = threading.Lock()
+
+    def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
+        """Return how many documents have each term, dead ones included."""
+        found = {}
+        for term in terms:
+            if term not in self._frequencies:
+                counts = (part.segment.frequency(term) for part in self.parts)
+                self._frequencies[term] = sum(counts)
+            found[term] = self._frequencies[term]
+        return found
+
+    def find(self, names: Iterable[bytes]) -> Iterator[tuple[Part, dict[bytes, int]]]:
+        """Yield the parts and what each has alive of these ids."""
+        wanted = set(names)
+        for part in self.parts:
+            found = part.find(wanted) if wanted else {}
+            wanted -= found.keys()
+            yield part, found
+
+    def masks(
+        self, where: Where | None, conditions: tuple[Condition, ...] = ()
+    ) -> Sequence[NDArray[np.uint8] | None]:
+        """Return which documents of each part may be found, None for all of them."""
+        if where is None and not conditions:
+            return [part.alive for part in self.parts]
+        wanted = (where, conditions)
+        with self._lock:
+            if wanted in self._filters:
+                self._filters.move_to_end(wanted)
+                return self._filters[wanted]
+        masks = self._narrowed(where, conditions)
+        with self._lock:
+            self._filters[wanted] = masks
+            if len(self._filters) > _FILTERS:
+                self._filters.popitem(last=False)
+        return masks
+
+    def _narrowed(
+        self, where: Where | None, conditions: tuple[Condition, ...]
+    ) -> list[NDArray[np.uint8]]:
+        if where is not None:
+            where.check(self.kinds)
+        masks = []
+        for part in self.parts:
+            kept = [part.fulfils(condition) for condition in conditions]
+            if where is not None:
+                columns = {name: part.column(name, self.kinds[name]) for name in where.columns}
+                kept.append(where.mask(columns).view(np.uint8))
+            if part.alive is not None:
+                kept.append(part.alive)
+            masks.append(functools.reduce(np.bitwise_and, kept))
+        return masks
+
+    def among(
+        self, ids: Sequence[str], masks: Sequence[NDArray[np.uint8] | None]
+    ) -> list[NDArray[np.uint8]]:
+        """Narrow masks down to the documents with these ids."""
+        narrowed = []
+        found = self.find([name.encode() for name in check_ids(ids)])
+        for (part, rows), mask in zip(found, masks, strict=True):
+            chosen = np.fromiter(rows.values(), dtype=np.int64)
+            narrowed.append(np.zeros(len(part.ids), np.uint8))
+            narrowed[-1][chosen] = 1 if mask is None else mask[chosen]
+        return narrowed

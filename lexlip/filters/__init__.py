@@ -1,0 +1,1 @@
+"""Metadata filters: conditions on columns of documents."""

@@ -1,0 +1,1 @@
+"""Models: texts and pictures to weighted words of a vocabulary."""

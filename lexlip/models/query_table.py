@@ -1,0 +1,292 @@
+"""Queries without a neural network: a learned table of what each token of a text asks for.
+
+Inference-free learned sparse retrieval: the words that a text encoder would make of a text are
+approximated by a sum over its tokens, so that a text costs its tokenisation and some additions::
+
+    query(text) = max(0, sum of the rows of its distinct tokens and adjacent pairs of tokens)
+
+A row holds a few terms with weights of either sign: the token itself and what it implies ("puppy":
+dog, small), or what a pair means beyond its tokens ("hot dog": not hot, not dog). Special tokens
+have no row, so an empty text asks for nothing. ``python -m pretrain.fit_query_table`` fits a table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
+
+from lexlip.errors import LexLIPError
+from lexlip.impacts import MAX_QUERY_WEIGHT, top_terms
+from lexlip.lexicon import Lexicon
+from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
+
+FORMAT = "lexlip-query-table/1"
+FOLDER = "queries"
+"""Where a table lies in the checkpoint whose text encoder it stands for."""
+
+
+def is_table(checkpoint: str | os.PathLike[str]) -> bool:
+    """Say whether a checkpoint has a query table."""
+    return (Path(checkpoint) / FOLDER / MANIFEST).is_file()
+
+
+class QueryTable:
+    """What speaks for texts in the place of a model, to an index of that model's pictures.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        The model's, without truncation or padding.
+    lexicon : Lexicon
+        The model's.
+    rows : csr_array [V + P, Va]
+        What each vocabulary id asks for, then what each pair does; a column for each term of the
+        allow-list.
+    pairs : int64 array [P]
+        Pairs of adjacent tokens as ``first * V + second``, ascending.
+    model : str
+        Fingerprint of the model.
+    max_length : int
+        Longest text in tokens, special tokens included.
+
+    Examples
+    --------
+    >>> table = QueryTable.from_pretrained("runs/demo/stage2")       # doctest: +SKIP
+    >>> index = Index.open("photos.lex", table)                      # doctest: +SKIP
+    >>> index.search("a red circle -star")                           # doctest: +SKIP
+    [Hit(id='17.png', score=20810), ...]
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        lexicon: Lexicon,
+        rows: csr_array,
+        pairs: NDArray[np.int64],
+        model: str,
+        max_length: int,
+    ) -> None:
+        size = len(lexicon.tokens)
+        if rows.shape != (size + len(pairs), len(lexicon)):
+            raise LexLIPError(
+                f"the query table has shape {rows.shape} for {size} tokens, {len(pairs)} pairs and "
+                f"{len(lexicon)} terms: fit it again"
+            )
+        self.tokenizer, self.lexicon, self.rows, self.pairs = tokenizer, lexicon, rows, pairs
+        self.fingerprint, self.max_length = model, max_length
+        self.name_or_path = ""
+        self.processor = SimpleNamespace(tokenizer=_AsTransformers(tokenizer))
+
+    def features(self, text: str) -> NDArray[np.int64]:
+        """Return the rows that a text adds up: distinct tokens, then known pairs, ascending.
+
+        A token or a pair counts once, however often it stands in the text.
+        """
+        ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        return features_of(ids[: self.max_length - 2], len(self.lexicon.tokens), self.pairs)
+
+    def weights_of(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the term ids [T], ascending, and the weights [T] above 0 of a text."""
+        starts, ends = self.rows.indptr, self.rows.indptr[1:]
+        spans = [slice(starts[row], ends[row]) for row in self.features(text)]
+        if not spans:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        total = np.bincount(
+            np.concatenate([self.rows.indices[span] for span in spans]),
+            np.concatenate([self.rows.data[span] for span in spans]),
+        )
+        columns = np.flatnonzero(total > 0)
+        return self.lexicon.ids[columns].astype(np.int64), total[columns].astype(np.float32)
+
+    def terms(
+        self, text: str, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
+    ) -> dict[int, int]:
+        """Turn a text into ``{term id: weight}``, which `Index.search` takes; see `Index.query`.
+
+        The same as `Index.query` with a table, without matrices: these took twice as long as
+        everything else.
+        """
+        ids, weights = self.weights_of(text)
+        if not len(ids):
+            return {}
+        kept = np.sort(np.lexsort((ids, -weights))[:max_terms])
+        whole = np.rint(weights[kept] / float(weights.max()) * max_weight).astype(np.int64)
+        pairs = zip(ids[kept].tolist(), whole.tolist(), strict=True)
+        return {term: weight for term, weight in pairs if weight}
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 0) -> csr_array:
+        """Texts to weights over the vocabulary, csr_array float32 [N, V].
+
+        The stand-in for `LexLIP.encode_text`; `batch_size` is for nothing but to be called alike.
+        """
+        found = [self.weights_of(text) for text in texts]
+        ends = np.cumsum([0, *(len(ids) for ids, _ in found)])
+        ids = np.concatenate([np.zeros(0, dtype=np.int64), *(ids for ids, _ in found)])
+        data = np.concatenate([np.zeros(0, np.float32), *(weights for _, weights in found)])
+        shape = (len(texts), len(self.lexicon.tokens))
+        return csr_array((data, ids, ends), shape=shape)
+
+    def encode_query(self, texts: Sequence[str], batch_size: int = 0) -> csr_array:
+        """Texts to weights [N, V]; sentence-transformers' name for `encode_text`."""
+        return self.encode_text(texts)
+
+    def encode_document(self, items: Sequence[Any], batch_size: int = 0) -> csr_array:
+        """Texts to weights [N, V]; pictures are an error, see `encode_image`."""
+        if all(isinstance(item, str) for item in items):
+            return self.encode_text(items)
+        return self.encode_image(items)
+
+    def encode_image(self, images: Sequence[Any], batch_size: int = 0) -> csr_array:
+        """Raise: a table knows texts only.
+
+        Raises
+        ------
+        LexLIPError
+            For any picture.
+        """
+        if not len(images):
+            return self.encode_text([])
+        raise LexLIPError(
+            "a query table speaks for texts only: open the index with its model for pictures"
+        )
+
+    def represent_text(self, texts: Sequence[str], batch_size: int = 0) -> Any:
+        """Raise: rerankers look at what the network sees.
+
+        Raises
+        ------
+        LexLIPError
+            Always.
+        """
+        raise LexLIPError("a query table gives words only: rerank with the model of the index")
+
+    represent_image = represent_text
+
+    def decode(self, weights: csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
+        """Weights [N, V] to words, heaviest first."""
+        return self.lexicon.decode(weights, top_k)
+
+    def words_of(self, item: str, top_k: int = 20) -> list[tuple[str, float]]:
+        """The heaviest words of a text."""
+        return self.decode(top_terms(self.encode_document([item]), top_k))[0]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **facts: Any) -> None:
+        """Write the table, its tokenizer and a manifest into the folder ``queries`` of `folder`.
+
+        Parameters
+        ----------
+        folder : path
+            The checkpoint that the table was fitted to, or any other folder: it stands alone.
+        facts
+            What else the manifest says: how it was fitted.
+        """
+        tensors = {
+            "indptr": self.rows.indptr.astype(np.int64),
+            "indices": self.rows.indices.astype(np.int32),
+            "weights": self.rows.data.astype(np.float16),
+            "pairs": self.pairs,
+            "lexicon_ids": self.lexicon.ids,
+        }
+        manifest = {
+            "format": FORMAT,
+            "model": self.fingerprint,
+            "vocabulary": self.lexicon.hash,
+            "max_length": self.max_length,
+            **facts,
+        }
+        with atomic_directory(Path(folder) / FOLDER) as new:
+            save_file(tensors, new / "table.safetensors")
+            (new / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
+            write_json(new / MANIFEST, manifest)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str]) -> QueryTable:
+        """Read the table of a checkpoint; neither torch nor the checkpoint's weights are loaded.
+
+        Raises
+        ------
+        LexLIPError
+            When there is none, or it is damaged or of another format.
+        """
+        from tokenizers import Tokenizer
+
+        folder = Path(name) / FOLDER
+        advice = "fit one with python -m pretrain.fit_query_table (make pretrain-queries)"
+        if not is_table(name):
+            raise LexLIPError(f"no query table at {folder}: {advice}")
+        manifest = read_json(folder / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise LexLIPError(f"{folder} has format {manifest.get('format')!r:.60}: {advice}")
+        try:
+            tensors = load_file(folder / "table.safetensors")
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            vocabulary = tokenizer.get_vocab()
+            tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+            lexicon = Lexicon(tokens, tensors["lexicon_ids"])
+            pairs = tensors["pairs"]
+            shape = (len(tokens) + len(pairs), len(lexicon))
+            data = tensors["weights"].astype(np.float64)
+            rows = csr_array((data, tensors["indices"], tensors["indptr"]), shape=shape)
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise LexLIPError(f"the query table at {folder} is damaged: {advice}") from error
+        except Exception as error:  # tokenizers raises nothing more special
+            raise LexLIPError(f"{folder}/tokenizer.json is damaged: {advice}") from error
+        if lexicon.hash != manifest["vocabulary"]:
+            raise LexLIPError(f"the query table at {folder} is damaged: {advice}")
+        table = cls(tokenizer, lexicon, rows, pairs, manifest["model"], manifest["max_length"])
+        table.name_or_path = str(name)
+        return table
+
+
+class _AsTransformers:
+    """As much of a transformers tokenizer as queries ask for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.unk_token = tokenizer, getattr(tokenizer.model, "unk_token", None)
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        encoded = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return {"input_ids": encoded.ids}
+
+    def tokenize(self, text: str) -> list[str]:
+        return self.tokenizer.encode(text, add_special_tokens=False).tokens
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self.tokenizer.id_to_token(number) for number in ids]
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return self.tokenizer.token_to_id(token) or 0
+
+
+def features_of(ids: NDArray[np.int64], size: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of a text's token ids: each distinct token, then each known pair.
+
+    Parameters
+    ----------
+    ids : int64 array [L]
+    size : int
+        Number of tokens in the vocabulary.
+    pairs : int64 array [P]
+        As in `QueryTable`.
+
+    Examples
+    --------
+    >>> features_of(np.array([3, 1, 3, 1]), 5, np.array([8, 16])).tolist()
+    [1, 3, 5, 6]
+    """
+    rows = np.unique(ids)
+    if len(ids) > 1 and len(pairs):
+        wanted = np.unique(ids[:-1] * size + ids[1:])
+        places = np.searchsorted(pairs, wanted)
+        known = places[pairs[np.minimum(places, len(pairs) - 1)] == wanted]
+        rows = np.concatenate([rows, size + known])
+    return rows

@@ -1,0 +1,322 @@
+"""Queries are arithmetic: texts, pictures and words, added up into one list of weighted words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from lexlip.engines.base import Condition
+from lexlip.errors import LexLIPError
+from lexlip.impacts import (
+    MAX_IMPACT,
+    MAX_QUERY_TERMS,
+    MAX_QUERY_WEIGHT,
+    quantise_query,
+    query_terms,
+)
+from lexlip.query.parser import parse
+from lexlip.query.search import Asked
+from lexlip.query.terms import DUST, add_up, terms_of
+from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, Words, picture_path
+
+if TYPE_CHECKING:
+    from lexlip.models.lexlip import LexLIP
+
+
+@dataclass(frozen=True, repr=False)
+class Query(Tree):
+    """Texts, pictures and words with weights, what must be there, and what must not.
+
+    Parts are added with ``+``, subtracted with ``-`` and multiplied with numbers. Each text and
+    each picture becomes words first, and each part of a sum is brought to length one, so that a
+    picture of sixty words does not drown a text of two; then the weights move the balance, equal
+    words add up, and the sum is quantised once. A query of nothing but words with weights is
+    taken as it stands: whole numbers up to 64 stay what they are, so that scores add up exactly.
+
+    `must`, `exclude`, `boost` and `penalise` are of the whole query, of both sides of a sum too.
+    A query that only says what must be there looks for these words.
+
+    Subtracting is arithmetic: a picture of people may still be found. `exclude` leaves it out.
+
+    Examples
+    --------
+    >>> query = Query.text("flower") + 2 * Query.text("a bee") - 0.5 * Query.text("people")
+    >>> query = query.must("garden").exclude("car", at_least=20).boost("red", 2)
+    >>> print(query)
+    flower + 2:"a bee" -0.5:people must:garden -car>=20 boost:red^2
+    >>> Query.parse(str(query)) == query
+    True
+    >>> (2 * Query.from_words({"red": 20, "car": 5}) - Query.from_words({"red": 3})).words()
+    {'red': 37, 'car': 10}
+    """
+
+    __array_ufunc__ = None  # numpy's numbers leave the multiplication to us
+
+    def __post_init__(self) -> None:
+        """Bring to one form what can be written in several."""
+        parts = tuple(_one_form(part) for part in self.parts if part.weight)
+        parts = tuple(part for part in parts if part is not None)
+        if len(parts) > MAX_PARTS:
+            raise LexLIPError(f"the query has more than {MAX_PARTS} parts: give fewer")
+        object.__setattr__(self, "parts", parts)
+        for name in ("musts", "exclusions"):
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+
+    @classmethod
+    def text(cls, text: str) -> Query:
+        """A text, just as it is; `parse` reads the grammar."""
+        if not isinstance(text, str) or not text.strip():
+            raise LexLIPError(f"{text!r:.100} is no text to look for: write words")
+        return cls((Part(text),))
+
+    @classmethod
+    def image(cls, source: Any) -> Query:
+        """A picture: a path, the bytes of a file, a PIL image or a uint8 array [H, W, 3].
+
+        Raises
+        ------
+        LexLIPError
+            For a URL: nothing is fetched. For bytes and arrays that are no picture; a file is
+            read when the query is asked.
+        """
+        if isinstance(source, str | Path):
+            return cls((Part(picture_path(source)),))
+        from lexlip.data.images import read_image
+
+        return cls((Part(read_image(source)),))
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, float] | Sequence[tuple[str, float]]) -> Query:
+        """Words of the vocabulary with weights of either sign, as `words` and `Index.words` give.
+
+        The words stand for themselves; a text stands for all words that the model makes of it.
+        """
+        pairs = dict(words)
+        for word, weight in pairs.items():
+            if not isinstance(word, str) or not word.strip():
+                raise LexLIPError(f"{word!r:.100} is no word: give {{word: weight}}")
+            _weight(weight)
+        if not any(pairs.values()):
+            raise LexLIPError("no word has a weight: give {word: weight}")
+        return cls((Part(tuple((word, float(weight)) for word, weight in pairs.items())),))
+
+    @classmethod
+    def parse(cls, text: str, images: bool = True) -> Query:
+        """Read a query such as ``"flower" + 2:bee -people`` (`lexlip.query.parser`).
+
+        Parameters
+        ----------
+        text : str
+        images : bool
+            False refuses ``img:``, for queries from people who may not read this machine's files.
+
+        Raises
+        ------
+        LexLIPError
+            With the place where the grammar broke.
+        """
+        tree = parse(text, images)
+        return cls(tree.parts, tree.musts, tree.exclusions, tree.boosts, tree.penalty)
+
+    @property
+    def plain(self) -> str | None:
+        """The text, where the query is one text and nothing else."""
+        text = self.parts[0].content if self.parts else None
+        return text if isinstance(text, str) and self == Query((Part(text),)) else None
+
+    def __repr__(self) -> str:
+        return f"Query.parse({str(self)!r})"
+
+    def __add__(self, other: Query) -> Query:
+        if not isinstance(other, Query):
+            return NotImplemented
+        return Query(
+            self.parts + other.parts,
+            self.musts + other.musts,
+            self.exclusions + other.exclusions,
+            self.boosts + other.boosts,
+            max(self.penalty, other.penalty),
+        )
+
+    def __mul__(self, number: float) -> Query:
+        if not isinstance(number, Real) or isinstance(number, bool):
+            return NotImplemented
+        times = float(number)
+        parts = tuple(Part(part.content, _weight(part.weight * times)) for part in self.parts)
+        return replace(self, parts=parts)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Query:
+        return self * -1
+
+    def __sub__(self, other: Query) -> Query:
+        return self + -other if isinstance(other, Query) else NotImplemented
+
+    def must(self, text: str, at_least: int = 1) -> Query:
+        """Find only what has all words of a text, with impacts of `at_least` so much, 1..255."""
+        return replace(self, musts=(*self.musts, _phrase(text, at_least)))
+
+    def exclude(self, text: str, at_least: int = 1) -> Query:
+        """Leave out what has all words of a text, with impacts of `at_least` so much, 1..255."""
+        return replace(self, exclusions=(*self.exclusions, _phrase(text, at_least)))
+
+    def boost(self, word: str, factor: float) -> Query:
+        """Multiply the weight of a word in the sum; a word that is not there stays away."""
+        if _weight(factor) < 0:
+            raise LexLIPError(f"a boost of {factor} would turn {word!r} around: 0 or more")
+        return replace(self, boosts=(*self.boosts, (_phrase(word, 1).text, float(factor))))
+
+    def penalise(self, impact: int) -> Query:
+        """Count a word of the query that a document lacks as an impact of minus so much, 0..255.
+
+        Every word that is asked for then matters, not the heaviest few only.
+        """
+        if not _whole(impact) or not 0 <= impact <= MAX_IMPACT:
+            raise LexLIPError(f"a missing word costs {impact!r}: a whole number 0 to {MAX_IMPACT}")
+        return replace(self, penalty=int(impact))
+
+    def ask(self, model: LexLIP, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT) -> Asked:
+        """Turn the query into what an engine can answer.
+
+        Parameters
+        ----------
+        model : LexLIP
+        max_terms : int
+            The heaviest so many terms are kept, of either sign; words with weights all are.
+        max_weight : int
+            Weight of the heaviest term, 1..64.
+
+        Raises
+        ------
+        LexLIPError
+            When nothing is looked for, a picture cannot be read, or a word that must be there, or
+            must not, is one that the model does not know.
+        """
+        conditions = tuple(
+            Condition(terms_of(model, phrase.text), phrase.at_least, phrases is self.musts)
+            for phrases in (self.musts, self.exclusions)
+            for phrase in phrases
+        )
+        parts = self.parts or tuple(Part(phrase.text) for phrase in self.musts)
+        if not any(_looked_for(part) for part in parts):
+            raise LexLIPError(
+                f"query {str(self)[:200]!r} says only what is not wanted: add what to look for"
+            )
+        given = all(isinstance(part.content, tuple) for part in parts)
+        total = add_up(model, parts, normalise=len(parts) > 1 and not given)
+        for word, factor in self.boosts:
+            total[list(terms_of(model, word))] *= factor
+        exact = query_terms(csr_array(total[None]))
+        if given and len(exact) > MAX_QUERY_TERMS:
+            raise LexLIPError(f"the query has {len(exact)} words: at most {MAX_QUERY_TERMS}")
+        whole = all(weight == int(weight) for weight in exact.values())
+        if given and whole and np.abs(total).max() <= max_weight:
+            terms = {term: int(weight) for term, weight in exact.items()}
+        else:
+            size = csr_array(np.abs(total)[None])
+            kept = quantise_query(size, max_weight, MAX_QUERY_TERMS if given else max_terms)
+            terms = {t: w if exact[t] > 0 else -w for t, w in query_terms(kept).items()}
+            if total.max() > 0 and max(terms.values()) < 0:  # drowned by what is subtracted
+                terms[int(total.argmax())] = 1
+        return Asked(terms, exact, conditions, self.penalty)
+
+    def resolved(self, model: LexLIP, max_terms: int = 64) -> Query:
+        """Return the words that the query is, with whole weights: it finds the same, and prints.
+
+        Examples
+        --------
+        >>> print(Query.parse("a red circle -heart").resolved(model))       # doctest: +SKIP
+        red^64 circle^58 hollow^18 -heart
+        """
+        asked = self.ask(model, max_terms)
+        tokens = model.lexicon.tokens
+        heaviest = sorted(asked.terms.items(), key=lambda item: (-item[1], item[0]))
+        words = Part(tuple((tokens[term], float(weight)) for term, weight in heaviest))
+        return Query((words,), self.musts, self.exclusions, (), self.penalty)
+
+    def words(self, model: LexLIP | None = None, max_terms: int = 64) -> dict[str, float]:
+        """Return {word: weight}, heaviest first; ``Query.from_words`` takes it back.
+
+        Parameters
+        ----------
+        model : LexLIP, optional
+            Turns texts and pictures into words. Left out, the query must be words with weights.
+        max_terms : int
+            As for `ask`.
+        """
+        found: dict[str, float] = {}
+        for part in (self if model is None else self.resolved(model, max_terms)).parts:
+            if not isinstance(part.content, tuple) or (model is None and self.boosts):
+                raise LexLIPError("texts, pictures and boosts need a model: query.words(model)")
+            for word, weight in part.content:
+                found[word] = found.get(word, 0) + part.weight * weight
+        ordered = sorted(found.items(), key=lambda item: -item[1])
+        return {word: int(w) if w == int(w) else w for word, w in ordered}
+
+
+def ask(item: Any, model: Callable[[], LexLIP], max_terms: int = 64, max_weight: int = 64) -> Asked:
+    """Turn what an index is asked into what an engine can answer.
+
+    Parameters
+    ----------
+    item : Query, str, picture or mapping
+        A text is taken as it is, without grammar; ``{term id: weight}`` needs no model.
+    model : callable
+        Returns the model when one is needed.
+    max_terms, max_weight : int
+        As for `Query.ask`.
+    """
+    if isinstance(item, Mapping):
+        return Asked(item, item)
+    if isinstance(item, Query):
+        return item.ask(model(), max_terms, max_weight)
+    weights = model().encode_document([item])
+    terms = query_terms(quantise_query(weights, max_weight, max_terms))
+    return Asked(terms, query_terms(weights))
+
+
+def _looked_for(part: Part) -> bool:
+    """True when a part can have words of positive weight."""
+    if isinstance(part.content, tuple):
+        return not part.content or any(weight > 0 for _, weight in part.content)
+    return part.weight > 0
+
+
+def _one_form(part: Part) -> Part | None:
+    """Return a part whose words occur once, with its sign inside; None when nothing is left."""
+    if not isinstance(part.content, tuple) or not part.content:
+        return part
+    words: dict[str, list[float]] = {}
+    for word, weight in part.content:
+        words.setdefault(word, []).append(-weight if part.weight < 0 else weight)
+    sums = ((word, sum(some), sum(map(abs, some))) for word, some in words.items())
+    kept: Words = tuple((word, total) for word, total, size in sums if abs(total) > DUST * size)
+    return Part(kept, abs(part.weight)) if kept else None
+
+
+def _phrase(text: str, at_least: int) -> Phrase:
+    if not isinstance(text, str) or not text.strip():
+        raise LexLIPError(f"{text!r:.100} is no word: write one")
+    if not _whole(at_least) or not 1 <= at_least <= MAX_IMPACT:
+        raise LexLIPError(f"at_least is {at_least!r}: a whole number 1 to {MAX_IMPACT}")
+    return Phrase(text, int(at_least))
+
+
+def _whole(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def _weight(number: Any) -> float:
+    """Return a weight as a float."""
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise LexLIPError(f"weight {number!r:.100} is no number")
+    if not abs(float(number)) <= MAX_WEIGHT:
+        raise LexLIPError(f"weight {float(number)} is too large: up to {MAX_WEIGHT:,.0f}")
+    return float(number)

@@ -1,0 +1,1 @@
+"""Answers of the HTTP server: from a request to data."""

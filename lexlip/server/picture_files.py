@@ -1,0 +1,239 @@
+"""The pictures of an index: found by id, named by opaque tokens, made small, kept when posted."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from lexlip.data.images import MAX_PIXELS, formats, read_image
+from lexlip.data.originals import Originals
+from lexlip.engines.base import MAX_ID_BYTES
+from lexlip.errors import LexLIPError
+from lexlip.server.failures import Refused, no_such_image
+from lexlip.server.settings import Settings
+from lexlip.storage.files import write_bytes
+
+UPLOADS = "uploads"
+"""Folder beside the index, and first part of the ids, of pictures that were posted."""
+
+SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+"""What browsers show as it lies there; the others are sent as JPEG."""
+
+_SUFFIX = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "HEIF": ".heic",
+}
+_UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff|heic)")
+
+
+def token_of(id: str) -> str:
+    """Return the opaque name of a document.
+
+    Examples
+    --------
+    >>> token_of("trip/a.jpg"), id_of("dHJpcC9hLmpwZw")
+    ('dHJpcC9hLmpwZw', 'trip/a.jpg')
+    """
+    return base64.urlsafe_b64encode(id.encode()).rstrip(b"=").decode()
+
+
+def id_of(token: str) -> str:
+    """Return the id that a token names; whether the index holds it is not said.
+
+    Raises
+    ------
+    Refused
+        404 where it is no token of ours.
+    """
+    try:
+        id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    except ValueError:
+        id = ""
+    if not 0 < len(id.encode()) <= MAX_ID_BYTES or token_of(id) != token:
+        raise no_such_image()
+    return id
+
+
+class Sent(NamedTuple):
+    """A picture on its way out."""
+
+    data: bytes
+    media_type: str
+
+
+def open_picture(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = "the picture"
+) -> Image.Image:
+    """Read the header of a picture.
+
+    Raises
+    ------
+    Refused
+        413 when it is too large.
+    LexLIPError
+        When it is no picture.
+    """
+    try:
+        picture = Image.open(
+            BytesIO(source) if isinstance(source, bytes) else source, "r", formats()
+        )
+    except Image.DecompressionBombError:
+        raise Refused(413, f"{name}: over the limit of {max_pixels:,} pixels: reduce it") from None
+    except Exception:
+        raise LexLIPError(
+            f"{name}: not a picture, or damaged: JPEG, PNG, WebP, GIF, BMP or TIFF are read"
+        ) from None
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise Refused(413, f"{name}: {width} x {height} pixels are over {max_pixels:,}: reduce it")
+    return picture
+
+
+class Pictures:
+    """Where the pictures of an index are.
+
+    Parameters
+    ----------
+    index : Path
+    originals : Originals
+        What was indexed.
+    settings : Settings
+
+    Attributes
+    ----------
+    problem : str or None
+        Why pictures of that source cannot be shown.
+    """
+
+    def __init__(self, index: Path, originals: Originals, settings: Settings) -> None:
+        self._index, self._originals, self._settings = index, originals, settings
+        self.problem = originals.problem
+        self._thumbnail = functools.lru_cache(settings.thumbnails)(self._make_thumbnail)
+
+    def find(self, id: str) -> Path | bytes | None:
+        """Return the picture of a document as it lies there, None where there is none.
+
+        The caller has seen that the index holds the id.
+        """
+        if _UPLOADED.fullmatch(id) and (self._index / id).is_file():
+            return self._index / id
+        return self._originals.find(id)
+
+    def found(self, id: str) -> Path | bytes:
+        """Return the picture of a document as it lies there; see `find`.
+
+        Raises
+        ------
+        Refused
+            404 where there is none.
+        """
+        found = self.find(id)
+        if found is None:
+            raise _gone()
+        return found
+
+    def stamp(self, id: str) -> str:
+        """Return what changes when the picture does.
+
+        Raises
+        ------
+        Refused
+            404 when there is no picture.
+        """
+        found = self.found(id)
+        if isinstance(found, bytes):
+            return hashlib.sha256(found).hexdigest()[:32]
+        with _still_there():
+            facts = found.stat()
+        stamp = f"{id}\0{facts.st_mtime_ns}\0{facts.st_size}"
+        return hashlib.sha256(stamp.encode()).hexdigest()[:32]
+
+    def thumbnail(self, id: str, stamp: str) -> Sent:
+        """Return a small JPEG, from memory where it was made before."""
+        return self._thumbnail(id, stamp)
+
+    def _make_thumbnail(self, id: str, stamp: str) -> Sent:
+        side = self._settings.thumbnail
+        with _still_there():
+            picture = open_picture(self.found(id))
+            picture.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a part of its size
+            small = read_image(picture, "the picture")
+        small.thumbnail((side, side))
+        return _as_jpeg(small)
+
+    def full(self, id: str) -> Sent:
+        """Return the picture as it is, or as a JPEG where browsers do not show its format."""
+        with _still_there():
+            found = self.found(id)
+            picture = open_picture(found)
+            if picture.format in SHOWN:
+                data = found if isinstance(found, bytes) else found.read_bytes()
+                return Sent(data, SHOWN[picture.format])
+            return _as_jpeg(read_image(picture, "the picture"))
+
+    def keep(self, data: bytes, name: str) -> tuple[str, Path]:
+        """Store a picture that was posted, named by its content.
+
+        Returns
+        -------
+        (str, Path)
+            The id that it gets, and the file.
+
+        Raises
+        ------
+        LexLIPError
+            When it is no picture, damaged or too large; nothing is stored then.
+        """
+        picture = open_picture(data, self._settings.max_pixels, name)
+        suffix = _SUFFIX.get(picture.format or "", ".tiff")
+        read_image(data, name)
+        id = f"{UPLOADS}/{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
+        path = self._index / id
+        if not path.exists():
+            try:
+                write_bytes(path, data)
+            except OSError as error:
+                raise Refused(507, f"{name}: cannot be stored ({error.strerror})") from None
+        return id, path
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Remove the files of pictures that were posted; others are not ours."""
+        for id in ids:
+            if _UPLOADED.fullmatch(id):
+                (self._index / id).unlink(missing_ok=True)
+
+
+def _gone() -> Refused:
+    return Refused(404, "the picture is not where it was indexed: serve with --pictures FOLDER")
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    """Say that a picture cannot be sent, where its file goes away or is spoilt meanwhile."""
+    try:
+        yield
+    except OSError:
+        raise _gone() from None
+    except Refused:
+        raise
+    except LexLIPError as error:
+        raise Refused(404, f"it cannot be shown: {error}") from None
+
+
+def _as_jpeg(picture: Image.Image) -> Sent:
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return Sent(buffer.getvalue(), SHOWN["JPEG"])

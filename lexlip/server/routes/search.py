@@ -1,0 +1,121 @@
+"""The addresses /search, /words, /explain and /compare."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from lexlip.query.query import Query as Asking
+from lexlip.server import bodies, schemas
+from lexlip.server.answers import compare as comparing
+from lexlip.server.answers import explain as explaining
+from lexlip.server.answers import search as searching
+from lexlip.server.picture_files import id_of, open_picture
+from lexlip.server.service import Here, Service
+from lexlip.server.settings import Settings
+
+router = APIRouter()
+_EXAMPLES = ["a red circle -star"]
+_Text = Annotated[str, Query(description="a text, or a query", examples=_EXAMPLES)]
+
+
+@router.get("/search", response_model=schemas.Found, response_model_exclude_unset=True)
+async def get_search(
+    here: Here,
+    q: _Text,
+    k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of this answer")] = 24,
+    offset: Annotated[int, Query(ge=0, le=schemas.MAX_COUNT, description="hits to pass over")] = 0,
+    where: Annotated[str, Query(description="a filter over metadata: year >= 2020")] = "",
+    rerank: Annotated[str | None, Query(description="filip, csd, naaf, ...")] = None,
+    depth: Annotated[
+        int | None, Query(ge=1, le=schemas.MAX_COUNT, description="hits that are reranked")
+    ] = None,
+    explain: Annotated[bool, Query(description="say which words found each hit")] = True,
+) -> Any:
+    """Find pictures for a text, or a query such as `flower + 2:bee -people must:red`."""
+    request = schemas.Search(
+        q=q, k=k, offset=offset, where=where, rerank=rerank, depth=depth, explain=explain
+    )
+    return await _search(here, request, None)
+
+
+@router.post(
+    "/search",
+    response_model=schemas.Found,
+    response_model_exclude_unset=True,
+    openapi_extra=bodies.described(schemas.Search, "the same as JSON, as text; optional"),
+)
+async def post_search(here: Here, request: Request) -> Any:
+    """Find pictures for a query, for edited words, or for a picture and what else is asked."""
+    return await _search(here, *await bodies.read(request, schemas.Search))
+
+
+async def _search(here: Service, request: schemas.Search, picture: bytes | None) -> Any:
+    def work() -> dict[str, Any]:
+        query = with_picture(request, picture, here.settings)
+        return searching.search(here.live, here.settings, request, query)
+
+    found = await here.workers.run(work)
+    here.metrics.searched(found)
+    return found
+
+
+@router.post(
+    "/words",
+    response_model=schemas.InWords,
+    openapi_extra=bodies.described(schemas.Words, 'added to the picture: {"q": "red"}; optional'),
+)
+async def post_words(here: Here, request: Request) -> Any:
+    """Turn a query or a picture into weighted words, which can be edited and searched with."""
+    asked, picture = await bodies.read(request, schemas.Words)
+
+    def work() -> dict[str, Any]:
+        query = with_picture(schemas.Search(q=asked.q), picture, here.settings)
+        with here.live.speaking:
+            resolved = query.resolved(here.live.model)
+        return {"words": searching.as_words(resolved), "query": str(resolved)}
+
+    return await here.workers.run(work)
+
+
+@router.get("/explain", response_model=schemas.Explained)
+async def get_explain(
+    here: Here,
+    q: _Text,
+    image: Annotated[str, Query(description="`image` of a hit", examples=["MTcucG5n"])],
+) -> Any:
+    """Say why a picture was found: by which words, and where in the picture they are."""
+    id, request = id_of(image), schemas.Search(q=q)
+
+    def work() -> dict[str, Any]:
+        query = searching.read_query(request, here.settings)
+        return explaining.explain(here.live, here.pictures, query, id)
+
+    return await here.workers.run(work)
+
+
+@router.get("/compare", response_model=schemas.Compared)
+async def get_compare(
+    here: Here,
+    q: _Text,
+    k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of each system")] = 24,
+) -> Any:
+    """Find what other systems find for the texts of a query, where the server has any."""
+    request = schemas.Search(q=q, k=k)
+
+    def work() -> dict[str, Any]:
+        query = searching.read_query(request, here.settings)
+        return comparing.compare(here.live, here.settings, here.others, query, k)
+
+    return await here.workers.run(work)
+
+
+def with_picture(request: schemas.Search, picture: bytes | None, settings: Settings) -> Asking:
+    """Read what is asked for, and add a posted picture to it."""
+    if picture is None:
+        return searching.read_query(request, settings)
+    seen = Asking.image(open_picture(picture, settings.max_pixels))
+    if request.q.strip() or request.words:
+        return searching.read_query(request, settings) + seen
+    return seen

@@ -1,0 +1,1 @@
+"""Storage: files, generations, and stores of vectors that survive a kill."""

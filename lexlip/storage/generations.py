@@ -1,0 +1,391 @@
+"""A folder of write-once parts, where one small file says which of them are the current state.
+
+    CURRENT            gen-000007.json and its SHA-256
+    gen-000007.json    the parts of this generation, with size and SHA-256 of every file, and `data`
+    part-000012/       files that never change once a generation names them
+    LOCK               who writes, and since when
+
+A commit writes new parts beside the old ones, flushes them, writes the next manifest and then
+replaces CURRENT by a rename. Parts that stay are only named again, so a small change to a large
+index is a small write. A reader opens the files of one generation and keeps them: on POSIX systems
+what is open or mapped outlives its name, so the writer removes old parts at once. A killed writer
+leaves parts that nothing names; the next writer, and nobody else, removes those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lexlip.errors import LexLIPError
+from lexlip.storage.files import fsync_tree, sha256_file, write_bytes
+
+try:
+    import fcntl
+except ImportError:  # Windows: reading works, writing says why not
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = "lexlip-generations/1"
+CURRENT = "CURRENT"
+LOCK = "LOCK"
+_OURS = re.compile(r"part-\d+|gen-\d+\.json|\.(gen-\d+\.json|CURRENT)\.tmp-[0-9a-f]+")
+_TRIES = 100
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One committed state: which parts it is made of, and what their owner says about them.
+
+    Parameters
+    ----------
+    folder
+        Where the parts lie.
+    number
+        1 for the first; each commit adds one.
+    parts
+        Part name -> file name in it -> [bytes, SHA-256].
+    data
+        Anything that JSON holds.
+    following
+        The number of the next new part: a name is never used twice.
+    mark
+        The line of CURRENT: no two generations share it, in whatever folder.
+    """
+
+    folder: Path
+    number: int
+    parts: dict[str, dict[str, tuple[int, str]]]
+    data: dict[str, Any]
+    following: int
+    mark: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(size for files in self.parts.values() for size, _ in files.values())
+
+    def check_sizes(self) -> None:
+        """See that every file is there and as long as it was: cheap, so done at every opening.
+
+        Raises
+        ------
+        LexLIPError
+            Names the first file that is missing or has another size.
+        """
+        for part, files in self.parts.items():
+            for name, (size, _) in files.items():
+                path = self.folder / part / name
+                try:
+                    found = path.stat().st_size
+                except OSError as error:
+                    raise LexLIPError(
+                        f"{path} cannot be read ({error.strerror}): restore it, or build anew"
+                    ) from None
+                if found != size:
+                    raise LexLIPError(
+                        f"{path} is damaged: {found} bytes instead of {size}; "
+                        "restore it, or build anew"
+                    )
+
+
+def current_mark(path: str | os.PathLike[str]) -> str | None:
+    """Return the line of CURRENT, None where there is none: says whether anything changed."""
+    folder = Path(path)
+    try:
+        return (folder / CURRENT).read_text("ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LexLIPError(f"{folder / CURRENT} cannot be read ({error}): restore it") from None
+
+
+def _read(folder: Path, line: str) -> Generation:
+    """Read the manifest that a line of CURRENT names."""
+    found = re.fullmatch(r"(gen-\d+\.json) ([0-9a-f]{64})\n", line)
+    if not found:
+        raise LexLIPError(f"{folder / CURRENT} is damaged: restore it, or build anew")
+    path = folder / found[1]
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise LexLIPError(f"{path} cannot be read ({error.strerror}): build anew") from None
+    if sha256(raw).hexdigest() != found[2]:
+        raise LexLIPError(f"{path} is damaged: its checksum differs; restore it, or build anew")
+    manifest = json.loads(raw)
+    if manifest.get("format") != FORMAT:
+        raise LexLIPError(
+            f"{path} has format {manifest.get('format')!r}, this lexlip reads {FORMAT!r}: "
+            "build the index again"
+        )
+    parts = {
+        part: {name: (size, digest) for name, (size, digest) in files.items()}
+        for part, files in manifest["parts"].items()
+    }
+    return Generation(
+        folder, manifest["generation"], parts, manifest["data"], manifest["following"], line
+    )
+
+
+def open_current(path: str | os.PathLike[str], load: Callable[[Generation], T]) -> T:
+    """Return `load(generation)` for the current generation.
+
+    When files vanish because a writer publishes newer generations meanwhile, it tries again: so
+    `load` opens every file that it will ever need.
+
+    Raises
+    ------
+    LexLIPError
+        When there is no generation, or it is damaged, or `load` says so.
+    """
+    folder = Path(path)
+    for _ in range(_TRIES):
+        line = current_mark(folder)
+        if line is None:
+            raise LexLIPError(f"{folder} holds no index: build it first")
+        try:
+            generation = _read(folder, line)
+            generation.check_sizes()
+            return load(generation)
+        except (LexLIPError, OSError) as error:
+            if current_mark(folder) != line:
+                continue
+            if isinstance(error, LexLIPError):
+                raise
+            raise LexLIPError(f"{folder} cannot be opened ({error})") from None
+    raise LexLIPError(f"{folder} changes faster than it can be opened: try again")
+
+
+def verify(path: str | os.PathLike[str]) -> list[str]:
+    """Read every byte of the current generation and compare it with the recorded checksums.
+
+    Returns
+    -------
+    list of str
+        One line a damaged file: which, and what is wrong. Empty when all is well.
+
+    Raises
+    ------
+    LexLIPError
+        When there is nothing to verify.
+    """
+    folder = Path(path)
+    damaged: list[str] = []
+
+    def read_all(generation: Generation) -> None:
+        damaged.clear()
+        for part, files in generation.parts.items():
+            for name, (_, digest) in files.items():
+                if sha256_file(folder / part / name) != digest:
+                    damaged.append(f"{part}/{name} is damaged: its checksum differs")
+
+    if current_mark(folder) is None:
+        raise LexLIPError(f"{folder} holds no index: build it first")
+    try:
+        open_current(folder, read_all)
+    except LexLIPError as error:
+        damaged.append(str(error))
+    return damaged
+
+
+class FolderLock:
+    """A lock that the kernel releases when its owner dies, with the owner's name inside.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is what is locked, and must be there.
+
+    Raises
+    ------
+    LexLIPError
+        When another process has it: it is named.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if fcntl is None:
+            raise LexLIPError("indexes are written on Linux and macOS only: this system can read")
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(self._descriptor, 1000, 0).decode("utf-8", "replace").strip()
+            os.close(self._descriptor)
+            raise LexLIPError(
+                f"{path.parent} is open for writing elsewhere ({owner or 'owner unknown'}): "
+                "close that engine or process first"
+            ) from None
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        owner = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, owner.encode(), 0)
+
+    def release(self) -> None:
+        """Let the next writer in. The file stays: removing it could remove a newer lock."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+class GenerationWriter:
+    """The one writer of a folder of generations.
+
+    Opening makes the folder, takes the lock, and removes what a killed writer left. A new folder
+    gets an empty first generation at once, so it can be opened for reading from then on.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Raises
+    ------
+    LexLIPError
+        When another writer has it open (it is named), it holds something else, or is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> writer = GenerationWriter(tempfile.mkdtemp())
+    >>> part = writer.new_part()
+    >>> _ = (part / "words.txt").write_text("dog")
+    >>> writer.publish([part.name], {"documents": 1}).number
+    2
+    >>> writer.close()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.folder = Path(path)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise LexLIPError(f"{self.folder} is a file: give the name of a folder")
+        if not (self.folder / CURRENT).exists():
+            self._check_ours()
+        self._lock: FolderLock | None = None
+        with self._readable_errors("cannot be opened for writing"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.folder / LOCK)
+        try:
+            line = current_mark(self.folder)
+            if line is None:
+                self.current = Generation(self.folder, 0, {}, {}, 1, "")
+                self.publish([], {})
+            else:
+                self.current = _read(self.folder, line)
+                self._sweep()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_ours(self) -> None:
+        """Refuse a folder of other things, and one that has parts but lost its CURRENT."""
+        names = {entry.name for entry in self.folder.iterdir()} if self.folder.exists() else set()
+        if any(name.startswith("part-") for name in names):
+            raise LexLIPError(f"{self.folder} lost its file {CURRENT}: restore it, or build anew")
+        if not all(name == LOCK or _OURS.fullmatch(name) for name in names):
+            raise LexLIPError(
+                f"{self.folder} is not empty and holds no index: give a new folder, or empty it"
+            )
+
+    @contextlib.contextmanager
+    def _readable_errors(self, what: str) -> Any:
+        try:
+            yield
+        except OSError as error:
+            raise LexLIPError(f"{self.folder} {what}: {error.strerror or error}") from None
+
+    def _sweep(self) -> None:
+        """Remove what is ours by name but not of the current generation."""
+        kept = {*self.current.parts, f"gen-{self.current.number:06}.json"}
+        for entry in os.scandir(self.folder):
+            if entry.name not in kept and _OURS.fullmatch(entry.name):
+                # What cannot be removed now (open files on some systems) is tried at the next.
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
+                        os.unlink(entry.path)
+
+    def new_part(self) -> Path:
+        """Return a new empty folder; it lasts when the next `publish` names it."""
+        number = self.current.following
+        while True:
+            part = self.folder / f"part-{number:06}"
+            if not part.exists():
+                part.mkdir()
+                return part
+            number += 1
+
+    def publish(self, parts: Iterable[str], data: dict[str, Any]) -> Generation:
+        """Make `parts`, old and new, the current generation; remove the parts it leaves out.
+
+        Parameters
+        ----------
+        parts
+            Names of folders: of the current generation, or from `new_part`.
+        data
+            Kept in the manifest.
+
+        Raises
+        ------
+        LexLIPError
+            When writing fails, as on a full disk: the last generation stays.
+        """
+        known = self.current.parts
+        table: dict[str, dict[str, tuple[int, str]]] = {}
+        number = self.current.number + 1
+        following = self.current.following
+        line = ""
+        try:
+            with self._readable_errors("keeps its last commit, this one failed"):
+                for part in parts:
+                    table[part] = known.get(part) or self._seal(part)
+                    following = max(following, int(part.removeprefix("part-")) + 1)
+                manifest = {
+                    "format": FORMAT,
+                    "generation": number,
+                    "following": following,
+                    "parts": table,
+                    "data": data,
+                }
+                raw = json.dumps(manifest, ensure_ascii=False, allow_nan=False).encode()
+                name = f"gen-{number:06}.json"
+                write_bytes(self.folder / name, raw)
+                line = f"{name} {sha256(raw).hexdigest()}\n"
+                write_bytes(self.folder / CURRENT, line.encode())
+        finally:
+            # Ask the disk: the rename may have come through and only the flush after it failed.
+            if line and current_mark(self.folder) == line:
+                self.current = Generation(self.folder, number, table, data, following, line)
+            self._sweep()
+        return self.current
+
+    def _seal(self, part: str) -> dict[str, tuple[int, str]]:
+        """Flush a new part and take down its files."""
+        folder = self.folder / part
+        fsync_tree(folder)
+        return {
+            path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_file(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    def discard(self) -> None:
+        """Remove the new parts that no `publish` named."""
+        self._sweep()
+
+    def close(self) -> None:
+        """Remove what was not published and let the next writer in. Closing twice is fine."""
+        if self._lock is not None:
+            if hasattr(self, "current"):
+                self._sweep()
+            self._lock.release()
+            self._lock = None

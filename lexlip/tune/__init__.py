@@ -1,0 +1,1 @@
+"""Measured trade-offs of an index."""

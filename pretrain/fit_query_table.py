@@ -1,0 +1,306 @@
+"""Queries without a network: fit a table of tokens (`lexlip.models.query_table`) to a text encoder.
+
+python -m pretrain.fit_query_table --config flickr8k-tiny --run runs/x
+
+1. Ridge regression, in closed form, from the tokens that stand in a training caption to the unit
+   vector that the text encoder makes of it. Rare tokens stay near asking for themselves.
+2. Frequent pairs of adjacent tokens take the mean of what is left, shrunk by their number.
+3. The heaviest terms of each row are kept, and learn to rank: queries against the vectors of the
+   training pictures, which are fixed, by the scores of the text encoder (distillation, Hinton et
+   al., 2015) and by which picture the caption is of (contrast).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from scipy.linalg import solve
+from scipy.sparse import csr_array, diags_array, vstack
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax, normalize, softmax
+from tqdm import tqdm
+
+from lexlip.data.collection import Collection
+from lexlip.errors import LexLIPError
+from lexlip.impacts import top_terms, unit_normalise
+from lexlip.lexicon import Lexicon
+from lexlip.models.lexlip import LexLIP
+from lexlip.models.query_table import QueryTable, features_of
+from pretrain.loop import Workbench
+from pretrain.validate import plain_features, recall, relevance
+
+TERMS = 64
+"""Terms that pictures keep here, as in an index."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a table is fitted."""
+
+    terms: int = 32  # kept of each row
+    # Captions that a pair must stand in to get a row; 0 for no pairs. On Flickr8k dev pairs gained
+    # nothing: R@1/10 26.9/66.9 with 4,448 of them (16 terms a row), 27.4/67.2 without (32 terms).
+    pair_count: int = 0
+    ridge: float = 2.0  # captions' worth of faith in "a token asks for itself"
+    epochs: int = 4  # of learning to rank; 0 keeps what regression says
+    batch_size: int = 256
+    pictures: int = 1024  # that a batch is ranked against
+    lr: float = 5e-3
+    temperature: float = 0.05
+    contrast: float = 1.0  # beside distillation, whose weight is 1; without it R@1 was 25.6
+    seed: int = 0
+
+
+def frequent_pairs(texts: Sequence[np.ndarray], size: int, count: int) -> np.ndarray:
+    """Return pairs of adjacent tokens in at least `count` texts, as `QueryTable` numbers them."""
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    found = Counter(chain.from_iterable(set((t[:-1] * size + t[1:]).tolist()) for t in texts))
+    return np.array(sorted(pair for pair, n in found.items() if n >= count), dtype=np.int64)
+
+
+def bags(texts: Sequence[np.ndarray], size: int, pairs: np.ndarray) -> csr_array:
+    """Return which tokens and pairs stand in which text, float32 [N, V + P]."""
+    rows = [features_of(ids, size, pairs) for ids in texts]
+    ends = np.cumsum([0, *map(len, rows)])
+    indices = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+    data = np.ones(len(indices), dtype=np.float32)
+    return csr_array((data, indices, ends), shape=(len(texts), size + len(pairs)))
+
+
+def regress(bag: csr_array, target: csr_array, lexicon: Lexicon, ridge: float) -> csr_array:
+    """Fit rows so that their sums come near `target`; steps 1 and 2 of this module.
+
+    Parameters
+    ----------
+    bag : csr_array [N, V + P]
+        As `bags` gives it.
+    target : csr_array [N, Va]
+        Unit vectors of the texts.
+    lexicon : Lexicon
+        Of V tokens and Va terms.
+    ridge : float
+        Texts' worth of faith in the prior: a token asks for itself, a pair for nothing.
+
+    Returns
+    -------
+    csr_array [V + P, Va]
+        float32, full rows.
+    """
+    size = len(lexicon.tokens)
+    tokens, pairs = bag[:, :size], bag[:, size:]
+    identity = csr_array(
+        (np.ones(len(lexicon), np.float32), (lexicon.ids, np.arange(len(lexicon)))),
+        shape=(size, len(lexicon)),
+    )
+    own = tokens @ identity  # a text's own words
+    weight = float(target.multiply(own).sum() / max(1.0, own.sum()))
+    used = np.unique(tokens.indices)
+    seen = csr_array(tokens[:, used])
+    gram = (seen.T @ seen).toarray() + ridge * np.eye(len(used), dtype=np.float32)
+    rest = csr_array(target - weight * own)
+    change = solve(gram, (seen.T @ rest).toarray(), assume_a="pos", overwrite_a=True)
+    place = csr_array(
+        (np.ones(len(used), np.float32), (used, np.arange(len(used)))), shape=(size, len(used))
+    )
+    rows = csr_array(weight * identity + place @ csr_array(change.astype(np.float32)))
+    if not pairs.shape[1]:
+        return rows
+    left = rest - seen @ csr_array(change.astype(np.float32))
+    shrunk = diags_array(1 / (pairs.sum(0) + 4 * ridge)).astype(np.float32)
+    return csr_array(vstack([rows, shrunk @ (pairs.T @ left)], format="csr"))
+
+
+def heaviest(rows: csr_array, terms: int) -> csr_array:
+    """Keep the entries of each row that are largest in size, whatever their sign."""
+    rows = csr_array(rows, copy=True)
+    sizes = csr_array((np.abs(rows.data), rows.indices, rows.indptr), shape=rows.shape)
+    kept = top_terms(sizes, terms)
+    kept.data = np.ones_like(kept.data)
+    return csr_array(rows.multiply(kept))
+
+
+class Ranker:
+    """The table as something that learns; step 3 of this module.
+
+    Parameters
+    ----------
+    rows : csr_array [V + P, Va]
+        Which entries there are, and their first values.
+    """
+
+    def __init__(self, rows: csr_array) -> None:
+        self.rows = csr_array(rows)
+        self.values = torch.tensor(self.rows.data, dtype=torch.float32, requires_grad=True)
+
+    def __call__(self, bag: csr_array) -> Tensor:
+        """Return the queries of some texts, float32 [B, Va], not negative."""
+        starts, counts = self.rows.indptr[bag.indices], np.diff(self.rows.indptr)[bag.indices]
+        text = np.repeat(np.arange(bag.shape[0]), np.diff(bag.indptr))
+        ends = np.cumsum(counts)
+        entry = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
+            starts - (ends - counts), counts
+        )
+        place = np.repeat(text, counts) * self.rows.shape[1] + self.rows.indices[entry]
+        total = torch.zeros(bag.shape[0] * self.rows.shape[1])
+        chosen = self.values[torch.from_numpy(entry)]
+        total = total.index_add(0, torch.from_numpy(place.astype(np.int64)), chosen)
+        return torch.relu(total.view(bag.shape[0], -1))
+
+    def learned(self) -> csr_array:
+        """Return the rows as they are now."""
+        data = self.values.detach().numpy().copy()
+        return csr_array((data, self.rows.indices, self.rows.indptr), shape=self.rows.shape)
+
+
+def learn_to_rank(
+    rows: csr_array, bag: csr_array, target: csr_array, owner: np.ndarray, pictures: csr_array,
+    fit: Fit,
+) -> csr_array:  # fmt: skip
+    """Train the entries of `rows` to rank pictures as the text encoder does; see `Fit`.
+
+    Parameters
+    ----------
+    rows : csr_array [V + P, Va]
+    bag : csr_array [N, V + P]
+    target : csr_array [N, Va]
+        Unit vectors of the texts.
+    owner : int64 array [N]
+        Picture of each text.
+    pictures : csr_array [D, Va]
+        Unit vectors of the pictures.
+    """
+    ranker, rng = Ranker(rows), np.random.default_rng(fit.seed)
+    optimizer = torch.optim.Adam([ranker.values], lr=fit.lr)
+    steps = fit.epochs * (len(owner) // fit.batch_size)
+    for step in tqdm(range(steps), desc="queries", unit="step", leave=False):
+        for group in optimizer.param_groups:
+            group["lr"] = fit.lr * (1 - step / steps)
+        texts = rng.choice(len(owner), fit.batch_size, replace=False)
+        others = rng.choice(pictures.shape[0], min(fit.pictures, pictures.shape[0]), replace=False)
+        ranked, right = np.unique(np.concatenate([owner[texts], others])), owner[texts]
+        documents = torch.from_numpy(pictures[ranked].toarray())
+        taught = torch.from_numpy((target[texts] @ pictures[ranked].T).toarray())
+        scores = normalize(ranker(bag[texts]), dim=1) @ documents.T / fit.temperature
+        teacher = softmax(taught / fit.temperature, dim=1)
+        loss = -(teacher * log_softmax(scores, dim=1)).sum(1).mean()
+        loss = loss + fit.contrast * cross_entropy(
+            scores, torch.from_numpy(np.searchsorted(ranked, right))
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return ranker.learned()
+
+
+def fit_table(model: LexLIP, texts: Sequence[str], owner: np.ndarray, pictures: csr_array,
+              fit: Fit) -> QueryTable:  # fmt: skip
+    """Fit a table to the text encoder of a model.
+
+    Parameters
+    ----------
+    model : LexLIP
+    texts : sequence of str
+        N training captions.
+    owner : int64 array [N]
+        Picture of each.
+    pictures : csr_array [D, V]
+        Weights of the training pictures, as the model gives them.
+    fit : Fit
+    """
+    lexicon, length = model.lexicon, model.config.max_text_length
+    tokenizer = plain_tokenizer(model)
+    special = np.array(model._processor.tokenizer.all_special_ids)
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    ids = [np.array(e.ids[: length - 2], dtype=np.int64) for e in encoded]
+    # Apart from a special token no two tokens are a pair either.
+    spoken = [part for row in ids for part in _between(row, special)]
+    pairs = frequent_pairs(spoken, len(lexicon.tokens), fit.pair_count)
+    bag = bags(ids, len(lexicon.tokens), pairs)
+    bag = csr_array(bag @ diags_array(~np.isin(np.arange(bag.shape[1]), special) * 1.0))
+    bag.eliminate_zeros()
+    target = _unit(model.encode_text(texts), lexicon)
+    rows = heaviest(regress(bag.astype(np.float32), target, lexicon, fit.ridge), fit.terms)
+    if fit.epochs:
+        documents = _unit(top_terms(pictures, TERMS), lexicon)
+        rows = learn_to_rank(rows, bag, target, owner, documents, fit)
+    rows.eliminate_zeros()
+    return QueryTable(tokenizer, lexicon, rows, pairs, model.fingerprint, length)
+
+
+def plain_tokenizer(model: LexLIP) -> Any:
+    """Return a copy of the model's tokenizer that neither cuts nor pads."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(model._processor.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _between(ids: np.ndarray, special: np.ndarray) -> list[np.ndarray]:
+    """Cut token ids at special ones, which are left out."""
+    parts = np.split(ids, np.flatnonzero(np.isin(ids, special)))
+    return [part[~np.isin(part, special)] for part in parts]
+
+
+def _unit(weights: csr_array, lexicon: Lexicon) -> csr_array:
+    """Unit rows with a column for each term of the allow-list, float32."""
+    return unit_normalise(csr_array(weights[:, lexicon.ids])).astype(np.float32)
+
+
+def captions_of(collection: Collection) -> tuple[list[str], np.ndarray]:
+    """Return all captions, and the number of the picture of each."""
+    owner = np.repeat(np.arange(len(collection)), [len(c) for c in collection.captions])
+    return [c for captions in collection.captions for c in captions], owner
+
+
+def main(config: str, run: str, overrides: list[str], fit: Fit) -> None:
+    """Fit a table to ``<run>/stage2``, leave it there in ``queries``, and measure it on dev."""
+    bench = Workbench.open(config, overrides)
+    model = LexLIP.from_pretrained(f"{run}/stage2")
+    texts, owner = captions_of(bench.train)
+    pictures = model.encode_features(plain_features(model, bench.pairs(model, bench.train, True)))
+    table = fit_table(model, texts, owner, pictures, fit)
+    dev = bench.pairs(model, bench.dev, False)
+    shown = unit_normalise(top_terms(model.encode_features(plain_features(model, dev)), TERMS))
+    asked, _ = captions_of(bench.dev)
+    judged = relevance(dev, bench.dev.ids, bench.dev.qrels)
+    report = {}
+    for name, speaker in (("network", model), ("table", table)):
+        scores = (unit_normalise(speaker.encode_query(asked)) @ shown.T).toarray()
+        report[name] = recall(scores, judged)
+        figures = " ".join(f"{k} {100 * v:.1f}" for k, v in report[name].items())
+        typer.echo(f"dev, queries by {name}: {figures}")
+    table.save_pretrained(f"{run}/stage2", fit=asdict(fit), dev=report, entries=table.rows.nnz)
+    typer.echo(f"{run}/stage2/queries: {len(table.pairs)} pairs, {table.rows.nnz} entries")
+
+
+def command(
+    overrides: Annotated[list[str] | None, typer.Argument(help="seed=1 ...")] = None,
+    config: Annotated[str, typer.Option(help="TOML file or the name of a shipped one")] = "scenes",
+    run: Annotated[str, typer.Option(help="folder with a finished stage2")] = "runs/scenes",
+    terms: Annotated[int, typer.Option(min=1, help="terms kept of each token")] = Fit.terms,
+    pair_count: Annotated[
+        int, typer.Option(min=0, help="captions a pair of tokens must stand in; 0: no pairs")
+    ] = Fit.pair_count,
+    epochs: Annotated[int, typer.Option(min=0, help="passes of learning to rank")] = Fit.epochs,
+) -> None:
+    """Fit a query table to the text encoder of RUN/stage2."""
+    try:
+        fit = Fit(terms=terms, pair_count=pair_count, epochs=epochs)
+        main(config, run, overrides or [], fit)
+    except LexLIPError as error:
+        typer.echo(f"lexlip: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(command)

@@ -1,0 +1,151 @@
+"""What words cost a dense model that cannot be run here: cross-validation on its vectors alone.
+
+python -m pretrain.studies.distil_crossval --embeddings $LEXLIP_PEERS/clip-b32-flickr8k
+
+The folder has the layout of `eval.bench.baselines.clip`. Pictures are split in two halves; a head
+is fitted to the vectors of one half, to their captions' vectors, and to the words of their captions
+in the data set, and finds the pictures of the other half among themselves. So no picture and no
+caption that is measured was ever seen, and the dense model, beside it, searches the same pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from scipy.sparse import csr_array
+
+from lexlip.data.collection import Collection
+from lexlip.errors import LexLIPError
+from lexlip.lexicon import Lexicon
+from lexlip.models.lexical_head import LexicalHead
+from lexlip.settings import Data, resolve
+from pretrain.build import word_tokenizer
+from pretrain.distil import (
+    Distillation,
+    Embeddings,
+    caption_words,
+    distil,
+    recall_of,
+    word_vectors,
+)
+from pretrain.validate import recall
+
+BUDGETS = ((64, 64), (64, 256), (128, 128), (256, 256), (None, None))
+"""Terms of a picture and of a text; None keeps all."""
+
+
+def read_vectors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Read a folder of vectors.
+
+    Returns
+    -------
+    ids : list of str, length N
+    images : float32 array [N, d]
+    texts : float32 array [M, d]
+    owner : int64 array [M]
+        Picture of each text.
+
+    Raises
+    ------
+    LexLIPError
+        When files are missing or do not go together.
+    """
+    found: dict[str, np.ndarray] = {}
+    try:
+        for file in sorted(folder.glob("*_image_names.json")):
+            rows = np.load(folder / file.name.replace("names.json", "embeddings.npy"))
+            for name, row in zip(json.loads(file.read_text()), rows, strict=True):
+                found.setdefault(name.removesuffix(".jpg"), row.astype(np.float32))
+        asked = (folder / "queries.tsv").read_text(encoding="utf-8").splitlines()
+        texts = np.load(folder / "query_text_embeddings.npy").astype(np.float32)
+        ids = list(found)
+        place = {name: number for number, name in enumerate(ids)}
+        owner = np.array([place[line.partition("\t")[0].removesuffix(".jpg")] for line in asked])
+    except (OSError, ValueError, KeyError) as error:
+        raise LexLIPError(f"{folder} holds no vectors: see eval/bench/baselines/clip.py") from error
+    if len(owner) != len(texts) or not ids:
+        raise LexLIPError(f"{folder}: {len(texts)} text vectors for {len(owner)} queries")
+    return ids, _unit(np.stack([found[name] for name in ids])), _unit(texts), owner
+
+
+def halves(owner: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split picture numbers in two, those that are asked for evenly."""
+    rng = np.random.default_rng(seed)
+    asked = rng.permutation(np.unique(owner))
+    others = rng.permutation(np.setdiff1d(np.arange(count), owner))
+    first = np.sort(np.concatenate([asked[::2], others[::2]]))
+    return first, np.setdiff1d(np.arange(count), first)
+
+
+def measure(
+    ids: list[str], images: np.ndarray, texts: np.ndarray, owner: np.ndarray,
+    captions: dict[str, list[str]], how: Distillation,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Fit to each half and measure on the other; recall by name of the system, means of both."""
+    both = halves(owner, len(ids), how.seed)
+    sums: dict[str, dict[str, float]] = {}
+    for seen, new in (both, both[::-1]):
+        known = Collection(
+            [ids[i] for i in seen], [captions.get(ids[i], []) for i in seen], [b""] * len(seen),
+            source="vectors",
+        )  # fmt: skip
+        said = [c for some in known.captions for c in some]
+        tokenizer = word_tokenizer(said)
+        spoken = tokenizer(said, add_special_tokens=False)["input_ids"]
+        lexicon = Lexicon.from_tokenizer(tokenizer, spoken, min_count=3)
+        words = caption_words(known, tokenizer, lexicon)
+        mine, theirs = np.isin(owner, seen), np.isin(owner, new)
+        start = LexicalHead(len(lexicon), images.shape[1])
+        centred = torch.from_numpy(_unit(images[seen] - images[seen].mean(0)))
+        start.words.data = word_vectors(centred, words)
+        data = Embeddings(images[seen], texts[mine], np.searchsorted(seen, owner[mine]), words)
+        head = distil(start, data, how)
+        right = np.searchsorted(new, owner[theirs])
+        judged = csr_array(
+            (np.ones(len(right)), (np.arange(len(right)), right)), shape=(len(right), len(new))
+        )
+        rows = {"dense": recall(texts[theirs] @ images[new].T, judged)}
+        for terms, asked in BUDGETS:
+            name = f"{terms or 'all'} terms, queries {asked or 'all'}"
+            rows[name] = recall_of(head, images[new], texts[theirs], judged, terms, asked)
+        for name, row in rows.items():
+            total = sums.setdefault(name, dict.fromkeys(row, 0.0))
+            for key, value in row.items():
+                total[key] += value * len(right) / len(owner)
+    return sums
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def command(
+    embeddings: Annotated[str, typer.Option(help="folder of vectors")],
+    source: Annotated[str, typer.Option(help="data set with the pictures' captions")] = "flickr8k",
+    splits: Annotated[str, typer.Option(help="splits of it, joined by +")] = "train+dev",
+    steps: Annotated[int, typer.Option(min=1)] = Distillation.steps,
+    grounding: Annotated[float, typer.Option(min=0)] = Distillation.grounding,
+    query_terms: Annotated[int, typer.Option(min=1)] = Distillation.query_terms,
+) -> None:
+    """Measure what words cost on vectors alone."""
+    try:
+        vectors = read_vectors(Path(resolve(embeddings)))
+        captions: dict[str, list[str]] = {}
+        for split in splits.split("+"):
+            collection = Data(source=source).open(split)
+            captions |= dict(zip(collection.ids, map(list, collection.captions), strict=True))
+        how = Distillation(steps=steps, grounding=grounding, query_terms=query_terms)
+        for name, figures in measure(*vectors, captions, how).items():
+            typer.echo(f"{name:>28} " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
+    except LexLIPError as error:
+        typer.echo(f"lexlip: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(command)
