@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lexlip.data.images import read_image
+from lexlip.models.localisation.results import Box, cell
 
-Box = tuple[float, float, float, float]
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 RAISES, LOWERS = "#ff6a00", "#1f6fff"
 """Colour of a word that adds to a score, and of one that takes from it."""
 
@@ -25,43 +24,6 @@ def fit(picture: Any, width: int) -> Image.Image:
     upright = read_image(picture)
     ratio = min(2.0, max(0.125, upright.height / upright.width))
     return upright.resize((width, max(1, round(width * ratio))), Image.Resampling.LANCZOS)
-
-
-def cell(
-    size: tuple[int, int], grid: tuple[int, int], patch: int, box: Box = WHOLE
-) -> tuple[int, int, int, int]:
-    """Return where a patch lies on a picture, in pixels: left, top, right, bottom.
-
-    Parameters
-    ----------
-    size : (int, int)
-        Width and height of the picture.
-    grid : (int, int)
-        Rows and columns of patches.
-    patch : int
-        Number, row by row from 0.
-    box : (float, float, float, float)
-        The part of the picture that the patches cover (`lexlip.explain.provenance.Provenance.box`).
-
-    Examples
-    --------
-    >>> cell((80, 40), (4, 4), 5)
-    (20, 10, 40, 20)
-    >>> cell((80, 40), (4, 4), 5, (0.25, 0.0, 0.75, 1.0))
-    (30, 10, 40, 20)
-    """
-    (rows, columns), (row, column) = grid, divmod(patch, grid[1])
-    left, top, right, bottom = box
-
-    def place(side: int, first: float, last: float, share: float) -> int:
-        return round(side * (first + (last - first) * share))
-
-    return (
-        place(size[0], left, right, column / columns),
-        place(size[1], top, bottom, row / rows),
-        place(size[0], left, right, (column + 1) / columns),
-        place(size[1], top, bottom, (row + 1) / rows),
-    )
 
 
 def _fill(

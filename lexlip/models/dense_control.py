@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lexlip.models.config import LexLIPConfig
-from lexlip.models.lexlip import LexLIPPreTrainedModel
+from lexlip.models.pretrained import TwoTowers
 
 
-class DenseDualEncoder(LexLIPPreTrainedModel):
+class DenseDualEncoder(TwoTowers):
     """The same towers, neck and data, but one unit vector instead of words.
 
     Token and patch states are averaged over the positions that LexLIP pools over, projected

@@ -24,16 +24,14 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STOP_WORDS, Lexicon
 from lexlip.models.lexical_head import Kind, LexicalHead
-from lexlip.models.lexlip import LexLIP
+from lexlip.models.pretrained import WordModel
 from lexlip.models.processing import Processor
 from lexlip.models.towers import batches
-from lexlip.views import Views
 
 CLIP_TOKENIZER = "clip"
 """Folder of CLIP's own tokenizer in a checkpoint; the one of the words lies beside the weights."""
@@ -57,8 +55,6 @@ class LexicalConfig(PreTrainedConfig):
         Of sparse coding, see `lexlip.models.lexical_head.LexicalHead`.
     max_text_length : int
         Longest text in tokens, special tokens included.
-    token_size, gaussian_size : int
-        0: there is nothing that rerankers could look at.
     """
 
     model_type = "lexlip-clip"
@@ -68,14 +64,14 @@ class LexicalConfig(PreTrainedConfig):
     coding_steps: int = 0
     penalty: float = 0.02
     max_text_length: int = 77
-    token_size: int = 0
-    gaussian_size: int = 0
 
 
-class LexicalCLIP(LexLIP):
-    """A frozen CLIP whose embeddings become words; used like a `LexLIP`.
+class LexicalCLIP(WordModel):
+    """A frozen CLIP whose embeddings become words.
 
-    Its `embed_text` and `embed_image` are CLIP's own vectors.
+    A `lexlip.models.speaker.Speaker` that encodes texts and pictures. It weighs each as a whole, so
+    its words have no place, and it has no heads for rerankers. `embed_text` and `embed_image` are
+    CLIP's own vectors.
 
     Examples
     --------
@@ -84,19 +80,18 @@ class LexicalCLIP(LexLIP):
     [('beach', 0.21), ('surf', 0.17), ('sand', 0.11)]
     """
 
-    config_class = LexicalConfig  # type: ignore[assignment]
+    config_class = LexicalConfig
     base_model_prefix = "lexical"
-    localises = False
+    config: LexicalConfig
 
     def __init__(self, config: LexicalConfig) -> None:
-        PreTrainedModel.__init__(self, config)
+        super().__init__(config)
         self.clip = CLIPModel(CLIPConfig.from_dict(config.clip_config or {}))
         self.width = int(self.clip.config.projection_dim or 0)
         self.head = LexicalHead(
             config.lexicon_size, self.width, config.coding_steps, config.penalty
         )
         self.register_buffer("lexicon_ids", torch.zeros(config.lexicon_size, dtype=torch.int64))
-        self.heads = None
         self.clip_tokenizer: Any = None
         self.post_init()
 
@@ -127,7 +122,7 @@ class LexicalCLIP(LexLIP):
         return _rows(self._text_vectors(texts, batch_size), self.width)
 
     @torch.no_grad()
-    def embed_image(self, images: Sequence[Any], batch_size: int = 32) -> np.ndarray:  # type: ignore[override]
+    def embed_image(self, images: Sequence[Any], batch_size: int = 32) -> np.ndarray:
         """Pictures to CLIP's unit vectors, float32 [N, d]."""
         return _rows(self._image_vectors(images, batch_size), self.width)
 
@@ -145,18 +140,6 @@ class LexicalCLIP(LexLIP):
         """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
         return self._speak(self._image_vectors(images, batch_size), "image")
 
-    def represent_text(
-        self, texts: Sequence[str], batch_size: int = 128
-    ) -> tuple[csr_array, Views]:
-        """Texts to words, and to views of nothing."""
-        return self.encode_text(texts, batch_size), Views.empty(len(texts))
-
-    def represent_image(
-        self, images: Sequence[Any], batch_size: int = 32
-    ) -> tuple[csr_array, Views]:
-        """Pictures to words, and to views of nothing."""
-        return self.encode_image(images, batch_size), Views.empty(len(images))
-
     def _text_vectors(self, texts: Sequence[str], size: int) -> Iterable[Tensor]:
         for part in batches(texts, size):
             tokens = self.clip_tokenizer(
@@ -170,8 +153,7 @@ class LexicalCLIP(LexLIP):
             yield _unit(self.clip.get_text_features(input_ids=ids, attention_mask=mask))
 
     def _image_vectors(self, images: Sequence[Any], size: int) -> Iterable[Tensor]:
-        for part in batches(images, size):
-            pixels = self._processor.pixels(part).to(self.device, self.dtype)
+        for pixels in self._pixel_batches(images, size):
             yield _unit(self.clip.get_image_features(pixel_values=pixels))
 
     def _speak(self, vectors: Iterable[Tensor], kind: Kind) -> csr_array:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from scipy.sparse import csr_array, vstack
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
-from lexlip.errors import LexLIPError
-from lexlip.impacts import top_terms, unit_normalise
-from lexlip.lexicon import Lexicon, vocabulary
-from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_branch import Dense, DenseBranch, has_heads, to_views
+from lexlip.models.localisation.alignment import align
+from lexlip.models.localisation.occlusion import occlusion
+from lexlip.models.localisation.pictures import provenance
+from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
+from lexlip.models.localisation.texts import text_attention, text_provenance
 from lexlip.models.pooling import log_saturate, max_pool_logits
-from lexlip.models.processing import Processor, fingerprint
-from lexlip.models.towers import TextTower, VisionTower, batches
+from lexlip.models.pretrained import TwoTowers, WordModel
+from lexlip.models.towers import batches
 from lexlip.models.trunks import head_config
 from lexlip.views import Views
 
@@ -63,112 +62,11 @@ class LexiconHead(nn.Module):
         return pooled + self.bias, winner
 
 
-class LexLIPPreTrainedModel(PreTrainedModel):
-    """What LexLIP and its dense control share: two towers, a processor, a fingerprint."""
-
-    # Encoding runs without gradients but not in torch's inference mode: some trunks (BEiT, DINOv3)
-    # keep tables from one pass to the next, and a table of that mode could not be trained with.
-
-    config_class = LexLIPConfig
-    base_model_prefix = "lexlip"
-    main_input_name = "pixel_values"
-    processor: Processor | None = None
-    record: Mapping[str, Any] = {}  # what training noted, for the model card
-    config: LexLIPConfig
-
-    def __init__(self, config: LexLIPConfig) -> None:
-        super().__init__(config)
-        self.vision = VisionTower(config)
-        self.text = TextTower(config)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Load weights, tokenizer and picture preprocessing from a folder or the hub.
-
-        Raises
-        ------
-        LexLIPError
-            When there is no such checkpoint, it is damaged, or it is of another model.
-        """
-        kwargs["output_loading_info"] = True
-        try:
-            loaded: Any = super().from_pretrained(name, *args, **kwargs)
-            model, report = loaded
-            model.processor = Processor.from_pretrained(name)
-            model.record = read_record(name)
-        except (OSError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise LexLIPError(
-                f"no checkpoint at {name}: give a folder that training wrote ({reason})"
-            ) from error
-        if report["missing_keys"]:  # transformers would leave them as they come from memory
-            raise LexLIPError(
-                f"{name} is no {cls.__name__} checkpoint ({min(report['missing_keys'])} and others "
-                "are missing): give one of that kind"
-            )
-        return model.eval()
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save weights, tokenizer, preprocessing and a model card: the folder stands alone."""
-        if kwargs.pop("push_to_hub", False):
-            raise ValueError("save first, then call push_to_hub(repo_id)")
-        super().save_pretrained(save_directory, **kwargs)
-        if self.processor is not None:
-            self.processor.save_pretrained(save_directory)
-        model_card(self).save(Path(save_directory) / CARD)
-
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Upload weights, tokenizer, preprocessing and card to the hub, and nothing else.
-
-        Parameters
-        ----------
-        repo_id : str
-            ``owner/name``; made if it is not there.
-        **kwargs
-            As in transformers: private, token, revision, create_pr, commit_message,
-            commit_description, max_shard_size.
-
-        Returns
-        -------
-        huggingface_hub.CommitInfo
-        """
-        return push(self, repo_id, **kwargs)
-
-    def resize_images(self, size: int) -> None:
-        """Read pictures of `size` x `size` pixels from now on.
-
-        Position embeddings are interpolated in two dimensions; see
-        `lexlip.models.trunks.interpolate_grid`. The fingerprint changes with them.
-        """
-        self.vision.resize(size)
-        self.config.vision_config = self.vision.trunk.config
-        if self.processor is not None:
-            self.processor.image_processor.size = {"height": size, "width": size}
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over weights and vocabulary: an index remembers it and refuses another model."""
-        return fingerprint(self.state_dict(), self._processor.tokenizer)
-
-    @property
-    def _processor(self) -> Processor:
-        if self.processor is None:
-            raise ValueError("this model has no processor: set model.processor first")
-        return self.processor
-
-    def _text_batches(self, texts: Sequence[str], size: int) -> Iterable[dict[str, Tensor]]:
-        for part in batches(texts, size):
-            tokens = self._processor.tokenize(part, self.config.max_text_length)
-            yield {k: v.to(self.device) for k, v in tokens.items()}
-
-    def _image_features(self, images: Sequence[Any], size: int) -> Iterable[Tensor]:
-        for part in batches(images, size):
-            pixels = self._processor.pixels(part).to(self.device, self.dtype)
-            yield self.vision.features(pixels)
-
-
-class LexLIP(LexLIPPreTrainedModel):
+class LexLIP(TwoTowers, WordModel):
     """Two encoders whose outputs are words.
+
+    A `lexlip.models.speaker.Speaker` with every capability: it encodes pictures, says where a word
+    is (a weight is a maximum over positions), and has views for rerankers where it has heads.
 
     Examples
     --------
@@ -177,9 +75,6 @@ class LexLIP(LexLIPPreTrainedModel):
     >>> model.decode(queries, top_k=2)                            # doctest: +SKIP
     [[('red', 2.1), ('circle', 2.0)]]
     """
-
-    lexicon_ids: Tensor
-    localises = True  # a weight is a maximum over positions, so one of them made it
 
     def __init__(self, config: LexLIPConfig) -> None:
         super().__init__(config)
@@ -213,12 +108,29 @@ class LexLIP(LexLIPPreTrainedModel):
             self.heads.start(self.text.trunk, self.vision.neck)
 
     @property
-    def lexicon(self) -> Lexicon:
-        """The vocabulary and its allow-list."""
-        if "_lexicon" not in self.__dict__:
-            tokens = vocabulary(self._processor.tokenizer)
-            self.__dict__["_lexicon"] = Lexicon(tokens, self.lexicon_ids.cpu().numpy())
-        return self.__dict__["_lexicon"]
+    def token_size(self) -> int:
+        """Width of a token for late interaction; 0 without a token head."""
+        return self.config.token_size
+
+    @property
+    def gaussian_size(self) -> int:
+        """Dimensions of a Gaussian; 0 without a Gaussian head."""
+        return self.config.gaussian_size
+
+    @property
+    def naaf_threshold(self) -> float | None:
+        """Cosine below which NAAF takes a word for absent; None where training measured none."""
+        return self.config.naaf_threshold
+
+    def match_curve(self) -> tuple[float, float]:
+        """Scale a and shift b of PCME's ``sigmoid(b - a * distance)``; the model needs heads."""
+        assert self.heads is not None
+        return self.heads.sample_scale.item(), self.heads.sample_shift.item()
+
+    @property
+    def aligns(self) -> bool:
+        """Whether there is a token for each patch, so that `align` works."""
+        return bool(self.config.token_size and not self.config.token_count)
 
     @property
     def words(self) -> Tensor:
@@ -350,49 +262,84 @@ class LexLIP(LexLIPPreTrainedModel):
                 dense.append(self.heads.of_image(self.vision, features))
         return self._stack(rows), to_views(dense, count, self.config)
 
-    def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
-        """Queries to weights [N, V]; sentence-transformers' name for `encode_text`."""
-        return self.encode_text(texts, batch_size)
+    def locate(self, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
+        """Find the patch of a picture that won each term.
 
-    def encode_document(self, items: Sequence[Any], batch_size: int = 32) -> csr_array:
-        """Documents to weights [N, V]: a `str` is a text; a `Path`, PIL image, bytes or array is
-        a picture.
+        Parameters
+        ----------
+        picture : path, bytes, PIL image or array
+        terms : iterable of int
+            Term ids, as `Index.query` gives them.
+        crops : int
+            Corners that were encoded with the whole; see `lexlip.data.crops`.
+
+        Raises
+        ------
+        LexLIPError
+            For a picture that cannot be read, and a number that is not a term id.
+
+        Examples
+        --------
+        >>> found = model.locate("cat.jpg", index.query("a cat"))        # doctest: +SKIP
+        >>> found.grid, found.patches                                    # doctest: +SKIP
+        ((8, 8), {4937: 27})
         """
-        texts = [isinstance(item, str) for item in items]
-        if all(texts):
-            return self.encode_text(items, batch_size)
-        if any(texts):
-            raise ValueError("encode_document takes texts or pictures, not both in one call")
-        return self.encode_image(items, batch_size)
+        return provenance(self, picture, terms, crops)
 
-    def decode(self, weights: csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
-        """Weights [N, V] to words, heaviest first."""
-        return self.lexicon.decode(weights, top_k)
+    def locate_pixels(
+        self, picture: Any, terms: Iterable[int], batch_size: int = 32
+    ) -> dict[int, NDArray[np.float32]]:
+        """Term id to the weight that is lost when a patch is hidden, float32 [rows, columns].
 
-    @staticmethod
-    def similarity(queries: csr_array, documents: csr_array) -> np.ndarray:
-        """Cosine of all pairs, float32 [Q, D]: the similarity that training optimises."""
-        return (unit_normalise(queries) @ unit_normalise(documents).T).toarray()
+        One pass of the model per patch. Parameters and errors as of `locate`.
+        """
+        return occlusion(self, picture, terms, batch_size)
 
-    def intersection(self, query: csr_array, document: csr_array, top_k: int = 10) -> list[Any]:
-        """Words that two vectors share, with the products that make up their similarity."""
-        return self.decode(
-            csr_array(unit_normalise(query).multiply(unit_normalise(document))), top_k
-        )
+    def trace_text(self, text: str, terms: Iterable[int] | None = None) -> TextProvenance:
+        """Find the word of a text that raised each term.
 
-    def words_of(self, item: str | Path | Any, top_k: int = 20) -> list[tuple[str, float]]:
-        """The heaviest words of one text or picture."""
-        return self.decode(top_terms(self.encode_document([item]), top_k))[0]
+        Parameters
+        ----------
+        text : str
+            As `encode_text` takes it, without grammar.
+        terms : iterable of int, optional
+            Term ids; by default those that the text has.
+
+        Raises
+        ------
+        LexLIPError
+            For a number that is not a term id.
+
+        Examples
+        --------
+        >>> model.trace_text("a red circle").by_word()                   # doctest: +SKIP
+        [('a', {}), ('red', {2417: 2.1}), ('circle', {4418: 2.0, 2461: 0.7})]
+        """
+        return text_provenance(self, text, terms)
+
+    def text_attention(self, text: str) -> list[tuple[str, float]]:
+        """Share of each word in what the last layer attends to; it explains no score.
+
+        Examples
+        --------
+        >>> model.text_attention("a red circle")                         # doctest: +SKIP
+        [('a', 0.21), ('red', 0.33), ('circle', 0.46)]
+        """
+        return text_attention(self, text)
+
+    def align(self, picture: Any, text: str) -> WordPatches:
+        """Match each patch of a picture with the word of a text that it resembles most.
+
+        Raises
+        ------
+        LexLIPError
+            When the model has no token for each patch, or the picture cannot be read.
+        """
+        return align(self, picture, text)
 
     def _feature_batches(self, features: Any, size: int) -> Iterable[Tensor]:
         for part in batches(features, size):
             yield torch.as_tensor(np.asarray(part, dtype=np.float32), device=self.device)
-
-    def _stack(self, rows: Sequence[Tensor]) -> csr_array:
-        if not rows:
-            return csr_array((0, len(self.lexicon.tokens)), dtype=np.float32)
-        parts = [self.lexicon.expand(r.float().cpu().numpy()) for r in rows]
-        return csr_array(vstack(parts, format="csr"))
 
 
 AutoModel.register(LexLIPConfig, LexLIP, exist_ok=True)

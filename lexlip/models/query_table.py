@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,9 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
-from lexlip.impacts import MAX_QUERY_WEIGHT, top_terms
+from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.lexicon import Lexicon
+from lexlip.models.speaker import SpeakerMixin
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 FORMAT = "lexlip-query-table/1"
@@ -39,8 +39,10 @@ def is_table(checkpoint: str | os.PathLike[str]) -> bool:
     return (Path(checkpoint) / FOLDER / MANIFEST).is_file()
 
 
-class QueryTable:
-    """What speaks for texts in the place of a model, to an index of that model's pictures.
+class QueryTable(SpeakerMixin):
+    """A `lexlip.models.speaker.Speaker` of texts, for an index of its model's pictures.
+
+    It replaces the model's text encoder; pictures need the model itself.
 
     Parameters
     ----------
@@ -81,17 +83,17 @@ class QueryTable:
                 f"the query table has shape {rows.shape} for {size} tokens, {len(pairs)} pairs and "
                 f"{len(lexicon)} terms: fit it again"
             )
-        self.tokenizer, self.lexicon, self.rows, self.pairs = tokenizer, lexicon, rows, pairs
+        self.tokenizer = TableTokenizer(tokenizer)
+        self.lexicon, self.rows, self.pairs = lexicon, rows, pairs
         self.fingerprint, self.max_length = model, max_length
         self.name_or_path = ""
-        self.processor = SimpleNamespace(tokenizer=_AsTransformers(tokenizer))
 
     def features(self, text: str) -> NDArray[np.int64]:
         """Return the rows that a text adds up: distinct tokens, then known pairs, ascending.
 
         A token or a pair counts once, however often it stands in the text.
         """
-        ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        ids = np.array(self.tokenizer.raw.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         return features_of(ids[: self.max_length - 2], len(self.lexicon.tokens), self.pairs)
 
     def weights_of(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -123,10 +125,10 @@ class QueryTable:
         pairs = zip(ids[kept].tolist(), whole.tolist(), strict=True)
         return {term: weight for term, weight in pairs if weight}
 
-    def encode_text(self, texts: Sequence[str], batch_size: int = 0) -> csr_array:
+    def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
         """Texts to weights over the vocabulary, csr_array float32 [N, V].
 
-        The stand-in for `LexLIP.encode_text`; `batch_size` is for nothing but to be called alike.
+        `batch_size` is part of the signature of a `lexlip.models.speaker.Speaker` and has no effect.
         """
         found = [self.weights_of(text) for text in texts]
         ends = np.cumsum([0, *(len(ids) for ids, _ in found)])
@@ -134,50 +136,6 @@ class QueryTable:
         data = np.concatenate([np.zeros(0, np.float32), *(weights for _, weights in found)])
         shape = (len(texts), len(self.lexicon.tokens))
         return csr_array((data, ids, ends), shape=shape)
-
-    def encode_query(self, texts: Sequence[str], batch_size: int = 0) -> csr_array:
-        """Texts to weights [N, V]; sentence-transformers' name for `encode_text`."""
-        return self.encode_text(texts)
-
-    def encode_document(self, items: Sequence[Any], batch_size: int = 0) -> csr_array:
-        """Texts to weights [N, V]; pictures are an error, see `encode_image`."""
-        if all(isinstance(item, str) for item in items):
-            return self.encode_text(items)
-        return self.encode_image(items)
-
-    def encode_image(self, images: Sequence[Any], batch_size: int = 0) -> csr_array:
-        """Raise: a table knows texts only.
-
-        Raises
-        ------
-        LexLIPError
-            For any picture.
-        """
-        if not len(images):
-            return self.encode_text([])
-        raise LexLIPError(
-            "a query table speaks for texts only: open the index with its model for pictures"
-        )
-
-    def represent_text(self, texts: Sequence[str], batch_size: int = 0) -> Any:
-        """Raise: rerankers look at what the network sees.
-
-        Raises
-        ------
-        LexLIPError
-            Always.
-        """
-        raise LexLIPError("a query table gives words only: rerank with the model of the index")
-
-    represent_image = represent_text
-
-    def decode(self, weights: csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
-        """Weights [N, V] to words, heaviest first."""
-        return self.lexicon.decode(weights, top_k)
-
-    def words_of(self, item: str, top_k: int = 20) -> list[tuple[str, float]]:
-        """The heaviest words of a text."""
-        return self.decode(top_terms(self.encode_document([item]), top_k))[0]
 
     def save_pretrained(self, folder: str | os.PathLike[str], **facts: Any) -> None:
         """Write the table, its tokenizer and a manifest into the folder ``queries`` of `folder`.
@@ -205,7 +163,7 @@ class QueryTable:
         }
         with atomic_directory(Path(folder) / FOLDER) as new:
             save_file(tensors, new / "table.safetensors")
-            (new / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
+            (new / "tokenizer.json").write_text(self.tokenizer.raw.to_str(), encoding="utf-8")
             write_json(new / MANIFEST, manifest)
 
     @classmethod
@@ -247,24 +205,25 @@ class QueryTable:
         return table
 
 
-class _AsTransformers:
-    """As much of a transformers tokenizer as queries ask for."""
+class TableTokenizer:
+    """A tokenizers.Tokenizer as a `lexlip.models.speaker.Tokenizer`.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer, self.unk_token = tokenizer, getattr(tokenizer.model, "unk_token", None)
+    Attributes
+    ----------
+    raw : tokenizers.Tokenizer
+    unk_token : str or None
+    """
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        encoded = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        return {"input_ids": encoded.ids}
+    def __init__(self, raw: Any) -> None:
+        self.raw, self.unk_token = raw, getattr(raw.model, "unk_token", None)
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        """Return ``{"input_ids": [...]}``, the ids of a text's tokens."""
+        return {"input_ids": self.raw.encode(text, add_special_tokens=add_special_tokens).ids}
 
     def tokenize(self, text: str) -> list[str]:
-        return self.tokenizer.encode(text, add_special_tokens=False).tokens
-
-    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
-        return [self.tokenizer.id_to_token(number) for number in ids]
-
-    def convert_tokens_to_ids(self, token: str) -> int:
-        return self.tokenizer.token_to_id(token) or 0
+        """Return the tokens of a text, without special ones."""
+        return self.raw.encode(text, add_special_tokens=False).tokens
 
 
 def features_of(ids: NDArray[np.int64], size: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,9 +1,9 @@
-"""Which part of a picture a word needs: hide one patch after another and see what is lost.
+"""Occlusion: the pixels that a word needs, found by hiding one patch after another.
 
-The patch that won a word (`lexlip.explain.provenance`) says which position made its weight. That
-position has seen more than its own pixels: a convolutional trunk as far as its kernels reach, a
-transformer everything. Hiding says which pixels it needed (Zeiler and Fergus, Visualizing and
-Understanding Convolutional Networks, 2014). It costs one pass of the model for each patch.
+The patch that won a word (`lexlip.models.localisation.pictures`) is the position that made its
+weight. That position has seen more than its own pixels: a convolutional trunk as far as its kernels
+reach, a transformer everything. Occlusion finds the pixels that it needed (Zeiler and Fergus,
+Visualizing and Understanding Convolutional Networks, 2014), at one pass of the model per patch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from lexlip.data.images import read_image
-from lexlip.explain.drawing import cell
-from lexlip.explain.provenance import checked_terms, layout
+from lexlip.models.localisation.pictures import checked_terms, layout
+from lexlip.models.localisation.results import cell
 from lexlip.models.pooling import log_saturate
 
 if TYPE_CHECKING:
@@ -39,21 +39,20 @@ def occlusion(
     terms : iterable of int
         Term ids.
     batch_size : int
-        Pictures that go through the model together.
+        Pictures per pass of the model.
 
     Returns
     -------
     dict of int to float32 [rows, columns]
-        Term id -> weight that is lost, 0 or more; on the grid of `provenance`.
+        Term id -> weight that is lost, 0 or more; on the grid of `Provenance`.
 
     Raises
     ------
     LexLIPError
-        For a picture that cannot be read, and a number that is no term id.
+        For a picture that cannot be read, and a number that is not a term id.
     """
-    assert model.processor is not None
     upright, wanted = read_image(picture), checked_terms(model, terms)
-    pixels = model.processor.pixels([upright]).to(model.device, model.dtype)
+    pixels = model.pixels([upright])
     features = model.vision.features(pixels)
     count = features.shape[1] - 1
     grid = layout(model, upright.size, count)[0]

@@ -1,0 +1,239 @@
+"""Speakers: whatever turns texts, and mostly pictures, into weighted words of one vocabulary.
+
+A `Speaker` is a network (`lexlip.models.lexlip.LexLIP`, `lexlip.models.lexical_clip.LexicalCLIP`)
+or a table (`lexlip.models.query_table.QueryTable`). Some can do more: `EncodesImages`, `HasViews`,
+`Localises`. Ask for a capability with `require_images`, `require_views` or `require_places`, which
+return the speaker, or raise one line that says what to do. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from lexlip.errors import LexLIPError
+from lexlip.impacts import top_terms, unit_normalise
+from lexlip.lexicon import Lexicon
+from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
+from lexlip.views import Views
+
+
+class Tokenizer(Protocol):
+    """As much of a transformers tokenizer as queries and measurements use."""
+
+    @property
+    def unk_token(self) -> str | None:
+        """The token of an unknown word."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Mapping[str, Any]:
+        """Return ``{"input_ids": [...]}``, the ids of a text's tokens."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the tokens of a text, without special ones."""
+
+
+class Speaker(Protocol):
+    """Texts to words, and the identity of the model that an index remembers.
+
+    V is the size of the vocabulary; weights are not negative and not normalised.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the model: an index refuses another one."""
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """The vocabulary and its allow-list."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer whose vocabulary the words are."""
+
+    @property
+    def name_or_path(self) -> str:
+        """The folder or hub name that the speaker was loaded from; may be empty."""
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
+        """Texts to weights over the vocabulary, csr_array float32 [N, V]."""
+
+    def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
+        """Queries to weights [N, V]."""
+
+    def encode_document(self, items: Sequence[Any], batch_size: int = 32) -> csr_array:
+        """Documents, texts or pictures, to weights [N, V]."""
+
+    def decode(self, weights: csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
+        """Weights [N, V] to words, heaviest first."""
+
+    def words_of(self, item: Any, top_k: int = 20) -> list[tuple[str, float]]:
+        """The heaviest words of one text or picture."""
+
+
+@runtime_checkable
+class EncodesImages(Protocol):
+    """Pictures to words."""
+
+    def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
+        """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
+
+
+@runtime_checkable
+class HasViews(Protocol):
+    """Items to what rerankers compare (`lexlip.views`), together with their words."""
+
+    @property
+    def token_size(self) -> int:
+        """Width of a token for late interaction; 0 without a token head."""
+
+    @property
+    def gaussian_size(self) -> int:
+        """Dimensions of a Gaussian; 0 without a Gaussian head."""
+
+    @property
+    def naaf_threshold(self) -> float | None:
+        """Cosine below which NAAF takes a word for absent; None without NAAF's training."""
+
+    def match_curve(self) -> tuple[float, float]:
+        """Scale and shift of PCME's sigmoid, from the distance of two samples to a match."""
+
+    def represent_text(
+        self, texts: Sequence[str], batch_size: int = 128
+    ) -> tuple[csr_array, Views]:
+        """Texts to weights [N, V] and views of N texts, in one pass."""
+
+    def represent_image(
+        self, images: Sequence[Any], batch_size: int = 32
+    ) -> tuple[csr_array, Views]:
+        """Pictures to weights [N, V] and views of N pictures, in one pass."""
+
+
+@runtime_checkable
+class Localises(Protocol):
+    """Words to the place in a picture, or in a text, that they come from.
+
+    Of a speaker whose weights are maxima over positions.
+    """
+
+    @property
+    def aligns(self) -> bool:
+        """Whether there is a token for each patch, so that `align` works."""
+
+    def locate(self, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
+        """Find the patch that won each term (`lexlip.models.localisation.pictures`)."""
+
+    def locate_pixels(
+        self, picture: Any, terms: Iterable[int], batch_size: int = 32
+    ) -> dict[int, NDArray[np.float32]]:
+        """Find the pixels that each term needs (`lexlip.models.localisation.occlusion`)."""
+
+    def trace_text(self, text: str, terms: Iterable[int] | None = None) -> TextProvenance:
+        """Find the word of a text that raised each term (`lexlip.models.localisation.texts`)."""
+
+    def text_attention(self, text: str) -> list[tuple[str, float]]:
+        """Share of each word in the last layer's attention; it explains no score."""
+
+    def align(self, picture: Any, text: str) -> WordPatches:
+        """Match each patch with a word of a text (`lexlip.models.localisation.alignment`)."""
+
+
+def require_images(speaker: Any) -> EncodesImages:
+    """Return a speaker that encodes pictures.
+
+    Raises
+    ------
+    LexLIPError
+        When it encodes texts only.
+    """
+    if isinstance(speaker, EncodesImages):
+        return speaker
+    raise LexLIPError(
+        f"{type(speaker).__name__} encodes texts only: use the model of the index for pictures"
+    )
+
+
+def require_views(speaker: Any) -> HasViews:
+    """Return a speaker with heads, whose views rerankers compare.
+
+    Raises
+    ------
+    LexLIPError
+        When it has none.
+    """
+    if isinstance(speaker, HasViews) and (speaker.token_size or speaker.gaussian_size):
+        return speaker
+    raise LexLIPError(
+        f"{type(speaker).__name__} has no heads to rerank with: use a model with heads "
+        "(make pretrain-heads)"
+    )
+
+
+def require_places(speaker: Any) -> Localises:
+    """Return a speaker whose words have a place in a picture or a text.
+
+    Raises
+    ------
+    LexLIPError
+        When it has none.
+    """
+    if isinstance(speaker, Localises):
+        return speaker
+    raise LexLIPError(
+        f"{type(speaker).__name__} weighs pictures and texts as a whole, so its words have no "
+        "place: use a LexLIP"
+    )
+
+
+class SpeakerMixin:
+    """Conveniences of every `Speaker`, under the names of sentence-transformers."""
+
+    def encode_query(self: Speaker, texts: Sequence[str], batch_size: int = 128) -> csr_array:
+        """Queries to weights [N, V]; sentence-transformers' name for `encode_text`."""
+        return self.encode_text(texts, batch_size)
+
+    def encode_document(self: Speaker, items: Sequence[Any], batch_size: int = 32) -> csr_array:
+        """Documents to weights [N, V].
+
+        Parameters
+        ----------
+        items : sequence
+            Texts (`str`), or pictures (paths, bytes, arrays or PIL); not both.
+        batch_size : int
+
+        Raises
+        ------
+        LexLIPError
+            For pictures, where the speaker encodes texts only.
+        """
+        texts = [isinstance(item, str) for item in items]
+        if all(texts):
+            return self.encode_text(items, batch_size)
+        if any(texts):
+            raise ValueError("encode_document takes texts or pictures, not both in one call")
+        return require_images(self).encode_image(items, batch_size)
+
+    def decode(
+        self: Speaker, weights: csr_array, top_k: int | None = None
+    ) -> list[list[tuple[str, float]]]:
+        """Weights [N, V] to words, heaviest first."""
+        return self.lexicon.decode(weights, top_k)
+
+    @staticmethod
+    def similarity(queries: csr_array, documents: csr_array) -> NDArray[np.float32]:
+        """Cosine of all pairs, float32 [Q, D]: the similarity that training optimises."""
+        return (unit_normalise(queries) @ unit_normalise(documents).T).toarray()
+
+    def intersection(
+        self: Speaker, query: csr_array, document: csr_array, top_k: int = 10
+    ) -> list[list[tuple[str, float]]]:
+        """Words that two vectors share, with the products that make up their similarity."""
+        shared = unit_normalise(query).multiply(unit_normalise(document))
+        return self.decode(csr_array(shared), top_k)
+
+    def words_of(self: Speaker, item: Any, top_k: int = 20) -> list[tuple[str, float]]:
+        """The heaviest words of one text or picture."""
+        return self.decode(top_terms(self.encode_document([item]), top_k))[0]
