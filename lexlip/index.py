@@ -18,8 +18,9 @@ from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_WEIGHT
-from lexlip.query.contributions import Contribution, contributions
-from lexlip.query.query import ask
+from lexlip.query.contributions import Contribution
+from lexlip.query.prepared import PreparedQuery
+from lexlip.query.query import prepare
 from lexlip.storage.files import atomic_directory
 from lexlip.storage.floats import rescore_hits
 
@@ -261,6 +262,35 @@ class Index:
         self.engine.compact()
         self.beside.keep(self.engine.fetch)
 
+    def prepare(
+        self,
+        item: Any,
+        max_terms: int = 64,
+        max_weight: int = MAX_QUERY_WEIGHT,
+        views: bool = False,
+    ) -> PreparedQuery:
+        """Encode a query once, to search, rerank and explain with.
+
+        Parameters
+        ----------
+        item : str, picture, Query, mapping or PreparedQuery
+            A text is taken as it is; ``Query.parse(text)`` reads the grammar. A picture is a path,
+            bytes, a PIL image or an array; a mapping is ``{term id: weight}``.
+        max_terms : int
+            Number of heaviest terms that are kept: fewer make searches with pictures faster.
+        max_weight : int
+            Weight of the heaviest term, 1..64; ``lexlip tune`` measures what it changes.
+        views : bool
+            Encode what rerankers look at in the same pass; else they encode it when first needed.
+
+        Examples
+        --------
+        >>> query = index.prepare("a dog on a beach")                       # doctest: +SKIP
+        >>> hits = index.search(query)                                      # doctest: +SKIP
+        >>> reasons = [index.explain(hit.id, query) for hit in hits]        # doctest: +SKIP
+        """
+        return prepare(item, lambda: self.model, max_terms, max_weight, views)
+
     def query(
         self, item: Any, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
     ) -> dict[int, int]:
@@ -268,18 +298,15 @@ class Index:
 
         Parameters
         ----------
-        item : str, Query, Path, PIL image, bytes or array
-        max_terms : int
-            The heaviest so many terms are kept: fewer make searches with pictures faster.
-        max_weight : int
-            Weight of the heaviest term, 1..64; ``lexlip tune`` measures what it changes.
+        item, max_terms, max_weight
+            As for `prepare`.
 
         Returns
         -------
         dict
             Weights 1..`max_weight`, of either sign for a `Query`; empty without a known word.
         """
-        return dict(ask(item, lambda: self.model, max_terms, max_weight).terms)
+        return dict(self.prepare(item, max_terms, max_weight).terms)
 
     def search(
         self,
@@ -295,21 +322,21 @@ class Index:
 
         Parameters
         ----------
-        item : str, picture, Query or mapping
-            A text is taken as it is; ``Query.parse(text)`` reads the grammar.
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `prepare`.
         k : int
         where : str or Where, optional
             The best k of the documents with such metadata: ``"year >= 2020 and folder == 'trip'"``.
         rescore : int
-            Order the best so many by the cosine of the vectors before they were quantised and
-            take the best k of those. For an index that was made with `keep_floats`.
+            Number of best hits to order by the cosine of the vectors before they were quantised.
+            For an index that was made with `keep_floats`.
         max_terms : int
             Terms kept of a text or a picture; rescoring uses all.
         rerank : str, optional
             Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
             `lexlip.rerank.RERANKERS`. For an index that was made with `keep_views`.
         depth : int, optional
-            How many are reranked; by default 100, and twice as many for an ambiguous query.
+            Number of hits that are reranked; by default 100, and 200 for an ambiguous query.
 
         Returns
         -------
@@ -318,19 +345,18 @@ class Index:
             Scores are integers (0 or less where much is subtracted), cosines when rescored.
         """
         kept = Where.parse(where) if isinstance(where, str) else where
-        if rerank:
-            stage = self.second_stage
-            asked, seen = stage.ask(item, max_terms)
-            found = asked.search(self.engine, max(k, depth or stage.depth(seen)), kept)
-            return stage.rerank(found, seen, rerank)[:k]
-        asked = ask(item, lambda: self.model, max_terms)
-        hits = asked.search(self.engine, max(k, rescore), kept)
+        stage = self.second_stage if rerank else None
+        query = self.prepare(item, max_terms, views=stage is not None)
+        if rerank and stage is not None:
+            found = query.search(self.engine, max(k, depth or stage.depth(query)), kept)
+            return stage.rerank(found, query, rerank)[:k]
+        hits = query.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits
-        if asked.penalty:
+        if query.penalty:
             raise LexLIPError("rescore cannot count missing words: leave out one of the two")
         scale, floats = self.manifest["scale"], self.beside.floats
-        return rescore_hits(hits, asked.terms, asked.exact, floats, scale, self.engine)[:k]
+        return rescore_hits(hits, query.terms, query.exact, floats, scale, self.engine)[:k]
 
     @property
     def second_stage(self) -> SecondStage:
@@ -341,22 +367,40 @@ class Index:
             self._second = SecondStage(self.path, self.beside.views, self.model)
         return self._second
 
+    def rerank(
+        self, hits: Sequence[Hit], item: Any, name: str, share: float | None = None
+    ) -> list[RerankedHit]:
+        """Reorder hits by a second look at them; see `lexlip.rerank.stage.SecondStage.rerank`.
+
+        Parameters
+        ----------
+        hits : sequence of Hit
+            Hits of the same query, of `search`.
+        item
+            As for `search`.
+        name : str
+            One of `lexlip.rerank.RERANKERS`.
+        share : float, optional
+            Share of the reranker's score, 0..1; the tuned one by default.
+        """
+        return self.second_stage.rerank(hits, self.prepare(item, views=True), name, share)
+
     def explain(self, id: str, item: Any) -> list[Contribution]:
         """Say why a document is found: the words that it shares with a query, heaviest first.
 
         Parameters
         ----------
         id : str
-        item : str, picture, Query or mapping
-            As for `search`; must and exclude decide what is found and add nothing to a score.
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `search`; a prepared query encodes nothing. must and exclude decide what is
+            found and add nothing to a score.
 
         Returns
         -------
         list of Contribution
             Their scores add up to the integer score of the hit, exactly.
         """
-        asked, tokens = ask(item, lambda: self.model), self.model.lexicon.tokens
-        return contributions(self.engine, id, asked.terms, tokens, asked.penalty)
+        return self.prepare(item).explain(self.engine, id, self.model.lexicon.tokens)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""

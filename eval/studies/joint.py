@@ -93,7 +93,7 @@ class Sparse:
         self.engine.commit()
 
     def __call__(self, query: Query) -> Answers:
-        return [hit.id for hit in query.ask(self.model).search(self.engine, K)]
+        return [hit.id for hit in query.prepare(self.model).search(self.engine, K)]
 
 
 class Dense:

@@ -1,4 +1,4 @@
-"""What asks: ``lexlip search``, ``words`` and ``align``."""
+"""Query commands: ``lexlip search``, ``words`` and ``align``."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def search(
     if image is not None:
         query += Query.image(image)
     with Index.open(path, load_speaker(path, model, encoder)) as opened:
-        asked = query.resolved(opened.model, query_terms)
-        item = query if rescore or rerank else asked
-        hits = opened.search(item, k, where, rescore, query_terms, rerank, depth)
-        reasons = [opened.explain(hit.id, asked) if explain else [] for hit in hits]
+        prepared = opened.prepare(query, query_terms, views=rerank is not None)
+        asked = prepared.resolved
+        hits = opened.search(prepared, k, where, rescore, rerank=rerank, depth=depth)
+        reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
         if as_json:
             typer.echo(output.as_json(asked, hits, reasons if explain else None))
         elif trec is not None:

@@ -21,8 +21,8 @@ from lexlip.impacts import (
     query_terms,
 )
 from lexlip.query.parser import parse
-from lexlip.query.search import Asked
-from lexlip.query.terms import DUST, add_up, terms_of
+from lexlip.query.prepared import PreparedQuery
+from lexlip.query.terms import DUST, add_up, encode_parts, terms_of
 from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, Words, picture_path
 
 if TYPE_CHECKING:
@@ -182,16 +182,29 @@ class Query(Tree):
             raise LexLIPError(f"a missing word costs {impact!r}: a whole number 0 to {MAX_IMPACT}")
         return replace(self, penalty=int(impact))
 
-    def ask(self, model: LexLIP, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT) -> Asked:
-        """Turn the query into what an engine can answer.
+    @property
+    def summands(self) -> tuple[Part, ...]:
+        """The parts that are added up: those given, or the words that must be there."""
+        return self.parts or tuple(Part(phrase.text) for phrase in self.musts)
+
+    def prepare(
+        self,
+        model: LexLIP,
+        max_terms: int = 64,
+        max_weight: int = MAX_QUERY_WEIGHT,
+        views: bool = False,
+    ) -> PreparedQuery:
+        """Encode the query, in one pass for its texts and one for its pictures.
 
         Parameters
         ----------
         model : LexLIP
         max_terms : int
-            The heaviest so many terms are kept, of either sign; words with weights all are.
+            Number of heaviest terms that are kept, of either sign; words with weights all are.
         max_weight : int
             Weight of the heaviest term, 1..64.
+        views : bool
+            Encode what rerankers look at in the same pass.
 
         Raises
         ------
@@ -204,13 +217,15 @@ class Query(Tree):
             for phrases in (self.musts, self.exclusions)
             for phrase in phrases
         )
-        parts = self.parts or tuple(Part(phrase.text) for phrase in self.musts)
+        parts = self.summands
         if not any(_looked_for(part) for part in parts):
             raise LexLIPError(
                 f"query {str(self)[:200]!r} says only what is not wanted: add what to look for"
             )
         given = all(isinstance(part.content, tuple) for part in parts)
-        total = add_up(model, parts, normalise=len(parts) > 1 and not given)
+        vectors, seen = encode_parts(model, parts, views)
+        size = len(model.lexicon.tokens)
+        total = add_up(size, parts, vectors, normalise=len(parts) > 1 and not given)
         for word, factor in self.boosts:
             total[list(terms_of(model, word))] *= factor
         exact = query_terms(csr_array(total[None]))
@@ -220,26 +235,16 @@ class Query(Tree):
         if given and whole and np.abs(total).max() <= max_weight:
             terms = {term: int(weight) for term, weight in exact.items()}
         else:
-            size = csr_array(np.abs(total)[None])
-            kept = quantise_query(size, max_weight, MAX_QUERY_TERMS if given else max_terms)
+            magnitudes = csr_array(np.abs(total)[None])
+            kept = quantise_query(magnitudes, max_weight, MAX_QUERY_TERMS if given else max_terms)
             terms = {t: w if exact[t] > 0 else -w for t, w in query_terms(kept).items()}
             if total.max() > 0 and max(terms.values()) < 0:  # drowned by what is subtracted
                 terms[int(total.argmax())] = 1
-        return Asked(terms, exact, conditions, self.penalty)
+        return PreparedQuery(terms, exact, conditions, self.penalty, self, model, seen)
 
     def resolved(self, model: LexLIP, max_terms: int = 64) -> Query:
-        """Return the words that the query is, with whole weights: it finds the same, and prints.
-
-        Examples
-        --------
-        >>> print(Query.parse("a red circle -heart").resolved(model))       # doctest: +SKIP
-        red^64 circle^58 hollow^18 -heart
-        """
-        asked = self.ask(model, max_terms)
-        tokens = model.lexicon.tokens
-        heaviest = sorted(asked.terms.items(), key=lambda item: (-item[1], item[0]))
-        words = Part(tuple((tokens[term], float(weight)) for term, weight in heaviest))
-        return Query((words,), self.musts, self.exclusions, (), self.penalty)
+        """Return the words that the query adds up to; see `PreparedQuery.resolved`."""
+        return self.prepare(model, max_terms).resolved
 
     def words(self, model: LexLIP | None = None, max_terms: int = 64) -> dict[str, float]:
         """Return {word: weight}, heaviest first; ``Query.from_words`` takes it back.
@@ -249,7 +254,7 @@ class Query(Tree):
         model : LexLIP, optional
             Turns texts and pictures into words. Left out, the query must be words with weights.
         max_terms : int
-            As for `ask`.
+            As for `prepare`.
         """
         found: dict[str, float] = {}
         for part in (self if model is None else self.resolved(model, max_terms)).parts:
@@ -261,25 +266,30 @@ class Query(Tree):
         return {word: int(w) if w == int(w) else w for word, w in ordered}
 
 
-def ask(item: Any, model: Callable[[], LexLIP], max_terms: int = 64, max_weight: int = 64) -> Asked:
-    """Turn what an index is asked into what an engine can answer.
+def prepare(
+    item: Any,
+    model: Callable[[], LexLIP],
+    max_terms: int = 64,
+    max_weight: int = MAX_QUERY_WEIGHT,
+    views: bool = False,
+) -> PreparedQuery:
+    """Encode what an index is asked; a prepared query is returned as it is.
 
     Parameters
     ----------
-    item : Query, str, picture or mapping
+    item : PreparedQuery, Query, str, picture or mapping
         A text is taken as it is, without grammar; ``{term id: weight}`` needs no model.
     model : callable
         Returns the model when one is needed.
-    max_terms, max_weight : int
-        As for `Query.ask`.
+    max_terms, max_weight, views
+        As for `Query.prepare`.
     """
+    if isinstance(item, PreparedQuery):
+        return item
     if isinstance(item, Mapping):
-        return Asked(item, item)
-    if isinstance(item, Query):
-        return item.ask(model(), max_terms, max_weight)
-    weights = model().encode_document([item])
-    terms = query_terms(quantise_query(weights, max_weight, max_terms))
-    return Asked(terms, query_terms(weights))
+        return PreparedQuery(item, item)
+    query = item if isinstance(item, Query) else Query((Part(item),))
+    return query.prepare(model(), max_terms, max_weight, views)
 
 
 def _looked_for(part: Part) -> bool:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lexlip.errors import LexLIPError
 from lexlip.rerank.fuse import reranked
-from lexlip.rerank.stage import DEPTH, uncertainty
+from lexlip.rerank.stage import DEPTH
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -78,14 +78,14 @@ def choose(
     right: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
     words, vague = [], []
     for query, text in tqdm(asked.items(), "reranking", unit="query", disable=None):
-        terms, seen = stage.ask(text)
-        hits = terms.search(index.engine, depth)
+        prepared = index.prepare(text, views=True)
+        hits = prepared.search(index.engine, depth)
         ids, scores = [hit.id for hit in hits], [hit.score for hit in hits]
         good = np.array([name in qrels[query] for name in ids], dtype=bool)
         words.append(bool(good[:1].any()))
-        vague += [u for u in (uncertainty(views) for _, views in seen) if u is not None]
+        vague += [] if prepared.uncertainty is None else [prepared.uncertainty]
         for name in names:
-            likeness = stage.likeness(name, seen, ids)
+            likeness = stage.likeness(name, prepared, ids)
             orders = (reranked(scores, likeness, share) for share in SHARES)
             right[name].append(np.array([bool(good[order[:1]].any()) for order in orders]))
     found = []

@@ -147,7 +147,7 @@ def test_a_vocabulary_of_many_languages_works_end_to_end(speaker, photos, tmp_pa
             assert sum(reason.score for reason in reasons) == hits[0].score
     for word in ("红", "круг", "घेरा"):
         assert dict(model.words_of(word)), word
-        terms = Query.text(word).exclude(word).ask(model)
+        terms = Query.text(word).exclude(word).prepare(model)
         assert len(terms.conditions) == 1
 
 
