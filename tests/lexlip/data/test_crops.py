@@ -15,7 +15,8 @@ from lexlip.cli import app
 from lexlip.data.collection import load_collection
 from lexlip.data.crops import CORNERS, check_crops, crop, with_crops
 from lexlip.errors import LexLIPError
-from lexlip.explain.explanation import find_picture, why
+from lexlip.explain.explanation import explain
+from lexlip.explain.lookup import find_picture
 from lexlip.explain.provenance import provenance
 from lexlip.query.query import Query
 from lexlip.settings import Data
@@ -99,7 +100,9 @@ def test_a_picture_that_was_cut_has_not_changed(model, checkpoint, photos, tmp_p
         hits = index.search("red", 3)
         assert hits
         for hit in hits:
-            assert not why(index, hit.id, Query.parse("red"), find_picture(index, hit.id)).changed
+            assert not explain(
+                index, hit.id, Query.parse("red"), find_picture(index, hit.id)
+            ).changed
 
 
 def test_views_for_rerankers_are_of_the_whole(model_with_heads, photos, tmp_path):
@@ -142,5 +145,5 @@ def test_explanations_of_an_index_with_crops_have_patches(model, photos, tmp_pat
         assert hits
         for hit in hits:
             query = Query.parse("red green star")
-            found = why(index, hit.id, query, find_picture(index, hit.id))
+            found = explain(index, hit.id, query, find_picture(index, hit.id))
             assert all(found.patch(word.word) >= 0 for word in found.words if word.impact > 0)
