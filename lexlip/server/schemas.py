@@ -183,23 +183,26 @@ class Contribution(BaseModel):
 
     word: str
     query: int
-    impact: int
+    impact: int = Field(description="1..255; below 0 for a missing word that is penalised")
     score: int
+    patch: int = Field(description="number of the patch that won the word; -1 for none")
 
 
 class Patches(BaseModel):
-    """Where a picture shows its words."""
+    """Places of the words in the picture."""
 
     grid: list[int] = Field(description="rows and columns of patches")
     size: list[int] = Field(description="width and height of the picture, pixels")
     box: list[float] = Field(
-        description="left, top, right and bottom of what the model saw, as shares of the picture"
+        description="left, top, right and bottom of the part that the model saw, as shares"
     )
     words: dict[str, list[float]] = Field(description="0..1 for each patch, row by row")
+    pixels: dict[str, list[float]] | None = Field(description="which pixels a word needs")
+    scores: list[float] = Field(description="share of the score of each patch, row by row")
 
 
 class Alignment(BaseModel):
-    """Which word of the text each patch matches best."""
+    """The word of the wanted texts that each patch matches best."""
 
     words: list[str]
     grid: list[int]
@@ -208,20 +211,31 @@ class Alignment(BaseModel):
 
 
 class Token(BaseModel):
-    """Which words a word of the query's text stands for."""
+    """A word of a text, and the terms that it raised."""
 
     word: str
     terms: dict[str, float]
+    attention: float = Field(description="share of the text tower's attention; no part of a score")
+
+
+class TracedText(BaseModel):
+    """A text of the query."""
+
+    text: str
+    weight: float = Field(description="below 0 where the text is subtracted")
+    words: list[Token]
 
 
 class Explained(BaseModel):
     """Why a picture was found."""
 
+    id: str
     score: int
     words: list[Contribution]
     patches: Patches | None
     alignment: Alignment | None
-    text: list[Token] | None
+    texts: list[TracedText]
+    changed: bool = Field(description="the picture is not the one that was indexed")
 
 
 class System(BaseModel):

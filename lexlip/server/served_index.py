@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Live:
+class ServedIndex:
     """An index that others may write to meanwhile.
 
     Attributes
     ----------
-    speaking : threading.Lock
+    model_lock : threading.Lock
         Held around everything that the model does: its tokenizer is not for several threads, and
         two forward passes at a time are no faster than one after the other.
     """
 
     def __init__(self, path: Path, model: LexLIP | None) -> None:
         self.path = path
-        self.speaking = threading.Lock()
+        self.model_lock = threading.Lock()
         self._index = Index.open(path, model)
         self.model = self._index.model
         self._door = threading.Lock()  # who waits holds it, so nobody overtakes
