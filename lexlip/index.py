@@ -1,4 +1,4 @@
-"""An index of pictures: their impacts in an engine, and a manifest that says which model spoke."""
+"""The index of pictures: their impacts in an engine, and a manifest that names the model."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 class Index:
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
-    What an index holds is its engine's last commit: a killed writer loses the documents since
+    An index holds its engine's last commit: a killed writer loses the documents since
     then, readers see one commit until `reopen`, and one process at a time may write.
 
     Attributes
     ----------
     path : Path
     manifest : dict
-        What `create` fixed: model, vocabulary, scale, term budget, engine.
+        Facts fixed by `create`: model, vocabulary, scale, term budget, engine.
     skipped : tuple of (str, str)
         After `create`: ids of the pictures that could not be read, and why.
 
@@ -68,7 +68,7 @@ class Index:
 
     @property
     def model(self) -> LexLIP:
-        """The model that speaks: loaded when first needed from where the manifest says."""
+        """The model that encodes: loaded when first needed from the checkpoint in the manifest."""
         if self._model is None:
             from lexlip.models.checkpoints import load_checkpoint
 
@@ -258,7 +258,7 @@ class Index:
         return count
 
     def compact(self) -> None:
-        """Drop what deleted and replaced documents left behind, and merge: searches are faster."""
+        """Drop remains of deleted and replaced documents, and merge: searches are faster."""
         self.engine.compact()
         self.beside.keep(self.engine.fetch)
 
@@ -408,7 +408,7 @@ class Index:
         return [(tokens[t], w) for t, w in sorted(terms.items(), key=lambda x: (-x[1], x[0]))]
 
     def stats(self) -> dict[str, Any]:
-        """Say how large the index is and how it was made."""
+        """Return the size of the index and the facts of its build."""
         facts = self.engine.stats()
         count = max(1, facts["documents"])
         return {
@@ -420,7 +420,7 @@ class Index:
         }
 
     def check(self) -> list[str]:
-        """Read every file of the index again; returns the names of those that are damaged."""
+        """Read every file of the index again; return the names of corrupted ones."""
         return self.engine.verify() + self.beside.verify()
 
     def reopen(self) -> bool:
@@ -433,7 +433,7 @@ class Index:
         return len(self.engine)
 
     def close(self) -> None:
-        """Let go of the engine's files; what was not committed is lost."""
+        """Close the engine's files; uncommitted changes are lost."""
         self.engine.close()
         self.beside.close()
 

@@ -41,8 +41,8 @@ def explain(
     """Say why a picture has its score: lexlip explain photos.lex "a bee" bee.jpg -o why.png.
 
     Prints what each word adds (the sum is the score of search), the patch of the picture that won
-    it, and which word of the query raised which words. Draws what each patch says of the heaviest
-    words. A patch has seen more than its own pixels: --pixels draws which of them a word needs.
+    it, and which word of the query raised which words. Draws the patches of the heaviest
+    words. A patch has seen more than its own pixels: --pixels draws the pixels that a word needs.
     """
     from lexlip.explain.explanation import explain as explained
     from lexlip.explain.lookup import find_id, find_picture

@@ -28,7 +28,7 @@ from lexlip.errors import LexLIPError
 def search(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
     text: Annotated[
-        str, typer.Argument(help="what to look for: a text, or flower + 2:bee -people must:red")
+        str, typer.Argument(help="a text, or a query: flower + 2:bee -people must:red")
     ] = "",
     image: Annotated[Path | None, typer.Option(help="search with a picture, or add one")] = None,
     k: Annotated[int, typer.Option("-k", help="how many pictures")] = 10,
@@ -38,7 +38,7 @@ def search(
     explain: Annotated[bool, typer.Option("--explain", help="the words of each hit")] = False,
     query_terms: Annotated[int, typer.Option(help="words kept of the query")] = 64,
     rescore: Annotated[
-        int, typer.Option(min=0, help="order the best so many by exact cosine (--keep-floats)")
+        int, typer.Option(min=0, help="hits to order by exact cosine (--keep-floats)")
     ] = 0,
     rerank: Annotated[
         str | None, typer.Option(help="look again at the best: filip, csd, naaf (--keep-views)")
@@ -60,8 +60,8 @@ def search(
 ) -> None:
     """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
 
-    Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out what has that
-    word, -0.5:people subtracts it, must:red keeps what has it, img:dog.jpg is a picture.
+    Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out pictures with that
+    word, -0.5:people subtracts it, must:red keeps pictures with it, img:dog.jpg is a picture.
     """
     from lexlip.cli import output
     from lexlip.index import Index
@@ -105,7 +105,7 @@ def words(
 ) -> None:
     """Show the words a picture or a text becomes: lexlip words cat.jpg -m CKPT.
 
-    Of a query such as flower + 2:bee -people, the words that it adds up to, as they are asked.
+    For a query such as flower + 2:bee -people, the words that it adds up to.
     """
     from lexlip.query.query import Query
 
@@ -134,7 +134,7 @@ def words(
 @readable
 def align(
     picture: Annotated[Path, typer.Argument(help="a picture's path")],
-    text: Annotated[str, typer.Argument(help="what it may show")],
+    text: Annotated[str, typer.Argument(help="words to look for in it")],
     model: Checkpoint,
     out: Annotated[Path, typer.Option("-o", "--out", help="where to draw it")] = Path("align.png"),
 ) -> None:

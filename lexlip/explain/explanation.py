@@ -2,10 +2,10 @@
 
 One answer for the command line, the server and the page:
 
-- Each text of the query is traced, those that are subtracted too; its weight tells which.
+- Each text of the query is traced, also a subtracted one; its weight tells which it is.
 - Each word of the score has its patches, words that lower the score too.
 - Patches are aligned with all wanted texts together.
-- `changed` says that the picture is not what was indexed.
+- `changed` says that the picture is not the one that was indexed.
 - Attention of the text tower is shown for comparison. No score is made of it.
 """
 
@@ -86,7 +86,7 @@ class Explanation:
         By term id, which pixels the word needs (`lexlip.explain.occlusion`), where asked for.
     changed : bool
         True when the picture does not give the impacts of the index: it, and so its patches, are
-        not what was indexed.
+        not the ones that were indexed.
     """
 
     id: str

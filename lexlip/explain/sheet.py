@@ -1,4 +1,4 @@
-"""The drawing of an explanation: a tile for each of the words that count most."""
+"""The drawing of an explanation: a tile for each of the heaviest words."""
 
 from __future__ import annotations
 

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Query(Tree):
-    """Texts, pictures and words with weights, what must be there, and what must not.
+    """Texts, pictures and words with weights, and the conditions that hits fulfil.
 
     Parts are added with ``+``, subtracted with ``-`` and multiplied with numbers. Each text and
-    each picture becomes words first, and each part of a sum is brought to length one, so that a
+    each picture becomes words first, and each part of a sum is normalised to unit length, so that a
     picture of sixty words does not drown a text of two; then the weights move the balance, equal
     words add up, and the sum is quantised once. A query of nothing but words with weights is
     taken as it stands: whole numbers up to 64 stay what they are, so that scores add up exactly.
 
     `must`, `exclude`, `boost` and `penalise` are of the whole query, of both sides of a sum too.
-    A query that only says what must be there looks for these words.
+    A query of nothing but `must` looks for these words.
 
     Subtracting is arithmetic: a picture of people may still be found. `exclude` leaves it out.
 
@@ -59,7 +59,7 @@ class Query(Tree):
     __array_ufunc__ = None  # numpy's numbers leave the multiplication to us
 
     def __post_init__(self) -> None:
-        """Bring to one form what can be written in several."""
+        """Normalise spellings that mean the same."""
         parts = tuple(_one_form(part) for part in self.parts if part.weight)
         parts = tuple(part for part in parts if part is not None)
         if len(parts) > MAX_PARTS:
@@ -72,7 +72,7 @@ class Query(Tree):
     def text(cls, text: str) -> Query:
         """A text, just as it is; `parse` reads the grammar."""
         if not isinstance(text, str) or not text.strip():
-            raise LexLIPError(f"{text!r:.100} is no text to look for: write words")
+            raise LexLIPError(f"{text!r:.100} is not a text to look for: write words")
         return cls((Part(text),))
 
     @classmethod
@@ -82,8 +82,8 @@ class Query(Tree):
         Raises
         ------
         LexLIPError
-            For a URL: nothing is fetched. For bytes and arrays that are no picture; a file is
-            read when the query is asked.
+            For a URL: nothing is fetched. For bytes and arrays that are not a picture; a file is
+            read when the query is encoded.
         """
         if isinstance(source, str | Path):
             return cls((Part(picture_path(source)),))
@@ -100,7 +100,7 @@ class Query(Tree):
         pairs = dict(words)
         for word, weight in pairs.items():
             if not isinstance(word, str) or not word.strip():
-                raise LexLIPError(f"{word!r:.100} is no word: give {{word: weight}}")
+                raise LexLIPError(f"{word!r:.100} is not a word: give {{word: weight}}")
             _weight(weight)
         if not any(pairs.values()):
             raise LexLIPError("no word has a weight: give {word: weight}")
@@ -160,11 +160,11 @@ class Query(Tree):
         return self + -other if isinstance(other, Query) else NotImplemented
 
     def must(self, text: str, at_least: int = 1) -> Query:
-        """Find only what has all words of a text, with impacts of `at_least` so much, 1..255."""
+        """Find only documents that have all words of a text, with impacts >= `at_least`, 1..255."""
         return replace(self, musts=(*self.musts, _phrase(text, at_least)))
 
     def exclude(self, text: str, at_least: int = 1) -> Query:
-        """Leave out what has all words of a text, with impacts of `at_least` so much, 1..255."""
+        """Leave out documents that have all words of a text, with impacts >= `at_least`, 1..255."""
         return replace(self, exclusions=(*self.exclusions, _phrase(text, at_least)))
 
     def boost(self, word: str, factor: float) -> Query:
@@ -176,7 +176,7 @@ class Query(Tree):
     def penalise(self, impact: int) -> Query:
         """Count a word of the query that a document lacks as an impact of minus so much, 0..255.
 
-        Every word that is asked for then matters, not the heaviest few only.
+        Every word of the query then matters, not only the heaviest few.
         """
         if not _whole(impact) or not 0 <= impact <= MAX_IMPACT:
             raise LexLIPError(f"a missing word costs {impact!r}: a whole number 0 to {MAX_IMPACT}")
@@ -273,7 +273,7 @@ def prepare(
     max_weight: int = MAX_QUERY_WEIGHT,
     views: bool = False,
 ) -> PreparedQuery:
-    """Encode what an index is asked; a prepared query is returned as it is.
+    """Encode a query of any kind; a prepared query is returned as it is.
 
     Parameters
     ----------
@@ -313,7 +313,7 @@ def _one_form(part: Part) -> Part | None:
 
 def _phrase(text: str, at_least: int) -> Phrase:
     if not isinstance(text, str) or not text.strip():
-        raise LexLIPError(f"{text!r:.100} is no word: write one")
+        raise LexLIPError(f"{text!r:.100} is not a word: write one")
     if not _whole(at_least) or not 1 <= at_least <= MAX_IMPACT:
         raise LexLIPError(f"at_least is {at_least!r}: a whole number 1 to {MAX_IMPACT}")
     return Phrase(text, int(at_least))
@@ -326,7 +326,7 @@ def _whole(number: Any) -> bool:
 def _weight(number: Any) -> float:
     """Return a weight as a float."""
     if not isinstance(number, Real) or isinstance(number, bool):
-        raise LexLIPError(f"weight {number!r:.100} is no number")
+        raise LexLIPError(f"weight {number!r:.100} is not a number")
     if not abs(float(number)) <= MAX_WEIGHT:
         raise LexLIPError(f"weight {float(number)} is too large: up to {MAX_WEIGHT:,.0f}")
     return float(number)

@@ -25,7 +25,7 @@ QueryViews = Sequence[tuple[float, Views]]
 """Views of each text and picture of a query, with its weight."""
 
 DUST = 1e-12
-"""What is left of words that cancel out, as a share of what was added up: taken for nothing."""
+"""Remainder of words that cancel out, as a share of their sum, that counts as zero."""
 
 
 def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
@@ -45,12 +45,12 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
         pieces = [t for t in pieces if may_be_term(t) or t == tokenizer.unk_token]
         found += [_term(model, piece, word) for piece in pieces]
     if not found:
-        raise LexLIPError(f"{text[:60]!r} has no word that a picture can have: name things seen")
+        raise LexLIPError(f"{text[:60]!r} has no word that a picture can have: name visible things")
     return tuple(sorted(set(found)))
 
 
 def _term(model: LexLIP, token: str, word: str) -> int:
-    """Return the id of a token; `word` is what it is called in an error."""
+    """Return the id of a token; an error names it `word`."""
     lexicon = model.lexicon
     if token in lexicon.numbers:
         return lexicon.numbers[token]

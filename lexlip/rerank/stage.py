@@ -1,4 +1,4 @@
-"""The second stage of an index: its rerankers, and what was chosen for them.
+"""The second stage of an index: its rerankers, and their tuned shares.
 
 ``rerank.json`` beside the manifest holds the share that each tuned reranker's score has, and from
 which uncertainty on a query counts as ambiguous. Where there is none, both stages have equal shares
@@ -40,7 +40,7 @@ class RerankedHit(NamedTuple):
     ----------
     id : str
     score : float
-        Of both stages together, on a scale of its own for each query: what hits are ordered by.
+        Of both stages together, on a scale per query. Hits are ordered by it.
     words : float
         Score of the first stage, the one that `Index.explain` takes apart.
     likeness : float
@@ -89,7 +89,7 @@ class SecondStage:
         return open_reranker(name, self.store, self.model)
 
     def share(self, name: str) -> float:
-        """Return the share of a reranker's score beside that of the words: tuned, or one half."""
+        """Return the share of a reranker's score against the words' score: tuned, or one half."""
         return float(self.settings.get("shares", {}).get(name, SHARE))
 
     def ambiguous(self, query: PreparedQuery) -> bool:
@@ -139,7 +139,7 @@ class SecondStage:
         ]
 
     def save(self, shares: dict[str, float], ambiguous: float | None) -> None:
-        """Keep what was chosen, in the place of what was there for these rerankers."""
+        """Save tuned shares; those of these rerankers are overwritten."""
         kept = {**self.settings.get("shares", {}), **shares}
         self.settings = {"format": 1, "shares": kept, "ambiguous": ambiguous}
         write_json(self.path, self.settings)

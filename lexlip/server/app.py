@@ -47,7 +47,7 @@ def create_app(
 ) -> FastAPI:
     """Return an ASGI application that serves one index.
 
-    It sees what other processes commit to the index, and closes it when it is shut down.
+    It sees commits of other processes, and closes the index when it is shut down.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What goes in and out, as pydantic models: what the OpenAPI description is made of."""
+"""Requests and answers as pydantic models; the OpenAPI description is made of them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Error(BaseModel):
 
 
 class Search(BaseModel):
-    """What to look for."""
+    """A search."""
 
     q: Text = Field(default="", description="a text, or a query: flower + 2:bee -people must:red")
     words: dict[Annotated[Text, Field(max_length=100)], Weight] | None = Field(
         default=None,
         max_length=1024,
-        description="weighted words, instead of those of q; what q demands and forbids stays",
+        description="weighted words, instead of those of q; the conditions of q stay",
     )
     k: int = Field(default=24, ge=1, le=MAX_COUNT, description="hits of this answer")
     offset: int = Field(
@@ -70,7 +70,7 @@ class Search(BaseModel):
 
 
 class Words(BaseModel):
-    """A query that is to become words."""
+    """A query to turn into words."""
 
     q: Text = ""
 
@@ -85,7 +85,7 @@ class Word(BaseModel):
 
 
 class Part(BaseModel):
-    """What a word adds to a score."""
+    """A word's share of a score."""
 
     word: str
     score: int
@@ -118,7 +118,7 @@ class Asked(BaseModel):
 
 
 class Cost(BaseModel):
-    """What an answer took."""
+    """The cost of an answer."""
 
     postings: int = Field(description="document frequencies of the query's words, added up")
     encode_ms: float
@@ -239,7 +239,7 @@ class Explained(BaseModel):
 
 
 class System(BaseModel):
-    """What another system finds; nothing where the query has no text."""
+    """Hits of another system; none where the query has no text."""
 
     name: str
     hits: list[Ranked]
@@ -280,7 +280,7 @@ class Skipped(BaseModel):
 
 
 class Added(BaseModel):
-    """What became of the pictures that were posted."""
+    """The fate of posted pictures."""
 
     added: list[Named]
     skipped: list[Skipped]
@@ -301,7 +301,7 @@ class Health(BaseModel):
 
 
 class Stats(BaseModel):
-    """How large the index is, how it was made, and what may be done here."""
+    """Size of the index, facts of its build, and rights and limits of the server."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """An index, its pictures, and who works on requests."""
+    """An index, its pictures, and the workers that answer requests."""
 
     served: ServedIndex
     pictures: Pictures
@@ -33,7 +33,7 @@ class Service:
 
     @classmethod
     def open(cls, path: Path, model: LexLIP | None, settings: Settings) -> Service:
-        """Open an index and what belongs to it."""
+        """Open an index and its pictures."""
         served = ServedIndex(path, model)
         with served.reading() as index:
             originals = Originals.of(index.manifest)
@@ -43,7 +43,7 @@ class Service:
         return cls(served, pictures, settings, Workers(settings), compared)
 
     def close(self) -> None:
-        """Start nothing new, and let go of the files."""
+        """Start no new work, and close the files."""
         self.workers.close()
         self.served.close()
 

@@ -1,4 +1,4 @@
-"""What share a reranker's score should have beside the words', measured on judged queries."""
+"""Shares: the weight of a reranker's score against the words' score, from judged queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AMBIGUOUS = 0.9
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was measured for one reranker.
+    """Measurements of one reranker.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def choose(
     queries : mapping of str to str
         Texts by id.
     qrels : mapping of str to set of str
-        What is right for each; queries without judgements are left out.
+        Relevant documents of each; queries without judgements are skipped.
     depth : int
         Candidates that are reranked.
 

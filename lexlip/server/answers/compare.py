@@ -1,4 +1,4 @@
-"""The same query in other systems: dense vectors, and BM25 over captions, where there are any."""
+"""Answers to /compare: the same query in dense vectors, and in BM25 over captions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ComparedSystems:
     ----------
     index : Path
     originals : Originals
-        What was indexed.
+        The indexed pictures and captions.
     """
 
     def __init__(self, index: Path, originals: Originals) -> None:

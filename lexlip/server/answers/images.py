@@ -39,7 +39,7 @@ def read_metadata(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError):
-        raise LexLIPError('metadata is no JSON: write such as {"year": 2020}') from None
+        raise LexLIPError('metadata is not JSON: write, for example, {"year": 2020}') from None
     if not isinstance(found, dict) or len(found) > _MOST_COLUMNS:
         raise LexLIPError(f"metadata is one JSON object of at most {_MOST_COLUMNS} values")
     for name, value in found.items():

@@ -45,7 +45,7 @@ async def get_search(
     openapi_extra=bodies.described(schemas.Search, "the same as JSON, as text; optional"),
 )
 async def post_search(service: ServiceOf, request: Request) -> Any:
-    """Find pictures for a query, for edited words, or for a picture and what else is asked."""
+    """Find pictures for a query, for edited words, or for a picture with a query."""
     return await _search(service, *await bodies.read(request, schemas.Search))
 
 
@@ -99,7 +99,7 @@ async def get_compare(
     q: _Text,
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of each system")] = 24,
 ) -> Any:
-    """Find what other systems find for the texts of a query, where the server has any."""
+    """Search other systems for the texts of a query, where the server has any."""
     request = schemas.Search(q=q, k=k)
 
     def work() -> dict[str, Any]:
@@ -112,7 +112,7 @@ async def get_compare(
 def with_picture(
     request: schemas.Search, picture: bytes | None, settings: Settings
 ) -> queries.Query:
-    """Read what is asked for, and add a posted picture to it."""
+    """Read a query, and add a posted picture to it."""
     if picture is None:
         return search.read_query(request, settings)
     seen = queries.Query.image(open_picture(picture, settings.max_pixels))

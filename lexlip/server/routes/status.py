@@ -14,14 +14,14 @@ from lexlip.server.service import ServiceOf
 
 router = APIRouter()
 _PRIVATE = ("checkpoint", "source")
-"""What of the manifest names places of this machine."""
+"""Keys of the manifest that name places of this machine."""
 
 _LIMITS = ("max_body", "max_pixels", "max_query", "max_hits", "max_depth")
 
 
 @router.get("/stats", response_model=schemas.Stats)
 async def get_stats(service: ServiceOf) -> Any:
-    """Say how large the index is, how it was made, and what may be done here."""
+    """Return the size of the index, facts of its build, and rights and limits of the server."""
 
     def work() -> dict[str, Any]:
         compare = bool(service.compared)

@@ -73,8 +73,8 @@ def test_a_broken_table_is_an_error(tmp_path):
     for content, message in (
         (b"\xff\xfe", "cannot be read"),
         (b"# nothing\n\n", "no entries"),
-        (b"a\tb\nc d\n", "line 2 is no entry"),
-        (b"\tb\n", "line 1 is no entry"),
+        (b"a\tb\nc d\n", "line 2 is not an entry"),
+        (b"\tb\n", "line 1 is not an entry"),
     ):
         (tmp_path / "t.tsv").write_bytes(content)
         with pytest.raises(LexLIPError, match=message):
