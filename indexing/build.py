@@ -45,15 +45,14 @@ def build(settings: Settings, data: Data) -> Index:
     """
     settings.check()
     replace = is_index(Path(settings.out))
-    check_new(settings.out, settings.engine, settings.max_terms, replace)
+    check_new(settings.out, settings.recipe, replace)
     encoded = encode(settings, data, os.path.realpath(settings.out) + PARTS)
     index = Index.from_encoded(
         settings.out,
         encoded,
-        engine=settings.engine,
+        recipe=settings.recipe,
         shards=settings.shards,
         replace=replace,
-        keep_floats=settings.keep_floats,
     )
     if not settings.keep_parts:
         shutil.rmtree(encoded.folder)

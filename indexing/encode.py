@@ -57,17 +57,15 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
     """
     settings.check()
     model = load_checkpoint(settings.model)
-    check_heads(model, settings.keep_views)
+    check_heads(model, settings.recipe)
     source = _pictures(settings, data)
     with Encoded.plan(
         folder,
         model,
         source,
-        settings.max_terms,
+        settings.recipe,
         settings.model,
         settings.part_size,
-        settings.keep_views,
-        settings.crops,
     ) as encoded:
         todo = encoded.missing()
         with tqdm(total=len(source), desc="encoding", unit="picture", disable=None) as bar:
@@ -87,9 +85,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
 
 
 def _encode(model: LexLIP, source: Collection, encoded: Encoded, number: int) -> Chunk:
-    rows, said = encoded.rows(number), encoded.manifest
-    keep_views, crops = said["keep_views"], said["crops"]
-    return encode_pictures(model, source, rows, keep_views=keep_views, crops=crops)
+    return encode_pictures(model, source, encoded.rows(number), recipe=encoded.recipe)
 
 
 def _pictures(settings: Settings, data: Data) -> Collection:

@@ -9,28 +9,28 @@ from typing import Any
 
 from lexlip import settings as toml
 from lexlip.build.encode import CHUNK
-from lexlip.data.crops import check_crops
+from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
-from lexlip.settings import Data
+from lexlip.settings import Data, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to index; each field is an option of a command and a key of ``[index]``."""
+class Settings(Recipe):
+    """What to index and how; each field is a key of the jobs and of the table ``[index]``."""
 
-    data: str = "scenes"
-    split: str | None = None
-    model: str = ""
-    out: str = ""
-    max_terms: int = 64
-    engine: str = "lucene"
-    workers: int = 1  # processes that encode, each with a model of its own
-    shards: int = 1  # processes that write Lucene
-    part_size: int = CHUNK  # documents that a kill may cost; the first part fixes the scale
-    keep_parts: bool = False
-    keep_floats: bool = False
-    keep_views: bool = False  # what rerankers look at
-    crops: int = 0  # corners of each picture that are looked at beside the whole
+    data: str = option("scenes", "data set name, folder, CSV, parquet or JSON")
+    split: str | None = option(None, "split of the data set")
+    model: str = option("", "checkpoint folder")
+    out: str = option("", "folder to write")
+    workers: int = option(1, "processes that encode, each with its own model")
+    shards: int = option(1, "processes that write Lucene")
+    part_size: int = option(CHUNK, "documents a kill may cost; the first part fixes the scale")
+    keep_parts: bool = option(False, "keep the encoded parts in OUT.parts")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe alone."""
+        return Recipe.of(self.facts())
 
     def check(self) -> None:
         """Complain about what would fail after an hour.
@@ -47,7 +47,6 @@ class Settings:
         for name in ("workers", "shards", "part_size"):
             if getattr(self, name) < 1:
                 raise LexLIPError(f"{name} is {getattr(self, name)}: give 1 or more")
-        check_crops(self.crops)
 
 
 def read(

@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lexlip.data.collection import Collection, load_collection
 from lexlip.errors import LexLIPError
+
+if TYPE_CHECKING:
+    from lexlip.data.collection import Collection
 
 T = TypeVar("T")
 SHIPPED = Path("pretrain") / "configs"  # below the clone in which training and benchmarks run
@@ -46,9 +48,25 @@ class Data:
 
     def open(self, split: str | None) -> Collection:
         """Read (or draw) a split of the pictures."""
+        from lexlip.data.collection import load_collection
+
         return load_collection(
             resolve(self.source), split, cache=self.cache, scenes=dict(self.scenes) or None
         )
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """Declare a field of a settings class: its default, and the line that ``--help`` prints.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Settings:
+    ...     seed: int = option(0, "of all that is random")
+    >>> Settings().seed, dataclasses.fields(Settings)[0].metadata["help"]
+    (0, 'of all that is random')
+    """
+    return field(default=default, metadata={"help": help, **metadata})
 
 
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:

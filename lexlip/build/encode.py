@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
+from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
@@ -69,9 +70,9 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     return load_collection(os.fspath(source), split)
 
 
-def check_heads(model: LexLIP, keep_views: bool) -> None:
+def check_heads(model: LexLIP, recipe: Recipe) -> None:
     """Raise when views are wanted of a model that has none."""
-    if keep_views and not (model.config.token_size or model.config.gaussian_size):
+    if recipe.keep_views and not (model.config.token_size or model.config.gaussian_size):
         raise LexLIPError(
             "this model has no heads to rerank with: train them (make pretrain-heads), or keep no "
             "views"
@@ -82,10 +83,10 @@ def chunks(
     model: LexLIP,
     source: Collection | Mapping[str, str],
     known: Known | None = None,
+    recipe: Recipe = Recipe(),
+    *,
     size: int = CHUNK,
     batch_size: int = 32,
-    keep_views: bool = False,
-    crops: int = 0,
 ) -> Iterator[Chunk]:
     """Encode a source, `size` documents at a time.
 
@@ -97,23 +98,21 @@ def chunks(
     known : callable, optional
         What an index holds already: a picture whose folder, size and date have not changed is
         left out. A picture that is no file is told by its size alone; texts are always encoded.
+    recipe : Recipe
+        How documents are encoded; the term budget is applied by what stores the chunks.
     size, batch_size : int
-        Documents a chunk, and pictures that go through the model together.
-    keep_views : bool
-        Encode what rerankers look at too; the model needs heads.
-    crops : int
-        Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+        Documents per chunk, and pictures that go through the model together.
     """
     ids = source.ids if isinstance(source, Collection) else list(source)
     with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
         for start in range(0, len(ids), size):
             numbers = range(start, min(start + size, len(ids)))
             if isinstance(source, Collection):
-                yield encode_pictures(model, source, numbers, known, batch_size, keep_views, crops)
+                yield encode_pictures(model, source, numbers, known, recipe, batch_size)
             else:
                 names = [ids[i] for i in numbers]
                 texts = [source[name] for name in names]
-                if keep_views:
+                if recipe.keep_views:
                     weights, views = model.represent_text(texts)
                     yield Chunk(names, weights, {}, 0, [], views)
                 else:
@@ -134,9 +133,8 @@ def encode_pictures(
     source: Collection,
     numbers: Sequence[int],
     known: Known | None = None,
+    recipe: Recipe = Recipe(),
     batch_size: int = 32,
-    keep_views: bool = False,
-    crops: int = 0,
 ) -> Chunk:
     """Encode the pictures of these numbers; see `chunks`."""
     names = [source.ids[i] for i in numbers]
@@ -155,12 +153,12 @@ def encode_pictures(
     views: list[Views] = []
     skipped: list[tuple[str, str]] = []
     for rows, images in chosen.batches(batch_size, skipped):
-        if keep_views:
+        if recipe.keep_views:
             weights, seen = model.represent_image(images)
             views.append(seen)
         else:
             weights = model.encode_image(images)
-        parts.append(with_crops(model.encode_image, images, crops, weights))
+        parts.append(with_crops(model.encode_image, images, recipe.crops, weights))
         read += [fresh[row] for row in rows]
     weights = vstack(parts, format="csr") if parts else model.encode_image([])
     return Chunk(

@@ -27,6 +27,7 @@ from scipy.sparse import csr_array, load_npz, save_npz
 
 from lexlip.build.encode import CHUNK, Chunk, columns_of
 from lexlip.build.manifest import ORIGIN, origin
+from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection
 from lexlip.engines.base import check_ids
 from lexlip.errors import LexLIPError
@@ -60,7 +61,7 @@ class Encoded:
 
     Examples
     --------
-    >>> with Encoded.plan("photos.parts", model, photos, 64) as encoded:      # doctest: +SKIP
+    >>> with Encoded.plan("photos.parts", model, photos, recipe) as encoded:      # doctest: +SKIP
     ...     for number in encoded.missing():
     ...         encoded.write(number, encode_pictures(model, photos, encoded.rows(number)))
     >>> Index.from_encoded("photos.lex", "photos.parts")                      # doctest: +SKIP
@@ -76,11 +77,9 @@ class Encoded:
         folder: str | os.PathLike[str],
         model: LexLIP,
         source: Collection,
-        max_terms: int,
+        recipe: Recipe,
         checkpoint: str | os.PathLike[str] | None = None,
         part_size: int = CHUNK,
-        keep_views: bool = False,
-        crops: int = 0,
     ) -> Iterator[Encoded]:
         """Say what the parts of a folder are to be; those that are there already stay.
 
@@ -92,16 +91,12 @@ class Encoded:
             Made if there is none.
         model : LexLIP
         source : Collection
-        max_terms : int
-            Terms kept of a picture.
+        recipe : Recipe
+            How pictures are encoded.
         checkpoint : path, optional
             Where the model is found again; by default where it came from.
         part_size : int
             Documents a part. The first part with a readable picture fixes the scale of an index.
-        keep_views : bool
-            Whether parts hold what rerankers look at too.
-        crops : int
-            Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
 
         Raises
         ------
@@ -109,14 +104,14 @@ class Encoded:
             When the folder holds something else or another process writes it, there is no picture,
             or ids or metadata are such that no index takes them.
         """
-        if min(max_terms, part_size) < 1:
-            raise LexLIPError("keep at least one term a picture, and one picture a part")
+        if part_size < 1:
+            raise LexLIPError(f"part_size is {part_size}: give 1 or more")
         if not len(source):
             raise LexLIPError(f"no picture in {source.source}: give pictures to encode")
         check_ids(source.ids)  # now, and not after an hour of encoding
         read_columns(source.columns, len(source))
-        facts = origin(model, source, max_terms, checkpoint)
-        base = [*(facts[name] for name in ("model", "vocabulary", "max_terms")), keep_views, crops]
+        facts = origin(model, source, checkpoint)
+        base = [facts["model"], facts["vocabulary"], *recipe.encoding().values()]
         runs = [
             range(start, min(start + part_size, len(source)))
             for start in range(0, len(source), part_size)
@@ -124,10 +119,9 @@ class Encoded:
         manifest = {
             "format": FORMAT,
             **facts,
+            **recipe.encoding(),
             "documents": len(source),
             "part_size": part_size,
-            "keep_views": keep_views,
-            "crops": crops,
             "ids": _sha256(source.ids),
             "parts": [
                 _sha256([base, source.ids[run.start : run.stop], columns_of(source, run)])
@@ -192,8 +186,13 @@ class Encoded:
         return {name: self.manifest.get(name) for name in ORIGIN}
 
     @property
+    def recipe(self) -> Recipe:
+        """Return how the pictures were encoded; its other options have their defaults."""
+        return Recipe.of(self.manifest)
+
+    @property
     def _files(self) -> tuple[str, ...]:
-        views = (_VIEWS,) if self.manifest["keep_views"] else ()
+        views = (_VIEWS,) if self.recipe.keep_views else ()
         return (_WEIGHTS, _DOCUMENTS, *views)
 
     def part(self, number: int) -> Path:
@@ -224,14 +223,14 @@ class Encoded:
             "columns": {name: column.values() for name, column in columns.items()},
             "skipped": chunk.skipped,
         }
-        kept = top_terms(csr_array(chunk.weights), self.manifest["max_terms"])
+        kept = top_terms(csr_array(chunk.weights), self.recipe.max_terms)
         places = kept.indices.astype(np.int32), kept.indptr.astype(np.int32)
         weights = csr_array((kept.data.astype(np.float32), *places), shape=kept.shape)
         try:
             with atomic_directory(self.part(number), marker=None) as folder:
                 save_npz(folder / _WEIGHTS, weights, compressed=False)
                 (folder / _DOCUMENTS).write_text(json.dumps(documents), "utf-8")
-                if self.manifest["keep_views"]:
+                if self.recipe.keep_views:
                     views = chunk.views or Views.empty(len(chunk.ids))
                     save_file(asdict(views), folder / _VIEWS)
                 files = {name: sha256_file(folder / name) for name in self._files}
@@ -283,5 +282,5 @@ class Encoded:
             documents["columns"],
             0,
             [(name, reason) for name, reason in documents["skipped"]],
-            Views(**load_file(folder / _VIEWS)) if self.manifest["keep_views"] else None,
+            Views(**load_file(folder / _VIEWS)) if self.recipe.keep_views else None,
         )

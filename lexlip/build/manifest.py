@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.sparse import csr_array
 
+from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantisation_error, top_terms, unit_normalise
 from lexlip.storage.files import MANIFEST, read_json
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
 
 FORMAT = "lexlip-index/2"
-ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures", "max_terms")
+ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures")
 """What `origin` says."""
 
 
-def origin(model: LexLIP, documents: Any, max_terms: int, checkpoint: Any = None) -> dict[str, Any]:
+def origin(model: LexLIP, documents: Any, checkpoint: Any = None) -> dict[str, Any]:
     """Say where vectors come from.
 
     Parameters
@@ -31,8 +32,6 @@ def origin(model: LexLIP, documents: Any, max_terms: int, checkpoint: Any = None
     model : LexLIP
     documents : Collection or mapping
         What the model encodes.
-    max_terms : int
-        Term budget of a document.
     checkpoint : path, optional
         Where the model came from; what it says itself by default.
     """
@@ -43,11 +42,10 @@ def origin(model: LexLIP, documents: Any, max_terms: int, checkpoint: Any = None
         "vocabulary": model.lexicon.hash,
         "source": getattr(documents, "source", "texts"),
         "pictures": None if place is None else place._asdict(),
-        "max_terms": max_terms,
     }
 
 
-def new_manifest(weights: csr_array, origin: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Describe a new index.
 
     Parameters
@@ -56,22 +54,21 @@ def new_manifest(weights: csr_array, origin: Mapping[str, Any], **others: Any) -
         The first documents, as the model encoded them: the scale is fitted to these.
     origin : mapping
         What `origin` says.
-    others
-        What else the manifest says.
+    recipe : Recipe
 
     Returns
     -------
     dict
         With the scale, and what quantising cost these documents.
     """
-    impacts, scale = document_impacts(weights, origin["max_terms"])
-    unit = unit_normalise(top_terms(weights, origin["max_terms"]))
+    impacts, scale = document_impacts(weights, recipe.max_terms)
+    unit = unit_normalise(top_terms(weights, recipe.max_terms))
     return {
         "format": FORMAT,
         **origin,
+        **recipe.facts(),
         "scale": scale,
         "quantisation": quantisation_error(unit, impacts, scale),
-        **others,
     }
 
 

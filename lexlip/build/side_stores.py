@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexlip.build.encode import Chunk
+from lexlip.build.recipe import Recipe
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.storage.floats import FloatVectors
 from lexlip.storage.forward import ForwardStore
@@ -25,7 +26,7 @@ class Beside:
     folder : Path
         The index.
     manifest : mapping
-        Says which there are (`keep_floats`, `keep_views`), and of which model.
+        Its recipe says which stores there are; the model's fingerprint is checked.
     mode : {"r", "w"}
 
     Attributes
@@ -37,13 +38,14 @@ class Beside:
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
-        self._max_terms: int = manifest["max_terms"]
+        recipe = Recipe.of(manifest)
+        self._max_terms = recipe.max_terms
         self.floats: FloatVectors | None = None
         self.views: ForwardStore | None = None
         try:
-            if manifest.get("keep_floats"):
+            if recipe.keep_floats:
                 self.floats = FloatVectors(folder / FLOATS, mode)
-            if manifest.get("keep_views"):
+            if recipe.keep_views:
                 self.views = ForwardStore(folder / VIEWS, mode, model=manifest["model"])
         except BaseException:
             self.close()

@@ -23,8 +23,9 @@ from lexlip.build.encode import Chunk
 from lexlip.build.encoded import Encoded
 from lexlip.build.manifest import is_index, new_manifest
 from lexlip.build.processes import worker_processes
+from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import Beside
-from lexlip.engines import ENGINES, Engine, open_engine
+from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
 from lexlip.storage.files import MANIFEST, check_replaceable, write_json
@@ -44,20 +45,15 @@ class Added:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def check_new(path: str | os.PathLike[str], engine: str, max_terms: int, replace: bool) -> bool:
-    """Say whether there is an index already; complain now, not after an hour of encoding.
+def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bool:
+    """Say whether there is an index already; fail now, not after an hour of encoding.
 
     Raises
     ------
     LexLIPError
-        Unknown engine, no Java, a folder that holds something else, or an index that is not to be
-        replaced.
+        No Java, a folder that holds something else, or an index that is not to be replaced.
     """
-    if engine not in ENGINES:
-        raise LexLIPError(f"no engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    if max_terms < 1:
-        raise LexLIPError(f"max_terms is {max_terms}: keep at least one term a picture")
-    if engine == "lucene":
+    if recipe.engine == "lucene":
         from lexlip.engines.lucene.java import find_java
 
         find_java()
@@ -69,7 +65,7 @@ def check_new(path: str | os.PathLike[str], engine: str, max_terms: int, replace
 
 
 def begin(
-    folder: Path, coming: Iterator[Chunk], origin: Mapping[str, Any], **others: Any
+    folder: Path, coming: Iterator[Chunk], origin: Mapping[str, Any], recipe: Recipe
 ) -> tuple[dict[str, Any], list[Chunk]]:
     """Write the manifest of a new index.
 
@@ -80,8 +76,7 @@ def begin(
         Taken up to the first chunk with a readable document, to which the scale is fitted.
     origin : mapping
         What `lexlip.build.manifest.origin` says.
-    others
-        What else the manifest says.
+    recipe : Recipe
 
     Returns
     -------
@@ -102,7 +97,7 @@ def begin(
     if not (begun and begun[-1].ids):
         reason = f" ({begun[0].skipped[0][1]})" if begun else ""
         raise LexLIPError(f"no readable picture in {origin['source']}{reason}")
-    manifest = new_manifest(begun[-1].weights, origin, **others)
+    manifest = new_manifest(begun[-1].weights, origin, recipe)
     write_json(folder / MANIFEST, manifest)
     return manifest, begun
 
@@ -197,9 +192,7 @@ def _write_shards(
     return Added(sum(added.written for added in done), 0, skipped)
 
 
-def build_from(
-    encoded: Encoded, folder: Path, engine: str, shards: int = 1, keep_floats: bool = False
-) -> Added:
+def build_from(encoded: Encoded, folder: Path, recipe: Recipe, shards: int = 1) -> Added:
     """Write an index of encoded documents.
 
     Parameters
@@ -208,35 +201,31 @@ def build_from(
         All of its parts are needed.
     folder : Path
         There, and empty.
-    engine : {"lucene", "postings"}
+    recipe : Recipe
+        How they are stored. They must have been encoded as it says.
     shards : int
         Processes that write at the same time, for Lucene; the postings engine needs none.
-    keep_floats : bool
-        See `lexlip.index.Index.create`.
 
     Raises
     ------
     LexLIPError
-        When a part is missing or damaged, no document is readable, metadata do not go together, or
-        a process dies.
+        When a part is missing or damaged or encoded otherwise, no document is readable, metadata
+        do not go together, or a process dies.
     """
     if shards < 1:
         raise LexLIPError(f"shards is {shards}: write at least one")
-    manifest, _ = begin(
-        folder,
-        iter(encoded),
-        encoded.origin,
-        engine=engine,
-        keep_floats=keep_floats,
-        keep_views=encoded.manifest["keep_views"],
-        crops=encoded.manifest.get("crops", 0),
-    )
-    count = min(shards, len(encoded)) if engine == "lucene" else 1
+    for name, value in encoded.recipe.encoding().items():
+        if (wanted := getattr(recipe, name)) != value:
+            raise LexLIPError(
+                f"{encoded.folder} was encoded with {name}={value}, not {wanted}: encode again"
+            )
+    manifest, _ = begin(folder, iter(encoded), encoded.origin, recipe)
+    count = min(shards, len(encoded)) if recipe.engine == "lucene" else 1
     with ExitStack() as closing:
         beside = closing.enter_context(Beside(folder, manifest, "w"))
         if count > 1:
             return _write_shards(encoded, manifest, folder, count, beside)
-        writer = open_engine(engine, folder / ENGINE, "w")
+        writer = open_engine(recipe.engine, folder / ENGINE, "w")
         closing.callback(writer.close)
         coming = tqdm(encoded, "indexing", len(encoded), unit="part", disable=None)
         return write_chunks(folder, manifest, writer, beside, coming, commit_each=False)

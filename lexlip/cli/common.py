@@ -1,35 +1,25 @@
-"""What the commands share: readable errors, models, arguments."""
+"""Shared parts of the commands: errors as one line, models, arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lexlip.console import one_line, readable
 from lexlip.errors import LexLIPError
+
+__all__ = [
+    "Checkpoint", "LexiconTable", "in_our_words", "is_index", "load", "load_speaker", "one_line",
+    "quiet", "read_item", "readable",
+]  # fmt: skip
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
 LexiconTable = Annotated[
     Path | None,
     typer.Option("--lexicon-map", help="for queries in another language: lines of word, tab, word"),
 ]
-
-
-def readable(command: Callable[..., None]) -> Callable[..., None]:
-    """Print a LexLIPError as one line and exit with 2."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except LexLIPError as error:
-            typer.echo(f"lexlip: {error}", err=True)
-            raise typer.Exit(2) from None
-
-    return wrapped
 
 
 def quiet() -> None:
@@ -78,20 +68,11 @@ def read_item(item: str) -> Any:
     return path
 
 
-def one_line(text: str) -> str:
-    """Return a text as one line: a file's name may hold line breaks and codes for terminals.
-
-    Examples
-    --------
-    >>> print(one_line("a\\nb: damaged"))
-    a\\nb: damaged
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def is_index(path: Path) -> bool:
-    """Return whether a folder looks like an index."""
-    return (path / "manifest.json").is_file()
+    """Return whether a folder holds an index."""
+    from lexlip.build import manifest
+
+    return manifest.is_index(path)
 
 
 def in_our_words(query: Any, table: Path | None) -> Any:

@@ -1,20 +1,23 @@
-"""What makes and keeps an index: ``lexlip index``, ``delete``, ``compact`` and others."""
+"""Indexing commands: ``lexlip index``, ``delete``, ``compact``, ``stats`` and ``check``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
 from lexlip.cli.common import is_index, load, one_line, quiet, readable
+from lexlip.console import with_options
 from lexlip.errors import LexLIPError
 
 
 @app.command()
 @readable
+@with_options(Recipe, "Of a new index")
 def index(
     source: Annotated[
         str, typer.Argument(help="folder of pictures, picture, CSV, parquet or data set name")
@@ -22,18 +25,8 @@ def index(
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint")] = None,
     split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
-    max_terms: Annotated[int, typer.Option(help="terms kept of a picture")] = 64,
-    engine: Annotated[str, typer.Option(help="lucene, or postings (no Java)")] = "lucene",
     replace: Annotated[bool, typer.Option("--replace", help="build it anew")] = False,
-    keep_floats: Annotated[
-        bool, typer.Option("--keep-floats", help="of a new index: for search --rescore")
-    ] = False,
-    keep_views: Annotated[
-        bool, typer.Option("--keep-views", help="of a new index: for search --rerank")
-    ] = False,
-    crops: Annotated[
-        int, typer.Option(help="of a new index: corners to look at beside the whole, 0 to 4")
-    ] = 0,
+    **options: Any,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
 
@@ -42,14 +35,13 @@ def index(
     """
     from lexlip.index import Index
 
+    recipe = Recipe(**options)  # a wrong option is an error before a model is loaded
     if replace or not is_index(out):
         if model is None:
             raise LexLIPError("which model? lexlip index SOURCE -o INDEX --model CHECKPOINT")
         built = Index.create(
-            out, load(model), source, split=split, max_terms=max_terms, engine=engine,
-            checkpoint=model, replace=replace, keep_floats=keep_floats,
-            keep_views=keep_views, crops=crops,
-        )  # fmt: skip
+            out, load(model), source, recipe, split=split, checkpoint=model, replace=replace
+        )
         skipped, news = built.skipped, ""
     else:
         quiet()

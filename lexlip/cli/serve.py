@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import is_index, load, quiet, readable
+from lexlip.cli.common import load, quiet, readable
 from lexlip.errors import LexLIPError
 
 _EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "bm25s")
@@ -50,6 +50,7 @@ def serve(
     import torch
     import uvicorn
 
+    from lexlip.build.manifest import read_manifest
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
 
@@ -59,8 +60,7 @@ def serve(
             f"everybody who reaches {host} could search and delete: give --api-key KEY, or "
             "--insecure if you want that"
         )
-    if not is_index(path):
-        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    read_manifest(path)  # an error where there is no index
     every = ("*",) if host in ("0.0.0.0", "::") else ()
     settings = Settings(
         api_key=api_key or None,

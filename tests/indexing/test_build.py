@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from indexing.build import Settings, build, main
 from lexlip import Index
+from lexlip.build.encode import chunks
 from lexlip.build.encoded import Encoded
 from lexlip.engines.lucene.java import find_java
 from lexlip.errors import LexLIPError
@@ -181,9 +182,7 @@ def same(bulk, other):
 def created(settings, model, path, engine, monkeypatch, **options):
     """The index that `Index.create` makes of the same, its chunks as large as the parts."""
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "lexlip.build.encode.chunks.__defaults__", (None, settings.part_size, 32, False, 0)
-        )
+        patch.setitem(chunks.__kwdefaults__, "size", settings.part_size)
         return Index.create(
             path, model, settings.data, max_terms=settings.max_terms, engine=engine,
             checkpoint=settings.model, **options,
