@@ -1,8 +1,8 @@
-"""Settings of the jobs that encode and index: options first, then a run's folder, then a config."""
+"""Settings of the indexing jobs: ``key=value`` before a run's folder before a config."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Settings(Recipe):
         return Recipe.of(self.facts())
 
     def check(self) -> None:
-        """Complain about what would fail after an hour.
+        """Fail now, not after an hour of encoding.
 
         Raises
         ------
@@ -43,14 +43,14 @@ class Settings(Recipe):
         if not (Path(self.model) / "config.json").is_file():
             raise LexLIPError(f"no checkpoint in {self.model!r}: give the folder training wrote")
         if not self.out:
-            raise LexLIPError("nowhere to write: give --out or --run")
+            raise LexLIPError("nowhere to write: give out=FOLDER or --run")
         for name in ("workers", "shards", "part_size"):
             if getattr(self, name) < 1:
                 raise LexLIPError(f"{name} is {getattr(self, name)}: give 1 or more")
 
 
 def read(
-    config: str | None, run: str | None, options: Mapping[str, Any], out: str
+    config: str | None, run: str | None, overrides: Sequence[str] | None, out: str
 ) -> tuple[Settings, Data]:
     """Put settings together.
 
@@ -59,10 +59,9 @@ def read(
     config : str, optional
         TOML file, or the name of a shipped one.
     run : str, optional
-        Folder that training wrote: its second stage is the model.
-    options : mapping
-        What the command line says; None is left out. With `keep_views` the model of a run is the
-        one with heads.
+        Folder that training wrote: its second stage is the model; with `keep_views`, its heads.
+    overrides : sequence of str, optional
+        ``key=value``, each for a field of `Settings`.
     out : str
         What is written in the folder of a run.
     """
@@ -71,8 +70,9 @@ def read(
         file = toml.read(config)
         shared = toml.build(Data, file.get("data", {}), "data.")
         table = {"data": shared.source, "split": shared.dev, **file.get("index", {})}
-    given = {name: value for name, value in options.items() if value is not None}
+        toml.build(Settings, table, "index.")  # so that errors name the table
+    given = toml.override({}, overrides or (), Settings)
     if run is not None:
         views = given.get("keep_views", table.get("keep_views"))
         table |= {"model": f"{run}/{'heads' if views else 'stage2'}", "out": f"{run}/{out}"}
-    return toml.build(Settings, {**table, **given}, "index."), shared
+    return toml.build(Settings, {**table, **given}, ""), shared

@@ -1,7 +1,7 @@
-"""Settings: TOML files with dotted overrides, read into frozen dataclasses.
+"""Settings: TOML files with ``key=value`` overrides, read into frozen dataclasses.
 
-One file serves a whole run; each job reads the tables that are its own, and all of them read
-``[data]``, so that they open the same pictures.
+One file serves a whole run. Each job reads its own tables, and all of them read ``[data]``, so that
+they open the same pictures.
 """
 
 from __future__ import annotations
@@ -69,6 +69,12 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": help, **metadata})
 
 
+def option_of(cls: Any, name: str) -> Any:
+    """Declare a field as another settings class does, with its default and its help."""
+    known = cls.__dataclass_fields__[name]
+    return option(known.default, **known.metadata)
+
+
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """Fill a dataclass from a TOML table, nested dataclasses from nested tables.
 
@@ -100,7 +106,7 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     if float in kinds and type(value) is int:
         return float(value)
     if tuple in kinds and isinstance(value, list):
-        return tuple(value)
+        return tuple(_fit(item, get_args(hint)[0], name) for item in value)
     if type(value) in kinds or (Mapping in kinds and isinstance(value, Mapping)):
         return value
     says = {int: "int", float: "float", bool: "bool", str: "str", tuple: "a list"}
@@ -108,8 +114,10 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     raise LexLIPError(f"setting {name} must be {wanted}, not {value!r}")
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file and apply dotted overrides, each ``a.b=value`` in TOML's own syntax.
+def read(
+    path: str | Path, overrides: Sequence[str] = (), cls: type | None = None
+) -> dict[str, Any]:
+    """Read a TOML file and apply overrides; see `override`.
 
     Raises
     ------
@@ -127,22 +135,78 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise LexLIPError(f"{path} is not valid TOML: {error}") from None
-    for override in overrides:
-        dotted, sign, text = override.partition("=")
+    return override(table, overrides, cls)
+
+
+def override(
+    table: dict[str, Any], overrides: Sequence[str], cls: type | None = None
+) -> dict[str, Any]:
+    """Apply overrides, each ``key=value`` or ``section.key=value``, to a table, in place.
+
+    Parameters
+    ----------
+    table : dict
+        As a TOML file gives it; returned.
+    overrides : sequence of str
+        Values in TOML's syntax; what is not TOML is text.
+    cls : dataclass, optional
+        What the table is for. Where a field is a text, so is its value, without quotes too; where
+        it is a list, commas separate its items, and a repeated key adds to it.
+
+    Raises
+    ------
+    LexLIPError
+        On an override without ``=``, or below something that is not a table.
+
+    Examples
+    --------
+    >>> override({"seed": 1}, ["stage1.lr=1e-4", "seed=2", "data=photos/"])
+    {'seed': 2, 'stage1': {'lr': 0.0001}, 'data': 'photos/'}
+    >>> override({}, ["texts=a.txt,b.txt", "exclude=2024"], Data)
+    {'texts': ['a.txt', 'b.txt'], 'exclude': '2024'}
+    """
+    given = set[str]()
+    for text in overrides:
+        dotted, sign, written = text.partition("=")
         if not sign:
-            raise LexLIPError(f"override {override!r} is not of the form section.key=value")
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text
+            raise LexLIPError(f"override {text!r} is not of the form key=value")
         *sections, key = dotted.split(".")
         inner = table
         for section in sections:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise LexLIPError(f"override {override!r}: {section} is no table")
+                raise LexLIPError(f"override {text!r}: {section} is not a table")
+        value = _value(written, _hint(cls, dotted))
+        if isinstance(value, list) and dotted in given:
+            value = inner[key] + value
         inner[key] = value
+        given.add(dotted)
     return table
+
+
+def _hint(cls: Any, dotted: str) -> Any:
+    """Return the type of the field that a dotted key names, None where no field is."""
+    for name in dotted.split("."):
+        cls = get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
+    return cls
+
+
+def _value(text: str, hint: Any) -> Any:
+    """Read the value of an override for a field of this type; None for any type."""
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    kinds = {kind for kind in get_args(hint) if kind is not NoneType} or {hint}
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        return value if isinstance(value, list) else [_value(x, item) for x in text.split(",")]
+    return text if kinds == {str} and not isinstance(value, str) else value
+
+
+def from_overrides(cls: type[T], overrides: Sequence[str]) -> T:
+    """Fill the settings of a job that reads no TOML file."""
+    return build(cls, override({}, overrides, cls), "")
 
 
 def resolve(name: str) -> str:

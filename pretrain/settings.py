@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lexlip import settings as toml
 from lexlip.settings import Data
+
+OTHERS = ("index", "bench", "queries")
+"""Tables of a config that not every job reads."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,18 @@ class Settings:
     heads: Heads = field(default_factory=Heads)
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a run's settings; tables that belong to other jobs are theirs to check."""
-    table = toml.read(path, overrides)
-    for other in ("index", "bench"):
-        table.pop(other, None)
-    return toml.build(Settings, table, "")
+    return load_as(Settings, path, overrides)
+
+
+def load_as(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
+    """Read the settings of a job that has tables or keys of its own besides."""
+    table = toml.read(path, overrides, kind)
+    for other in OTHERS:
+        if other not in kind.__dataclass_fields__:
+            table.pop(other, None)
+    return toml.build(kind, table, "")
