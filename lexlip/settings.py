@@ -31,30 +31,6 @@ DEFAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class Data:
-    """Where pictures and captions come from."""
-
-    source: str = "scenes"
-    train: str = "train"
-    dev: str = "dev"
-    test: str = "test"
-    scenes: Mapping[str, int] = field(default_factory=dict)  # sizes, when the project draws them
-    texts: tuple[str, ...] = ()  # captions without pictures, for the masked-language objectives
-    exclude: str = ""  # JSON list of image ids to keep out of training
-    cache: str = "runs/cache"
-    flip: bool = False  # a mirrored second view; wrong where captions say left and right
-    crops: int = 0  # further views, cut at random; of frozen trunks only, as flip is
-
-    def open(self, split: str | None) -> Collection:
-        """Read (or draw) a split of the pictures."""
-        from lexlip.data.collection import load_collection
-
-        return load_collection(
-            resolve(self.source), split, cache=self.cache, scenes=dict(self.scenes) or None
-        )
-
-
 def option(default: Any, help: str, **metadata: Any) -> Any:
     """Declare a field of a settings class: its default, and the line that ``--help`` prints.
 
@@ -66,13 +42,40 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     >>> Settings().seed, dataclasses.fields(Settings)[0].metadata["help"]
     (0, 'of all that is random')
     """
-    return field(default=default, metadata={"help": help, **metadata})
+    shown = {"help": help, **metadata}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=shown)
+    return field(default=default, metadata=shown)
 
 
 def option_of(cls: Any, name: str) -> Any:
     """Declare a field as another settings class does, with its default and its help."""
     known = cls.__dataclass_fields__[name]
     return option(known.default, **known.metadata)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where pictures and captions come from."""
+
+    source: str = option("scenes", "data set name, folder, table; scenes are drawn")
+    train: str = option("train", "split to train on")
+    dev: str = option("dev", "split to validate on")
+    test: str = option("test", "split to test on")
+    scenes: Mapping[str, int] = option({}, "size of a split, and of a picture, where drawn")
+    texts: tuple[str, ...] = option((), "files of captions without pictures, for masked language")
+    exclude: str = option("", "JSON list of image ids to keep out of training")
+    cache: str = option("runs/cache", "folder for pixels and features")
+    flip: bool = option(False, "a mirrored second view; wrong where captions say left and right")
+    crops: int = option(0, "random crops as further views; frozen trunks only, as flip")
+
+    def open(self, split: str | None) -> Collection:
+        """Read (or draw) a split of the pictures."""
+        from lexlip.data.collection import load_collection
+
+        return load_collection(
+            resolve(self.source), split, cache=self.cache, scenes=dict(self.scenes) or None
+        )
 
 
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
