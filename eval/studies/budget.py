@@ -158,7 +158,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     """Weigh indexes of several term budgets against their recall."""
     settings = read_settings(Settings, config, overrides, run)
     if settings.model is None:
-        raise LexLIPError("nothing to measure: give model=CHECKPOINT or --run")
+        raise LexLIPError("nothing to measure: give model=CHECKPOINT, or --run")
     task = load_task(settings)
     system = LexLIPSystem.from_pretrained(settings.model, crops=settings.crops)
     rows = measure(system, task, settings.engine, settings.terms, settings.seed)

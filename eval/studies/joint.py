@@ -28,7 +28,7 @@ import typer
 
 from eval.bench import report
 from eval.bench.sparse import LexLIPSystem
-from eval.bench.systems import require_folder
+from eval.bench.systems import load_model, require_folder
 from eval.studies.planted import SKIPPED, Drawn
 from lexlip.console import Job, Overrides
 from lexlip.data.draw import COLOURS, SHAPES
@@ -195,7 +195,7 @@ class Settings:
 def main(overrides: Overrides = None) -> None:
     """Measure joint queries on scenes."""
     settings = from_overrides(Settings, overrides or [])
-    encoder = LexLIP.from_pretrained(require_folder(settings.model))
+    encoder = load_model(settings.model)
     other = None
     if settings.dense is not None:
         from lexlip.models.dense_control import DenseDualEncoder

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from eval.bench import report
-from eval.bench.systems import require_folder
+from eval.bench.systems import load_model
 from eval.bench.task import Measured, read_settings
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.draw import COLOURS, Group, draw_scene
@@ -137,9 +137,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Measure how often the patch that won a word lies on what the word names."""
     settings = read_settings(Measured, config, overrides, run)
-    if settings.model is None:
-        raise LexLIPError("nothing to measure: give model=CHECKPOINT or --run")
-    encoder = LexLIP.from_pretrained(require_folder(settings.model))
+    encoder = load_model(settings.model)
     rows = measure(encoder, scenes_of(settings))
     path = Path(settings.out) / "lit.json"
     write_json(path, {"format": 1, "checkpoint": settings.model, "split": settings.split,

@@ -26,7 +26,7 @@ import typer
 from PIL.Image import Image
 
 from eval import metrics
-from eval.bench.systems import require_folder
+from eval.bench.systems import load_model
 from eval.bench.task import Task
 from eval.studies.rerank import FirstStage, best_weights, first_stage, fused, scores_of
 from lexlip.console import Job, Overrides
@@ -217,7 +217,7 @@ def main(overrides: Overrides = None) -> None:
     import tempfile
 
     settings = from_overrides(Settings, overrides or [])
-    encoder = LexLIP.from_pretrained(require_folder(settings.model))
+    encoder = load_model(settings.model)
     torch.set_num_threads(1)
     gallery = Drawn(make_scenes(SKIPPED + settings.pictures, settings.seed)[SKIPPED:])
     results: dict[str, Any] = {"checkpoint": settings.model, "pictures": settings.pictures}

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from eval import metrics
 from eval.bench import report
 from eval.bench.sparse import search_rows
-from eval.bench.systems import Gallery, batches, check_gallery, require_folder
+from eval.bench.systems import Gallery, batches, check_gallery, load_model
 from eval.bench.task import Pooled, Task, load_task, read_settings
 from lexlip.build.recipe import Recipe
 from lexlip.console import Config, Job, Overrides, Run
@@ -251,9 +251,7 @@ class Settings(Pooled):
 def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Measure rerankers over the best candidates of the first stage."""
     settings = read_settings(Settings, config, overrides, run, trained="heads", into_run=False)
-    if settings.model is None:
-        raise LexLIPError("nothing to measure: give model=CHECKPOINT or --run")
-    encoder = LexLIP.from_pretrained(require_folder(settings.model))
+    encoder = load_model(settings.model)
     names = settings.rerankers or possible(encoder)
     torch.set_num_threads(1)
     task = load_task(settings)

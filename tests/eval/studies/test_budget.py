@@ -138,7 +138,7 @@ def test_wrong_options_are_one_line(command, table, checkpoint, tmp_path):
     options = (f"data={table}", f"out={tmp_path / 'out'}")
     for more, message in (
         ((f"model={checkpoint}", "terms=4,x"), "terms must be int, not 'x'"),
-        ((), "give model=CHECKPOINT or --run"),
+        ((), "give model=CHECKPOINT, or --run"),
         ((f"model={tmp_path}",), "no checkpoint in"),
     ):
         found = command(*options, *more)
