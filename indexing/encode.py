@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from indexing.settings import Settings, read
 from lexlip.build.encode import Chunk, check_heads, encode_pictures
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.processes import worker_processes
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection

@@ -193,7 +193,7 @@ def demo_home(checkpoint, model, model_with_heads, word_table, photos, tmp_path_
     """
     from lexlip import Index
     from lexlip.build.encode import encode_pictures
-    from lexlip.build.encoded import Encoded
+    from lexlip.build.encoded_parts import Encoded
     from lexlip.build.recipe import Recipe
     from lexlip.data.collection import load_collection
 

@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lexlip.build.encode import Chunk
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.manifest import is_index, new_manifest
 from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe

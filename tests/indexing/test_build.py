@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from indexing.build import Settings, app, build
 from lexlip import Index
 from lexlip.build.encode import chunks
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.engines.lucene.java import find_java
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data

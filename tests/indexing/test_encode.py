@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from indexing import encode as job
 from indexing.encode import app, encode
 from indexing.settings import Settings
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
 
@@ -81,16 +81,16 @@ KILLED = """
 import os, signal, sys
 from indexing.encode import encode
 from indexing.settings import Settings
-from lexlip.build import encoded
+from lexlip.build import encoded_parts
 from lexlip.settings import Data
 
-written, write_json = [], encoded.write_json
+written, write_json = [], encoded_parts.write_json
 def dies(path, value):
     written.append(path)
     if len(written) == 5:  # the manifest of the folder and of three parts are there
         os.kill(os.getpid(), signal.SIGKILL)
     write_json(path, value)
-encoded.write_json = dies
+encoded_parts.write_json = dies
 encode(Settings(**eval(sys.argv[1])), Data(), sys.argv[2])
 """
 

@@ -11,7 +11,7 @@ import typer.main
 from indexing.settings import Settings
 from lexlip import Index
 from lexlip.build.encode import encode_pictures
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.recipe import Recipe
 from lexlip.cli import app
 from lexlip.data.collection import load_collection

@@ -131,7 +131,7 @@ def test_views_follow_what_is_added_replaced_and_deleted(index, pictures):
 
 def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures, no_flush, index):
     from lexlip.build.encode import as_source, encode_pictures
-    from lexlip.build.encoded import Encoded
+    from lexlip.build.encoded_parts import Encoded
     from lexlip.build.recipe import Recipe
 
     source, folder = as_source(pictures), tmp_path / "parts"

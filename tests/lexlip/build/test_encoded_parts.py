@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lexlip.build import encoded as encoded_module
+from lexlip.build import encoded_parts as encoded_module
 from lexlip.build.encode import Chunk, encode_pictures
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection, load_collection
 from lexlip.errors import LexLIPError
