@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace as with_options
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,7 +122,7 @@ class Index:
             No readable document, an impossible recipe, no Java, a folder that holds something
             else or an index that is not to be replaced. Nothing is left behind.
         """
-        recipe = with_options(recipe, **options)
+        recipe = dataclasses.replace(recipe, **options)
         target, there = Path(path), check_new(path, recipe, replace)
         documents = as_source(source, split)
         check_heads(model, recipe)
@@ -170,7 +170,7 @@ class Index:
             As for `create`, also what it raises.
         """
         found = encoded if isinstance(encoded, Encoded) else Encoded.open(encoded)
-        recipe = with_options(recipe or found.recipe, **options)
+        recipe = dataclasses.replace(recipe or found.recipe, **options)
         check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)

@@ -1,4 +1,4 @@
-"""Sources to weights, a chunk at a time: what an index is filled from."""
+"""Encoding: sources to weights, in chunks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
 
 CHUNK = 1024
-"""Documents between two commits: what a kill may cost."""
+"""Documents between two commits; a kill costs at most these."""
 
 Known = Callable[[Sequence[str]], Sequence[Mapping[str, Any] | None]]
-"""Ids to the metadata of those that an index holds, None for the others."""
+"""Returns the metadata of each id that the index holds, None for other ids."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some documents of a source: those encoded, those that need not be, those that cannot be."""
+    """Encoded documents of a source, with counts of unchanged and a list of unreadable ones."""
 
     ids: list[str]
     weights: csr_array  # float32 [N, V]
@@ -46,8 +46,8 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     Parameters
     ----------
     source : Collection, path, name or mapping
-        What `lexlip.data.collection.load_collection` reads; one picture file; a mapping of ids to
-        pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
+        Whatever `lexlip.data.collection.load_collection` reads; one picture file; a mapping of
+        ids to pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
     split : str, optional
         For sources that have several.
     """
@@ -56,7 +56,7 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     if isinstance(source, Mapping):
         texts = [isinstance(value, str) for value in source.values()]
         if any(texts) and not all(texts):
-            raise LexLIPError("a source holds texts or pictures, not both: index them apart")
+            raise LexLIPError("a source holds texts and pictures: index them separately")
         if texts and all(texts):
             return source
         pictures = list(source.values())
@@ -71,7 +71,7 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
 
 
 def check_heads(model: LexLIP, recipe: Recipe) -> None:
-    """Raise when views are wanted of a model that has none."""
+    """Raise when the recipe keeps views and the model has no heads."""
     if recipe.keep_views and not (model.config.token_size or model.config.gaussian_size):
         raise LexLIPError(
             "this model has no heads to rerank with: train them (make pretrain-heads), or keep no "
@@ -96,8 +96,8 @@ def chunks(
     source : Collection or mapping of str to str
         Pictures, or texts by id.
     known : callable, optional
-        What an index holds already: a picture whose folder, size and date have not changed is
-        left out. A picture that is no file is told by its size alone; texts are always encoded.
+        Metadata in an index: a picture with the same folder, size and date is skipped. Pictures
+        in memory are compared by size only; texts are always encoded.
     recipe : Recipe
         How documents are encoded; the term budget is applied by what stores the chunks.
     size, batch_size : int
@@ -121,7 +121,7 @@ def chunks(
 
 
 def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any]]:
-    """Return the metadata of some pictures: what their files say, and the collection's columns."""
+    """Return metadata of some pictures: that of their files, and the collection's columns."""
     names = [source.ids[i] for i in numbers]
     facts = file_metadata(names, [source.picture(i) for i in numbers])
     facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
@@ -136,7 +136,7 @@ def encode_pictures(
     recipe: Recipe = Recipe(),
     batch_size: int = 32,
 ) -> Chunk:
-    """Encode the pictures of these numbers; see `chunks`."""
+    """Encode the pictures with these row numbers; see `chunks`."""
     names = [source.ids[i] for i in numbers]
     facts = columns_of(source, numbers)
     held = known(names) if known else [None] * len(names)

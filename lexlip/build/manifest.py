@@ -1,6 +1,6 @@
-"""The manifest of an index: which model spoke, how its weights became impacts; and what to refuse.
+"""The manifest of an index: its model, its recipe, its scale.
 
-A manifest is JSON in the folder of the index, written once, when the index is made.
+A manifest is JSON in the folder of the index, written once, when the index is created.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 FORMAT = "lexlip-index/2"
 ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures")
-"""What `origin` says."""
+"""Keys of `origin`."""
 
 
 def origin(model: LexLIP, documents: Any, checkpoint: Any = None) -> dict[str, Any]:
-    """Say where vectors come from.
+    """Describe where vectors come from.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def origin(model: LexLIP, documents: Any, checkpoint: Any = None) -> dict[str, A
     documents : Collection or mapping
         What the model encodes.
     checkpoint : path, optional
-        Where the model came from; what it says itself by default.
+        Where the model came from; by default its own name or path.
     """
     place = getattr(documents, "place", None)
     return {
@@ -51,15 +51,15 @@ def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) 
     Parameters
     ----------
     weights : csr_array [N, V]
-        The first documents, as the model encoded them: the scale is fitted to these.
+        The first documents, as the model encoded them: the scale is fitted to them.
     origin : mapping
-        What `origin` says.
+        The facts of `origin`.
     recipe : Recipe
 
     Returns
     -------
     dict
-        With the scale, and what quantising cost these documents.
+        With the scale, and the quantisation error of these documents.
     """
     impacts, scale = document_impacts(weights, recipe.max_terms)
     unit = unit_normalise(top_terms(weights, recipe.max_terms))
@@ -73,7 +73,7 @@ def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) 
 
 
 def is_index(path: Path) -> bool:
-    """Say whether there is a manifest in a folder."""
+    """Return whether a folder holds the manifest of an index."""
     return (path / MANIFEST).is_file()
 
 
@@ -83,7 +83,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises
     ------
     LexLIPError
-        When there is none, it is unreadable, or of another format.
+        When it is missing, unreadable, or of another format.
     """
     if not is_index(path):
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
@@ -97,12 +97,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_model(path: Path, manifest: Mapping[str, Any], model: LexLIP) -> LexLIP:
-    """Return the model when it is the one that the index at `path` was built by.
+    """Return the model if it built the index at `path`.
 
     Raises
     ------
     LexLIPError
-        When it is another one.
+        When another model built it.
     """
     for what, mine in (("vocabulary", model.lexicon.hash), ("model", model.fingerprint)):
         if manifest[what] != mine:

@@ -1,6 +1,6 @@
-"""What lies beside an engine: exact vectors to rescore with, and views to rerank with.
+"""Side stores of an index: exact vectors to rescore with, and views to rerank with.
 
-Both are kept by id, and made durable before the engine commits: a killed writer leaves none out.
+Both are keyed by id, and durable before the engine commits: a killed writer loses none of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FLOATS, VIEWS = "floats", "views"
 
 
 class Beside:
-    """The stores that an index keeps beside its engine, opened and changed together.
+    """The stores of an index besides its engine, opened and changed together.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Beside:
     Attributes
     ----------
     floats : FloatVectors or None
-        The documents' vectors as they are before they are quantised.
+        The documents' vectors before quantisation.
     views : ForwardStore or None
-        What rerankers look at.
+        The documents' views, for rerankers.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
@@ -55,11 +55,11 @@ class Beside:
         return [store for store in (self.floats, self.views) if store is not None]
 
     def __bool__(self) -> bool:
-        """Say whether there is any."""
+        """Return whether there is any store."""
         return bool(self._stores())
 
     def write(self, chunk: Chunk) -> None:
-        """Store what belongs to the documents of a chunk, in the place of what was there."""
+        """Store the vectors and views of a chunk, overwriting those of the same ids."""
         if self.floats is not None:
             self.floats.write(chunk.ids, unit_normalise(top_terms(chunk.weights, self._max_terms)))
         if self.views is not None:
@@ -67,12 +67,12 @@ class Beside:
             self.views.write(chunk.ids, chunk.views)
 
     def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
-        """Merge, and drop what belongs to ids that `there` answers with None."""
+        """Merge, and drop the ids for which `there` returns None."""
         for store in self._stores():
             store.keep(there)
 
     def verify(self) -> list[str]:
-        """Read every file again; returns the names of those that are damaged."""
+        """Read every file again, and return the names of damaged ones."""
         return [name for store in self._stores() for name in store.verify()]
 
     def stats(self) -> dict[str, int]:
@@ -83,7 +83,7 @@ class Beside:
         }
 
     def reopen(self) -> None:
-        """See the newest state."""
+        """Switch to the newest state."""
         for store in self._stores():
             store.reopen()
 

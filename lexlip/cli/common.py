@@ -23,7 +23,7 @@ LexiconTable = Annotated[
 
 
 def quiet() -> None:
-    """Keep transformers from chattering while it loads."""
+    """Silence transformers while it loads."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -31,7 +31,7 @@ def quiet() -> None:
 
 
 def load(checkpoint: str | None) -> Any:
-    """Load a model; None leaves that to the index."""
+    """Load a model; with None the index loads its own when needed."""
     if checkpoint is None:
         return None
     from lexlip.models.checkpoints import load_checkpoint
@@ -41,7 +41,7 @@ def load(checkpoint: str | None) -> Any:
 
 
 def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
-    """Load what turns texts into words for an index: its network, or the query table of that."""
+    """Load the text encoder for an index: its network, or the query table of that network."""
     if encoder == "network":
         return load(checkpoint)
     if encoder != "table":
@@ -53,14 +53,14 @@ def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
 
 
 def read_item(item: str) -> Any:
-    """A path that exists, or looks like a picture's, is a picture; anything else is a query."""
+    """Read an argument: an existing or picture-like path is a picture, anything else a query."""
     from lexlip.data.images import SUFFIXES
     from lexlip.query.query import Query
 
     path = Path(item)
     try:
         exists = path.is_file()
-    except (OSError, ValueError):  # a text too long to be a name, or one with a NUL
+    except (OSError, ValueError):  # too long for a name, or with a NUL
         exists = False
     query = None if exists else Query.parse(item)
     if query is not None and (query.plain is None or path.suffix.lower() not in SUFFIXES):
@@ -76,7 +76,7 @@ def is_index(path: Path) -> bool:
 
 
 def in_our_words(query: Any, table: Path | None) -> Any:
-    """Return a query in the index's language, where a lexicon map is given."""
+    """Translate a query into the index's language, if a lexicon map is given."""
     if table is None:
         return query
     from lexlip.query.lexicon_map import LexiconMap

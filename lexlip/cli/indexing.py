@@ -23,15 +23,17 @@ def index(
         str, typer.Argument(help="folder of pictures, picture, CSV, parquet or data set name")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="checkpoint, for a new index"),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="build it anew")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="overwrite an existing index")] = False,
     **options: Any,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
 
-    Where the index is there already, new and changed pictures are added to it; an interrupted
-    build goes on.
+    If the index exists, new and changed pictures are added to it; an interrupted build goes on.
     """
     from lexlip.index import Index
 
@@ -50,7 +52,7 @@ def index(
         skipped, news = done.skipped, f"{done.written} new, {done.unchanged} unchanged; "
     with built:
         facts = built.stats()
-    kept = " (what the index held of it stays)" if news else ""
+    kept = " (its old version stays)" if news else ""
     for _, reason in skipped:
         typer.echo(f"skipped{kept}: {one_line(reason)}", err=True)
     typer.echo(
@@ -75,7 +77,7 @@ def delete(
 @app.command()
 @readable
 def compact(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """Merge an index and drop what deletions left behind."""
+    """Merge an index and drop deleted and replaced documents."""
     from lexlip.index import Index
 
     with Index.open(path, mode="w") as opened:
@@ -87,7 +89,7 @@ def compact(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
 @app.command()
 @readable
 def stats(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """Say what is in an index, as JSON."""
+    """Print the statistics and the manifest of an index, as JSON."""
     from lexlip.index import Index
 
     with Index.open(path) as opened:
@@ -97,11 +99,11 @@ def stats(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
 @app.command()
 @readable
 def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """Read all of an index and say whether every byte is what was written."""
+    """Read all of an index and verify every checksum."""
     from lexlip.index import Index
 
     with Index.open(path) as opened:
         damaged = opened.check()
     if damaged:
         raise LexLIPError(f"{path} is damaged ({', '.join(damaged[:3])}): build it again")
-    typer.echo(f"{path}: every file is as it was written")
+    typer.echo(f"{path}: every file is sound")

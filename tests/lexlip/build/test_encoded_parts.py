@@ -131,7 +131,7 @@ def test_parts_of_two_models_are_never_mixed(model, make_model, pictures, tmp_pa
     ) as encoded:
         encoded.write(0, encode_pictures(model, source, encoded.rows(0)))
         assert encoded.missing() == [1, 2]  # killed here
-    with pytest.raises(LexLIPError, match="part 1 .*of another model"):
+    with pytest.raises(LexLIPError, match="part 1 .*from another model"):
         list(Encoded.open(tmp_path / "parts"))
 
 
