@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.manifest import check_model, origin, read_manifest
+from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import Beside
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
@@ -82,15 +84,12 @@ class Index:
         path: str | os.PathLike[str],
         model: LexLIP,
         source: Any,
+        recipe: Recipe = Recipe(),
         *,
-        max_terms: int = 64,
-        engine: str = "lucene",
         split: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         replace: bool = False,
-        keep_floats: bool = False,
-        keep_views: bool = False,
-        crops: int = 0,
+        **options: Any,
     ) -> Index:
         """Encode a source and write a new index.
 
@@ -105,37 +104,33 @@ class Index:
         model : LexLIP
         source : path, name, Collection or mapping
             What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
-        max_terms : int
-            Term budget of a document.
-        engine : {"lucene", "postings"}
-            Lucene needs a Java >= 21; postings needs none, and is faster.
+        recipe : Recipe
+            How the index is made; kept in its manifest.
         split : str, optional
         checkpoint : path, optional
             Where the model came from, so that the index finds it again; its own by default.
         replace : bool
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
-        keep_floats : bool
-            Keep unquantised vectors too, for `search(..., rescore=100)`: 6 bytes a term, and id.
-        keep_views : bool
-            Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
-        crops : int
-            Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+        **options
+            Options of the recipe by name: ``engine="postings"``, which needs no Java, or
+            ``keep_floats=True`` for `search(..., rescore=100)`, ``keep_views=True`` for
+            `search(..., rerank="filip")`; see `lexlip.build.recipe.Recipe`.
 
         Raises
         ------
         LexLIPError
-            No readable document, unknown engine, no Java, a folder that holds something else or
-            an index that is not to be replaced. Nothing is left behind.
+            No readable document, an impossible recipe, no Java, a folder that holds something
+            else or an index that is not to be replaced. Nothing is left behind.
         """
-        target, there = Path(path), check_new(path, engine, max_terms, replace)
+        recipe = dataclasses.replace(recipe, **options)
+        target, there = Path(path), check_new(path, recipe, replace)
         documents = as_source(source, split)
-        check_heads(model, keep_views)
-        coming = chunks(model, documents, keep_views=keep_views, crops=crops)
-        facts = origin(model, documents, max_terms, checkpoint)
+        check_heads(model, recipe)
+        coming = chunks(model, documents, None, recipe)
+        facts = origin(model, documents, checkpoint)
         with atomic_directory(target) as folder:
-            others = {"keep_floats": keep_floats, "keep_views": keep_views, "crops": crops}
-            manifest, begun = begin(folder, coming, facts, engine=engine, **others)
+            manifest, begun = begin(folder, coming, facts, recipe)
             with cls(folder, manifest, "w", model) as index:
                 done = index._write_all(chain(begun, coming if there else ()))
         built = cls.open(target, model, mode="w")
@@ -152,11 +147,11 @@ class Index:
         path: str | os.PathLike[str],
         encoded: Encoded | str | os.PathLike[str],
         model: LexLIP | None = None,
+        recipe: Recipe | None = None,
         *,
-        engine: str = "lucene",
         shards: int = 1,
         replace: bool = False,
-        keep_floats: bool = False,
+        **options: Any,
     ) -> Index:
         """Write a new index of documents that were encoded before: the one that `create` writes.
 
@@ -165,20 +160,23 @@ class Index:
         Parameters
         ----------
         encoded : Encoded or path
-            A folder of vectors in parts, whose term budget is taken; all parts must be there.
+            A folder of vectors in parts; all parts must be there.
         model : LexLIP, optional
             Loaded when needed, as by `open`.
+        recipe : Recipe, optional
+            By default the one that the parts were encoded with; it must agree with that.
         shards : int
             Processes that write Lucene at the same time; hits do not depend on it.
-        path, engine, replace, keep_floats
+        path, replace, **options
             As for `create`, also what it raises.
         """
         found = encoded if isinstance(encoded, Encoded) else Encoded.open(encoded)
-        check_new(path, engine, found.manifest["max_terms"], replace)
+        recipe = dataclasses.replace(recipe or found.recipe, **options)
+        check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)
         with atomic_directory(path) as folder:
-            done = build_from(found, folder, engine, shards, keep_floats)
+            done = build_from(found, folder, recipe, shards)
         built = cls.open(path, model, mode="w")
         built.skipped = done.skipped
         return built
@@ -245,8 +243,7 @@ class Index:
         return self._write_all(self._chunks(documents))
 
     def _chunks(self, documents: Any, known: Known | None = None) -> Iterator[Chunk]:
-        kept = {name: self.manifest.get(name, 0) for name in ("keep_views", "crops")}
-        return chunks(self.model, documents, known, **kept)
+        return chunks(self.model, documents, known, Recipe.of(self.manifest))
 
     def _write_all(self, coming: Iterable[Chunk]) -> Added:
         return write_chunks(self.path, self.manifest, self.engine, self.beside, coming)

@@ -230,5 +230,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     loop.train(task, bench, stage, f"{run}/heads", resume=resume)
 
 
+app = loop.job(main)
+
 if __name__ == "__main__":
-    loop.cli(main)
+    app()

@@ -17,7 +17,7 @@ FLOORS = [
     ("impacts", "lexicon", "views"),
     ("filters",),
     ("storage", "data", "engines"),
-    ("settings",),
+    ("settings", "console"),
     ("models",),
     ("query",),
     ("rerank",),

@@ -182,8 +182,8 @@ def test_a_clip_with_words_is_distilled_into_a_checkpoint(tiny_run, images, tmp_
     clip = small_clip(tmp_path / "clip", small_tokenizer())
     before = lexicalise(clip, images, ["red", "green", "circle", "star", "small"])
     before.save_pretrained(tmp_path / "words")
-    how = replace(HOW, terms=2, query_terms=2, start_terms=4, steps=5)
-    main(str(tmp_path / "words"), str(tmp_path / "out"), tiny_run, [], how)
+    how = ["terms=2", "query_terms=2", "start_terms=4", "steps=5"]
+    main([f"model={tmp_path / 'words'}", f"out={tmp_path / 'out'}", *how], tiny_run)
     after = load_checkpoint(tmp_path / "out")
     assert after.head.steps == 0 and before.head.steps > 0
     state = before.clip.state_dict()
@@ -193,5 +193,5 @@ def test_a_clip_with_words_is_distilled_into_a_checkpoint(tiny_run, images, tmp_
 
 def test_another_checkpoint_cannot_be_distilled(checkpoint, tiny_run, tmp_path):
     with pytest.raises(LexLIPError, match="lexlip lexicalise"):
-        main(str(checkpoint), str(tmp_path / "out"), tiny_run, [], HOW)
+        main([f"model={checkpoint}", f"out={tmp_path / 'out'}"], tiny_run)
     assert not (tmp_path / "out").exists()

@@ -136,14 +136,16 @@ def test_views_follow_what_is_added_replaced_and_deleted(index, pictures):
 
 def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures, no_flush, index):
     from lexlip.build.encode import as_source, encode_pictures
-    from lexlip.build.encoded import Encoded
+    from lexlip.build.encoded_parts import Encoded
+    from lexlip.build.recipe import Recipe
 
     source, folder = as_source(pictures), tmp_path / "parts"
-    options = {"max_terms": 64, "part_size": 5, "keep_views": True}
-    with Encoded.plan(folder, model_with_heads, source, **options) as encoded:
+    recipe = Recipe(keep_views=True)
+    with Encoded.plan(folder, model_with_heads, source, recipe, part_size=5) as encoded:
         for number in encoded.missing():
             rows = encoded.rows(number)
-            encoded.write(number, encode_pictures(model_with_heads, source, rows, keep_views=True))
+            chunk = encode_pictures(model_with_heads, source, rows, recipe=recipe)
+            encoded.write(number, chunk)
     with Index.from_encoded(
         tmp_path / "b.lex", folder, model_with_heads, engine="postings"
     ) as built:
@@ -154,7 +156,7 @@ def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures,
         np.testing.assert_array_equal(ours.mean, theirs.mean)
         assert [hit.id for hit in built.search(TEXT)] == [hit.id for hit in index.search(TEXT)]
     # Parts without views are another plan.
-    with Encoded.plan(folder, model_with_heads, source, 64, part_size=5) as encoded:
+    with Encoded.plan(folder, model_with_heads, source, Recipe(), part_size=5) as encoded:
         assert encoded.missing() == [0, 1, 2]
 
 

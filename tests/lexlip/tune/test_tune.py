@@ -290,7 +290,7 @@ def test_on_the_command_line(model, checkpoint, photos, tmp_path, temporary, few
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     assert len(rows) >= len(said["points"]) + 4
-    assert "best within" in result.stdout and "8 terms a picture" in result.stdout
+    assert "best within" in result.stdout and "8 terms per picture" in result.stdout
     assert f"lexlip index {photos} -o {path}" in result.stdout
     assert "--max-terms 8 --replace" in result.stdout
     for wrong, message in (
