@@ -20,8 +20,8 @@ from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.contributions import Contribution, contributions
 from lexlip.query.query import ask
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.storage.files import atomic_directory
-from lexlip.storage.floats import rescore_hits
 
 if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
@@ -307,7 +307,7 @@ class Index:
             Terms kept of a text or a picture; rescoring uses all.
         rerank : str, optional
             Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
-            `lexlip.rerank.RERANKERS`. For an index that was made with `keep_views`.
+            `lexlip.rerank.rerankers.RERANKERS`. For an index that was made with `keep_views`.
         depth : int, optional
             How many are reranked; by default 100, and twice as many for an ambiguous query.
 

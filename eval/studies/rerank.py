@@ -33,7 +33,7 @@ from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
 from lexlip.models.lexlip import LexLIP
-from lexlip.rerank import reranked
+from lexlip.rerank.fuse import reranked
 from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
 from lexlip.storage.files import read_json, write_json
 from lexlip.storage.forward import ForwardStore

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from lexlip.engines import Hit
 from lexlip.errors import LexLIPError
 from lexlip.impacts import quantise_query, query_terms
-from lexlip.storage.floats import rescore_hits
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.tune.curve import (
     DEFAULT_QUERY_TERMS,
     TIMED,

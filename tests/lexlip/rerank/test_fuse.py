@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lexlip.errors import LexLIPError
-from lexlip.rerank import fuse, rerank, reranked
+from lexlip.rerank.fuse import fuse, rerank, reranked
 
 HOWS = ("zscore", "minmax")
 hows = pytest.mark.parametrize("how", HOWS)
