@@ -115,7 +115,8 @@ class Index:
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
         keep_floats : bool
-            Keep unquantised vectors too, for `search(..., rescore=100)`: 6 bytes a term, and id.
+            Keep the vectors before they are quantised too, for `search(..., rescore=100)`: 6 bytes
+            per term, and the id.
         keep_views : bool
             Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
         crops : int
@@ -226,6 +227,8 @@ class Index:
 
     def update(self, source: Any, *, split: str | None = None) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
+
+        `add` takes new documents as well, and skips pictures that have not changed.
 
         Raises
         ------
