@@ -23,8 +23,8 @@ from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.storage.files import atomic_directory
-from lexlip.storage.floats import rescore_hits
 
 if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
@@ -226,6 +226,8 @@ class Index:
     def update(self, source: Any, *, split: str | None = None) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
 
+        `add` takes new documents as well, and skips pictures that have not changed.
+
         Raises
         ------
         LexLIPError
@@ -331,7 +333,7 @@ class Index:
             Terms kept of a text or a picture; rescoring uses all.
         rerank : str, optional
             Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
-            `lexlip.rerank.RERANKERS`. For an index that was made with `keep_views`.
+            `lexlip.rerank.rerankers.RERANKERS`. For an index that was made with `keep_views`.
         depth : int, optional
             Number of hits that are reranked; by default 100, and 200 for an ambiguous query.
 

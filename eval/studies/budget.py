@@ -21,11 +21,12 @@ import typer
 
 from eval import metrics
 from eval.bench import report
-from eval.bench.sparse import LexLIPSystem, open_engine, search_rows
+from eval.bench.sparse import LexLIPSystem, search_rows
 from eval.bench.task import Pooled, Task, load_task, read_settings
 from eval.race.worker import size
 from lexlip.build.recipe import Recipe
 from lexlip.console import Config, Job, Overrides, Run
+from lexlip.engines import open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
 from lexlip.settings import option, option_of
@@ -120,7 +121,7 @@ def _index(kind: str, task: Task, impacts: csr_array, asked: csr_array) -> tuple
     """Build an index, search it and return the bytes of its folder, and the run."""
     with tempfile.TemporaryDirectory(prefix="lexlip-budget-") as name:
         folder = Path(name) / "index"
-        with closing(open_engine(kind, folder)) as engine:
+        with closing(open_engine(kind, folder, "w")) as engine:
             engine.add(task.gallery.ids, impacts)
             engine.compact()
             run, _ = search_rows(engine, asked, list(task.queries), 10, kind)

@@ -35,7 +35,7 @@ from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
 from lexlip.models.lexlip import LexLIP
-from lexlip.rerank import reranked
+from lexlip.rerank.fuse import reranked
 from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
 from lexlip.settings import option, option_of
 from lexlip.storage.files import write_json

@@ -29,12 +29,12 @@ from lexlip.build.encode import CHUNK, Chunk, columns_of
 from lexlip.build.manifest import ORIGIN, origin
 from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection
-from lexlip.engines.base import check_ids
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import read_columns
 from lexlip.impacts import top_terms
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.generations import LOCK, FolderLock
+from lexlip.storage.ids import check_ids
 from lexlip.views import Views
 
 if TYPE_CHECKING:

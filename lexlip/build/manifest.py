@@ -77,6 +77,12 @@ def is_index(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def require_index(path: Path) -> None:
+    """Raise a LexLIPError where there is no index."""
+    if not is_index(path):
+        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read the manifest of an index.
 
@@ -85,8 +91,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     LexLIPError
         When it is missing, unreadable, or of another format.
     """
-    if not is_index(path):
-        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    require_index(path)
     manifest = read_json(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise LexLIPError(

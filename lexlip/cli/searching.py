@@ -13,7 +13,6 @@ from lexlip.cli.common import (
     Checkpoint,
     LexiconTable,
     in_our_words,
-    is_index,
     load,
     load_speaker,
     quiet,
@@ -63,6 +62,7 @@ def search(
     Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out pictures with that
     word, -0.5:people subtracts it, must:red keeps pictures with it, img:dog.jpg is a picture.
     """
+    from lexlip.build.manifest import require_index
     from lexlip.cli import output
     from lexlip.index import Index
     from lexlip.query.query import Query
@@ -71,8 +71,7 @@ def search(
         raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
-    if not is_index(path):
-        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    require_index(path)
     quiet()
     query = in_our_words(Query.parse(text) if text.strip() else Query(), lexicon_map)
     if image is not None:

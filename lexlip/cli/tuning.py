@@ -41,12 +41,13 @@ def tune(
     impact and fewer terms per query, and compares their ten best hits with those of the index,
     which does not change. With a budget, prints the commands for the best setting within it.
     """
+    from lexlip.data.qrels import read_qrels
     from lexlip.index import Index
     from lexlip.tune import tune as tuning
 
     limit = None if budget is None else tuning.Budget.parse(budget)
     asked = None if queries is None else tuning.read_queries(queries)
-    judged = None if qrels is None else tuning.read_qrels(qrels)
+    judged = None if qrels is None else read_qrels(qrels)
     quiet()
     if rerank:
         _tune_rerankers(path, load(model), rerank.split(","), asked, judged)

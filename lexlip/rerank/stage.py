@@ -85,7 +85,7 @@ class SecondStage:
         self.settings: dict[str, Any] = read_json(self.path) if self.path.exists() else {}
 
     def reranker(self, name: str) -> Reranker:
-        """Return a reranker by its name (`lexlip.rerank.RERANKERS`)."""
+        """Return a reranker by its name (`lexlip.rerank.rerankers.RERANKERS`)."""
         return open_reranker(name, self.store, self.model)
 
     def share(self, name: str) -> float:

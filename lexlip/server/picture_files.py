@@ -16,11 +16,11 @@ from PIL import Image
 
 from lexlip.data.images import MAX_PIXELS, formats, read_image
 from lexlip.data.originals import Originals
-from lexlip.engines.base import MAX_ID_BYTES
 from lexlip.errors import LexLIPError
 from lexlip.server.failures import Refused, no_such_image
 from lexlip.server.settings import Settings
 from lexlip.storage.files import write_bytes
+from lexlip.storage.ids import MAX_ID_BYTES
 
 UPLOADS = "uploads"
 """Folder of posted pictures, next to the index; their ids begin with it."""

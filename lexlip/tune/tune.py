@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from lexlip.engines import Hit
 from lexlip.errors import LexLIPError
 from lexlip.impacts import quantise_query, query_terms
-from lexlip.storage.floats import rescore_hits
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.tune.curve import (
     DEFAULT_QUERY_TERMS,
     TIMED,
@@ -233,27 +233,6 @@ def read_queries(path: Path) -> dict[str, str]:
             raise LexLIPError(f"{path}, line {number} {reason}: {line[:60]!r}")
         queries[name] = text
     return queries
-
-
-def read_qrels(path: Path) -> dict[str, set[str]]:
-    """Read TREC judgements, ``query 0 item grade`` lines; grade 0 is not relevant.
-
-    Raises
-    ------
-    LexLIPError
-        No such file, or another line.
-    """
-    qrels: dict[str, set[str]] = {}
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            query, _, item, grade = line.split()
-            if int(grade) > 0:
-                qrels.setdefault(query, set()).add(item)
-        except ValueError:
-            raise LexLIPError(
-                f"{path}, line {number} is not 'query 0 item grade': {line[:60]!r}"
-            ) from None
-    return qrels
 
 
 def _lines(path: Path) -> list[str]:

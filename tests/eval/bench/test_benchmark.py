@@ -10,12 +10,13 @@ from eval.bench import benchmark
 from eval.bench.benchmark import run_benchmark
 from eval.bench.systems import System
 from eval.bench.task import Part, Settings, Task, load_task, read_settings
-from eval.metrics import read_trec_run, recall_at
+from eval.metrics import recall_at
 from eval.race import engines, store
 from eval.race.base import Vectors
+from lexlip.data.qrels import read_qrels
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
-from lexlip.tune.tune import read_qrels
+from tests.support.runs import read_trec_run
 
 
 class Listed(System):

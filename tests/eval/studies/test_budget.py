@@ -85,7 +85,7 @@ def test_every_file_of_the_index_is_weighed(model, task, tmp_path, monkeypatch):
             super().close()
             kept.append([p.stat().st_size for p in self.path.rglob("*") if p.is_file()])
 
-    monkeypatch.setattr("lexlip.engines.postings.engine.PostingsEngine", Watched)
+    monkeypatch.setattr("lexlip.engines.PostingsEngine", Watched)
     rows = budget.measure(LexLIPSystem(model), task, ["postings"], [4])
     assert [row["bytes_per_image"] * NUMBER for row in rows] == [sum(sizes) for sizes in kept]
     assert len(kept[0]) > 8
