@@ -7,12 +7,13 @@ PYTHON ?= python3
 CONFIG ?= scenes
 RUN ?= runs/$(CONFIG)
 RESUME ?=
-# Dotted overrides of the config: SET="seed=1 stage1.epochs=2"
+# Settings, as --help of a job lists them: make pretrain-stage1 index SET="seed=1 stage1.epochs=2",
+# make bench SET="bm25=false". Where make trains, they are those of training.
 SET ?=
 # For make index: a checkpoint other than RUN/stage2, a folder other than RUN/index.
 MODEL =
 OUT =
-# For make index and make bench: corners of each picture to look at beside the whole, 0 to 4.
+# For make index, bench and bench-curve: corners encoded besides the whole picture, 0 to 4.
 CROPS =
 
 BIN := .venv/bin
@@ -23,7 +24,9 @@ LEXLIP := $(BIN)/python -m
 export MALLOC_MMAP_THRESHOLD_ := 4000000000
 export MALLOC_TRIM_THRESHOLD_ := 4000000000
 export TOKENIZERS_PARALLELISM := false
-TRAIN = --config $(CONFIG) --run $(RUN) $(if $(RESUME),--resume) $(SET)
+PLACE = --config $(CONFIG) --run $(RUN)
+TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
+JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
 .PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine docs clean
@@ -53,9 +56,9 @@ demo: install
 	@$(LEXLIP) pretrain.stage1 $(TRAIN)
 	@$(LEXLIP) pretrain.stage2 $(TRAIN)
 	@$(LEXLIP) pretrain.dense $(TRAIN)
-	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN)
-	@$(LEXLIP) eval.bench.benchmark --config $(CONFIG) --run $(RUN)
-	@$(LEXLIP) eval.bench.picture --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) indexing.build $(PLACE)
+	@$(LEXLIP) eval.bench $(PLACE)
+	@$(LEXLIP) eval.bench.picture $(PLACE)
 	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
 	@echo '  $(BIN)/lexlip search $(RUN)/index "two small red circles"'
 
@@ -81,24 +84,24 @@ pretrain-heads: towers ## heads for rerankers (FILIP, PCME, NAAF) on RUN/stage2 
 	@$(LEXLIP) pretrain.rerank_heads $(TRAIN)
 
 pretrain-queries: towers ## a table for queries without a network, into RUN/stage2/queries
-	@$(LEXLIP) pretrain.fit_query_table --config $(CONFIG) --run $(RUN) $(SET)
+	@$(LEXLIP) pretrain.fit_query_table $(PLACE) $(SET)
 
 index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
-	@$(LEXLIP) indexing.build --config $(CONFIG) --run $(RUN) $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT)) $(if $(CROPS),--crops $(CROPS))
+	@$(LEXLIP) indexing.build $(JOB) $(if $(MODEL),model=$(MODEL)) $(if $(OUT),out=$(OUT))
 
 bench: $(READY) ## the table: LexLIP, dense dual encoder, CLIP, BM25
-	@$(LEXLIP) eval.bench.benchmark --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
+	@$(LEXLIP) eval.bench $(JOB)
 
 bench-rerank: $(READY) ## the second stage: what rerankers make of the best 100 (needs RUN/heads)
-	@$(LEXLIP) eval.studies.rerank --config $(CONFIG) --run $(RUN)
+	@$(LEXLIP) eval.studies.rerank $(filter-out crops=%,$(JOB))
 
 bench-curve: $(READY) ## recall and bytes against terms a picture, of RUN/stage2
-	@$(LEXLIP) eval.studies.budget --config $(CONFIG) --run $(RUN) $(if $(CROPS),--crops $(CROPS))
+	@$(LEXLIP) eval.studies.budget $(JOB)
 
 bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
-	@$(LEXLIP) eval.race.engines $(SET)
+	@$(LEXLIP) eval.race $(SET)
 
 docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
 	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo "lexlip: installing mkdocs"; \

@@ -24,9 +24,9 @@ Qrels = Mapping[str, set[str]]
 KS = (1, 5, 10)
 
 # Function words, in many captions whatever they show: they would make any picture look grounded.
-# A list of its own, so that the measure stays the same when a model's lexicon changes. Numbers
-# and words of place ("two", "under") say something about a picture and count.
-STOP_WORDS = frozenset(
+# Not `lexlip.lexicon.STOP_WORDS`: the measure must stay the same when a model's lexicon changes.
+# Numbers and words of place ("two", "under") say something about a picture and count.
+IGNORED_WORDS = frozenset(
     """a am an and another any are as at be been being but by can could do does for from had has
     have he her hers him his i if in into is it its itself me my no nor not of off on onto or other
     our she so some such than that the their them themselves then there these they this those to
@@ -182,7 +182,7 @@ def grounded_precision(
         raise LexLIPError("no pictures to judge the words of: give at least one")
     shares = []
     for terms, texts in zip(words, captions, strict=True):
-        heaviest = [t for t in terms if t not in STOP_WORDS and any(c.isalnum() for c in t)][:k]
+        heaviest = [t for t in terms if t not in IGNORED_WORDS and any(c.isalnum() for c in t)][:k]
         said = {token for text in texts for token in tokenize(text)}
         shares.append(sum(t in said for t in heaviest) / len(heaviest) if heaviest else 0.0)
     return float(np.mean(shares))
@@ -266,31 +266,6 @@ def write_trec_run(path: str | Path, run: Run, tag: str) -> None:
     write_text(path, "".join(lines))
 
 
-def read_trec_run(path: str | Path) -> Run:
-    """Read a run file; the rank column decides the order.
-
-    Raises
-    ------
-    LexLIPError
-        No such file, or a line that is not one of a run.
-    """
-    ranked: dict[str, list[tuple[int, str, float]]] = {}
-    for number, line in enumerate(_read(path), start=1):
-        try:
-            query, _, item, rank, score, _ = line.split()
-            ranked.setdefault(query, []).append((int(rank), item, float(score)))
-        except ValueError:
-            raise LexLIPError(
-                f"{path}, line {number} is not 'query Q0 item rank score tag': {line!r}"
-            ) from None
-    run = {
-        query: [(item, score) for _, item, score in sorted(rows, key=lambda row: row[0])]
-        for query, rows in ranked.items()
-    }
-    check_run(run)
-    return run
-
-
 def write_qrels(path: str | Path, qrels: Qrels) -> None:
     """Write ``query 0 item 1`` lines, items in order of their ids."""
     write_text(
@@ -301,13 +276,6 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
             for item in sorted(items)
         ),
     )
-
-
-def _read(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise LexLIPError(f"{path} does not exist: run the benchmark that writes it") from None
 
 
 def _field(text: str) -> str:

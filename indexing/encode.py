@@ -1,9 +1,9 @@
 """Encode a data set into a folder of parts, in several processes; a killed run goes on.
 
-python -m indexing.encode --config flickr8k-tiny --run runs/flickr8k-tiny --workers 4
-python -m indexing.encode --model runs/demo/stage2 --data photos/ --out photos.lex.parts
+python -m indexing.encode --config flickr8k-tiny --run runs/flickr8k-tiny workers=4
+python -m indexing.encode model=runs/demo/stage2 data=photos/ out=photos.lex.parts
 
-`indexing.build --out photos.lex` does the same first, and takes what it finds in photos.lex.parts.
+`indexing.build` with out=photos.lex does the same first, and reuses the parts in photos.lex.parts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import shutil
 import time
 from concurrent.futures import as_completed
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
@@ -23,8 +22,9 @@ from tqdm import tqdm
 
 from indexing.settings import Settings, read
 from lexlip.build.encode import Chunk, check_heads, encode_pictures
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.processes import worker_processes
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.models.checkpoints import load_checkpoint
@@ -57,17 +57,15 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
     """
     settings.check()
     model = load_checkpoint(settings.model)
-    check_heads(model, settings.keep_views)
+    check_heads(model, settings.recipe)
     source = _pictures(settings, data)
     with Encoded.plan(
         folder,
         model,
         source,
-        settings.max_terms,
+        settings.recipe,
         settings.model,
         settings.part_size,
-        settings.keep_views,
-        settings.crops,
     ) as encoded:
         todo = encoded.missing()
         with tqdm(total=len(source), desc="encoding", unit="picture", disable=None) as bar:
@@ -87,9 +85,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
 
 
 def _encode(model: LexLIP, source: Collection, encoded: Encoded, number: int) -> Chunk:
-    rows, said = encoded.rows(number), encoded.manifest
-    keep_views, crops = said["keep_views"], said["crops"]
-    return encode_pictures(model, source, rows, keep_views=keep_views, crops=crops)
+    return encode_pictures(model, source, encoded.rows(number), recipe=encoded.recipe)
 
 
 def _pictures(settings: Settings, data: Data) -> Collection:
@@ -135,32 +131,14 @@ def _encode_part(number: int) -> int:
     return number
 
 
-def main(
-    config: Annotated[str | None, typer.Option(help="TOML file or a shipped one's name")] = None,
-    run: Annotated[str | None, typer.Option(help="folder that training wrote")] = None,
-    data: Annotated[str | None, typer.Option(help="data set name, folder, CSV or JSON")] = None,
-    split: Annotated[str | None, typer.Option(help="split of the data set")] = None,
-    model: Annotated[str | None, typer.Option(help="checkpoint folder")] = None,
-    out: Annotated[str | None, typer.Option(help="folder of the parts")] = None,
-    max_terms: Annotated[int | None, typer.Option(help="terms kept of a picture")] = None,
-    workers: Annotated[int | None, typer.Option(help="processes that encode")] = None,
-    part_size: Annotated[int | None, typer.Option(help="pictures a part")] = None,
-    keep_views: Annotated[
-        bool | None, typer.Option("--keep-views", help="keep what rerankers look at (heads)")
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option(help="corners to look at beside the whole, 0 to 4")
-    ] = None,
-) -> None:
-    """Encode pictures into parts; those that are there already stay."""
-    options = {k: v for k, v in locals().items() if k not in ("config", "run")}
+def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
+    """Encode pictures into parts; existing parts stay.
+
+    How an index is written does not matter here: engine, keep_floats, keep_parts and shards.
+    """
     began = time.perf_counter()
-    try:
-        settings, shared = read(config, run, options, "index" + PARTS)
-        encoded = encode(settings, shared, Path(settings.out))
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    settings, shared = read(config, run, overrides, "index" + PARTS)
+    encoded = encode(settings, shared, settings.out)
     skipped = [reason for chunk in encoded for _, reason in chunk.skipped]
     for reason in skipped:
         typer.echo(f"skipped: {reason}", err=True)
@@ -170,5 +148,7 @@ def main(
     )
 
 
+app = Job(main, Settings)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,39 +1,39 @@
-"""Settings of the jobs that encode and index: options first, then a run's folder, then a config."""
+"""Settings of the indexing jobs: ``key=value`` before a run's folder before a config."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lexlip import settings as toml
 from lexlip.build.encode import CHUNK
-from lexlip.data.crops import check_crops
+from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
-from lexlip.settings import Data
+from lexlip.settings import Data, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to index; each field is an option of a command and a key of ``[index]``."""
+class Settings(Recipe):
+    """What to index and how; each field is a key of the jobs and of the table ``[index]``."""
 
-    data: str = "scenes"
-    split: str | None = None
-    model: str = ""
-    out: str = ""
-    max_terms: int = 64
-    engine: str = "lucene"
-    workers: int = 1  # processes that encode, each with a model of its own
-    shards: int = 1  # processes that write Lucene
-    part_size: int = CHUNK  # documents that a kill may cost; the first part fixes the scale
-    keep_parts: bool = False
-    keep_floats: bool = False
-    keep_views: bool = False  # what rerankers look at
-    crops: int = 0  # corners of each picture that are looked at beside the whole
+    data: str = option("scenes", "data set name, folder, CSV, parquet or JSON")
+    split: str | None = option(None, "split of the data set")
+    model: str = option("", "checkpoint folder")
+    out: str = option("", "folder to write")
+    workers: int = option(1, "processes that encode, each with its own model")
+    shards: int = option(1, "processes that write Lucene")
+    part_size: int = option(CHUNK, "documents a kill may cost; the first part fixes the scale")
+    keep_parts: bool = option(False, "keep the encoded parts in OUT.parts")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe alone."""
+        return Recipe.of(self.facts())
 
     def check(self) -> None:
-        """Complain about what would fail after an hour.
+        """Fail now, not after an hour of encoding.
 
         Raises
         ------
@@ -43,15 +43,14 @@ class Settings:
         if not (Path(self.model) / "config.json").is_file():
             raise LexLIPError(f"no checkpoint in {self.model!r}: give the folder training wrote")
         if not self.out:
-            raise LexLIPError("nowhere to write: give --out or --run")
+            raise LexLIPError("nowhere to write: give out=FOLDER or --run")
         for name in ("workers", "shards", "part_size"):
             if getattr(self, name) < 1:
                 raise LexLIPError(f"{name} is {getattr(self, name)}: give 1 or more")
-        check_crops(self.crops)
 
 
 def read(
-    config: str | None, run: str | None, options: Mapping[str, Any], out: str
+    config: str | None, run: str | None, overrides: Sequence[str] | None, out: str
 ) -> tuple[Settings, Data]:
     """Put settings together.
 
@@ -60,10 +59,9 @@ def read(
     config : str, optional
         TOML file, or the name of a shipped one.
     run : str, optional
-        Folder that training wrote: its second stage is the model.
-    options : mapping
-        What the command line says; None is left out. With `keep_views` the model of a run is the
-        one with heads.
+        Folder that training wrote: its second stage is the model; with `keep_views`, its heads.
+    overrides : sequence of str, optional
+        ``key=value``, each for a field of `Settings`.
     out : str
         What is written in the folder of a run.
     """
@@ -72,8 +70,9 @@ def read(
         file = toml.read(config)
         shared = toml.build(Data, file.get("data", {}), "data.")
         table = {"data": shared.source, "split": shared.dev, **file.get("index", {})}
-    given = {name: value for name, value in options.items() if value is not None}
+        toml.build(Settings, table, "index.")  # so that errors name the table
+    given = toml.override({}, overrides or (), Settings)
     if run is not None:
         views = given.get("keep_views", table.get("keep_views"))
         table |= {"model": f"{run}/{'heads' if views else 'stage2'}", "out": f"{run}/{out}"}
-    return toml.build(Settings, {**table, **given}, "index."), shared
+    return toml.build(Settings, {**table, **given}, ""), shared

@@ -1,7 +1,8 @@
-"""An index of pictures: their impacts in an engine, and a manifest that says which model spoke."""
+"""The index of pictures: their impacts in an engine, and a manifest that names the model."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.manifest import check_model, origin, read_manifest
+from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import Beside
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
@@ -18,10 +20,11 @@ from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_WEIGHT
-from lexlip.query.contributions import Contribution, contributions
-from lexlip.query.query import ask
+from lexlip.query.contributions import Contribution
+from lexlip.query.prepared import PreparedQuery
+from lexlip.query.query import prepare
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.storage.files import atomic_directory
-from lexlip.storage.floats import rescore_hits
 
 if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
@@ -31,14 +34,14 @@ if TYPE_CHECKING:
 class Index:
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
-    What an index holds is its engine's last commit: a killed writer loses the documents since
+    An index holds its engine's last commit: a killed writer loses the documents since
     then, readers see one commit until `reopen`, and one process at a time may write.
 
     Attributes
     ----------
     path : Path
     manifest : dict
-        What `create` fixed: model, vocabulary, scale, term budget, engine.
+        Facts fixed by `create`: model, vocabulary, scale, term budget, engine.
     skipped : tuple of (str, str)
         After `create`: ids of the pictures that could not be read, and why.
 
@@ -67,7 +70,7 @@ class Index:
 
     @property
     def model(self) -> LexLIP:
-        """The model that speaks: loaded when first needed from where the manifest says."""
+        """The model that encodes: loaded when first needed from the checkpoint in the manifest."""
         if self._model is None:
             from lexlip.models.checkpoints import load_checkpoint
 
@@ -81,15 +84,12 @@ class Index:
         path: str | os.PathLike[str],
         model: LexLIP,
         source: Any,
+        recipe: Recipe = Recipe(),
         *,
-        max_terms: int = 64,
-        engine: str = "lucene",
         split: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         replace: bool = False,
-        keep_floats: bool = False,
-        keep_views: bool = False,
-        crops: int = 0,
+        **options: Any,
     ) -> Index:
         """Encode a source and write a new index.
 
@@ -104,37 +104,33 @@ class Index:
         model : LexLIP
         source : path, name, Collection or mapping
             What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
-        max_terms : int
-            Term budget of a document.
-        engine : {"lucene", "postings"}
-            Lucene needs a Java >= 21; postings needs none, and is faster.
+        recipe : Recipe
+            How the index is made; kept in its manifest.
         split : str, optional
         checkpoint : path, optional
             Where the model came from, so that the index finds it again; its own by default.
         replace : bool
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
-        keep_floats : bool
-            Keep unquantised vectors too, for `search(..., rescore=100)`: 6 bytes a term, and id.
-        keep_views : bool
-            Keep what rerankers look at too, for `search(..., rerank="filip")`; needs heads.
-        crops : int
-            Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+        **options
+            Options of the recipe by name: ``engine="postings"``, which needs no Java, or
+            ``keep_floats=True`` for `search(..., rescore=100)`, ``keep_views=True`` for
+            `search(..., rerank="filip")`; see `lexlip.build.recipe.Recipe`.
 
         Raises
         ------
         LexLIPError
-            No readable document, unknown engine, no Java, a folder that holds something else or
-            an index that is not to be replaced. Nothing is left behind.
+            No readable document, an impossible recipe, no Java, a folder that holds something
+            else or an index that is not to be replaced. Nothing is left behind.
         """
-        target, there = Path(path), check_new(path, engine, max_terms, replace)
+        recipe = dataclasses.replace(recipe, **options)
+        target, there = Path(path), check_new(path, recipe, replace)
         documents = as_source(source, split)
-        check_heads(model, keep_views)
-        coming = chunks(model, documents, keep_views=keep_views, crops=crops)
-        facts = origin(model, documents, max_terms, checkpoint)
+        check_heads(model, recipe)
+        coming = chunks(model, documents, None, recipe)
+        facts = origin(model, documents, checkpoint)
         with atomic_directory(target) as folder:
-            others = {"keep_floats": keep_floats, "keep_views": keep_views, "crops": crops}
-            manifest, begun = begin(folder, coming, facts, engine=engine, **others)
+            manifest, begun = begin(folder, coming, facts, recipe)
             with cls(folder, manifest, "w", model) as index:
                 done = index._write_all(chain(begun, coming if there else ()))
         built = cls.open(target, model, mode="w")
@@ -151,11 +147,11 @@ class Index:
         path: str | os.PathLike[str],
         encoded: Encoded | str | os.PathLike[str],
         model: LexLIP | None = None,
+        recipe: Recipe | None = None,
         *,
-        engine: str = "lucene",
         shards: int = 1,
         replace: bool = False,
-        keep_floats: bool = False,
+        **options: Any,
     ) -> Index:
         """Write a new index of documents that were encoded before: the one that `create` writes.
 
@@ -164,20 +160,23 @@ class Index:
         Parameters
         ----------
         encoded : Encoded or path
-            A folder of vectors in parts, whose term budget is taken; all parts must be there.
+            A folder of vectors in parts; all parts must be there.
         model : LexLIP, optional
             Loaded when needed, as by `open`.
+        recipe : Recipe, optional
+            By default the one that the parts were encoded with; it must agree with that.
         shards : int
             Processes that write Lucene at the same time; hits do not depend on it.
-        path, engine, replace, keep_floats
+        path, replace, **options
             As for `create`, also what it raises.
         """
         found = encoded if isinstance(encoded, Encoded) else Encoded.open(encoded)
-        check_new(path, engine, found.manifest["max_terms"], replace)
+        recipe = dataclasses.replace(recipe or found.recipe, **options)
+        check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)
         with atomic_directory(path) as folder:
-            done = build_from(found, folder, engine, shards, keep_floats)
+            done = build_from(found, folder, recipe, shards)
         built = cls.open(path, model, mode="w")
         built.skipped = done.skipped
         return built
@@ -227,6 +226,8 @@ class Index:
     def update(self, source: Any, *, split: str | None = None) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
 
+        `add` takes new documents as well, and skips pictures that have not changed.
+
         Raises
         ------
         LexLIPError
@@ -244,8 +245,7 @@ class Index:
         return self._write_all(self._chunks(documents))
 
     def _chunks(self, documents: Any, known: Known | None = None) -> Iterator[Chunk]:
-        kept = {name: self.manifest.get(name, 0) for name in ("keep_views", "crops")}
-        return chunks(self.model, documents, known, **kept)
+        return chunks(self.model, documents, known, Recipe.of(self.manifest))
 
     def _write_all(self, coming: Iterable[Chunk]) -> Added:
         return write_chunks(self.path, self.manifest, self.engine, self.beside, coming)
@@ -257,9 +257,38 @@ class Index:
         return count
 
     def compact(self) -> None:
-        """Drop what deleted and replaced documents left behind, and merge: searches are faster."""
+        """Drop remains of deleted and replaced documents, and merge: searches are faster."""
         self.engine.compact()
         self.beside.keep(self.engine.fetch)
+
+    def prepare(
+        self,
+        item: Any,
+        max_terms: int = 64,
+        max_weight: int = MAX_QUERY_WEIGHT,
+        views: bool = False,
+    ) -> PreparedQuery:
+        """Encode a query once, to search, rerank and explain with.
+
+        Parameters
+        ----------
+        item : str, picture, Query, mapping or PreparedQuery
+            A text is taken as it is; ``Query.parse(text)`` reads the grammar. A picture is a path,
+            bytes, a PIL image or an array; a mapping is ``{term id: weight}``.
+        max_terms : int
+            Number of heaviest terms that are kept: fewer make searches with pictures faster.
+        max_weight : int
+            Weight of the heaviest term, 1..64; ``lexlip tune`` measures what it changes.
+        views : bool
+            Encode what rerankers look at in the same pass; else they encode it when first needed.
+
+        Examples
+        --------
+        >>> query = index.prepare("a dog on a beach")                       # doctest: +SKIP
+        >>> hits = index.search(query)                                      # doctest: +SKIP
+        >>> reasons = [index.explain(hit.id, query) for hit in hits]        # doctest: +SKIP
+        """
+        return prepare(item, lambda: self.model, max_terms, max_weight, views)
 
     def query(
         self, item: Any, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
@@ -268,18 +297,15 @@ class Index:
 
         Parameters
         ----------
-        item : str, Query, Path, PIL image, bytes or array
-        max_terms : int
-            The heaviest so many terms are kept: fewer make searches with pictures faster.
-        max_weight : int
-            Weight of the heaviest term, 1..64; ``lexlip tune`` measures what it changes.
+        item, max_terms, max_weight
+            As for `prepare`.
 
         Returns
         -------
         dict
             Weights 1..`max_weight`, of either sign for a `Query`; empty without a known word.
         """
-        return dict(ask(item, lambda: self.model, max_terms, max_weight).terms)
+        return dict(self.prepare(item, max_terms, max_weight).terms)
 
     def search(
         self,
@@ -295,21 +321,21 @@ class Index:
 
         Parameters
         ----------
-        item : str, picture, Query or mapping
-            A text is taken as it is; ``Query.parse(text)`` reads the grammar.
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `prepare`.
         k : int
         where : str or Where, optional
             The best k of the documents with such metadata: ``"year >= 2020 and folder == 'trip'"``.
         rescore : int
-            Order the best so many by the cosine of the vectors before they were quantised and
-            take the best k of those. For an index that was made with `keep_floats`.
+            Number of best hits to order by the cosine of the vectors before they were quantised.
+            For an index that was made with `keep_floats`.
         max_terms : int
             Terms kept of a text or a picture; rescoring uses all.
         rerank : str, optional
             Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
-            `lexlip.rerank.RERANKERS`. For an index that was made with `keep_views`.
+            `lexlip.rerank.rerankers.RERANKERS`. For an index that was made with `keep_views`.
         depth : int, optional
-            How many are reranked; by default 100, and twice as many for an ambiguous query.
+            Number of hits that are reranked; by default 100, and 200 for an ambiguous query.
 
         Returns
         -------
@@ -318,19 +344,18 @@ class Index:
             Scores are integers (0 or less where much is subtracted), cosines when rescored.
         """
         kept = Where.parse(where) if isinstance(where, str) else where
-        if rerank:
-            stage = self.second_stage
-            asked, seen = stage.ask(item, max_terms)
-            found = asked.search(self.engine, max(k, depth or stage.depth(seen)), kept)
-            return stage.rerank(found, seen, rerank)[:k]
-        asked = ask(item, lambda: self.model, max_terms)
-        hits = asked.search(self.engine, max(k, rescore), kept)
+        stage = self.second_stage if rerank else None
+        query = self.prepare(item, max_terms, views=stage is not None)
+        if rerank and stage is not None:
+            found = query.search(self.engine, max(k, depth or stage.depth(query)), kept)
+            return stage.rerank(found, query, rerank)[:k]
+        hits = query.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits
-        if asked.penalty:
+        if query.penalty:
             raise LexLIPError("rescore cannot count missing words: leave out one of the two")
         scale, floats = self.manifest["scale"], self.beside.floats
-        return rescore_hits(hits, asked.terms, asked.exact, floats, scale, self.engine)[:k]
+        return rescore_hits(hits, query.terms, query.exact, floats, scale, self.engine)[:k]
 
     @property
     def second_stage(self) -> SecondStage:
@@ -341,22 +366,40 @@ class Index:
             self._second = SecondStage(self.path, self.beside.views, self.model)
         return self._second
 
+    def rerank(
+        self, hits: Sequence[Hit], item: Any, name: str, share: float | None = None
+    ) -> list[RerankedHit]:
+        """Reorder hits by a second look at them; see `lexlip.rerank.stage.SecondStage.rerank`.
+
+        Parameters
+        ----------
+        hits : sequence of Hit
+            Hits of the same query, of `search`.
+        item
+            As for `search`.
+        name : str
+            One of `lexlip.rerank.RERANKERS`.
+        share : float, optional
+            Share of the reranker's score, 0..1; the tuned one by default.
+        """
+        return self.second_stage.rerank(hits, self.prepare(item, views=True), name, share)
+
     def explain(self, id: str, item: Any) -> list[Contribution]:
         """Say why a document is found: the words that it shares with a query, heaviest first.
 
         Parameters
         ----------
         id : str
-        item : str, picture, Query or mapping
-            As for `search`; must and exclude decide what is found and add nothing to a score.
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `search`; a prepared query encodes nothing. must and exclude decide what is
+            found and add nothing to a score.
 
         Returns
         -------
         list of Contribution
             Their scores add up to the integer score of the hit, exactly.
         """
-        asked, tokens = ask(item, lambda: self.model), self.model.lexicon.tokens
-        return contributions(self.engine, id, asked.terms, tokens, asked.penalty)
+        return self.prepare(item).explain(self.engine, id, self.model.lexicon.tokens)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""
@@ -364,7 +407,7 @@ class Index:
         return [(tokens[t], w) for t, w in sorted(terms.items(), key=lambda x: (-x[1], x[0]))]
 
     def stats(self) -> dict[str, Any]:
-        """Say how large the index is and how it was made."""
+        """Return the size of the index and the facts of its build."""
         facts = self.engine.stats()
         count = max(1, facts["documents"])
         return {
@@ -376,7 +419,7 @@ class Index:
         }
 
     def check(self) -> list[str]:
-        """Read every file of the index again; returns the names of those that are damaged."""
+        """Read every file of the index again; return the names of corrupted ones."""
         return self.engine.verify() + self.beside.verify()
 
     def reopen(self) -> bool:
@@ -389,7 +432,7 @@ class Index:
         return len(self.engine)
 
     def close(self) -> None:
-        """Let go of the engine's files; what was not committed is lost."""
+        """Close the engine's files; uncommitted changes are lost."""
         self.engine.close()
         self.beside.close()
 

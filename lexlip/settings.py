@@ -1,7 +1,7 @@
-"""Settings: TOML files with dotted overrides, read into frozen dataclasses.
+"""Settings: TOML files with ``key=value`` overrides, read into frozen dataclasses.
 
-One file serves a whole run; each job reads the tables that are its own, and all of them read
-``[data]``, so that they open the same pictures.
+One file serves a whole run. Each job reads its own tables, and all of them read ``[data]``, so that
+they open the same pictures.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lexlip.data.collection import Collection, load_collection
 from lexlip.errors import LexLIPError
+
+if TYPE_CHECKING:
+    from lexlip.data.collection import Collection
 
 T = TypeVar("T")
 SHIPPED = Path("pretrain") / "configs"  # below the clone in which training and benchmarks run
@@ -29,23 +31,48 @@ DEFAULTS = {
 }
 
 
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """Declare a field of a settings class: its default, and the line that ``--help`` prints.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Settings:
+    ...     seed: int = option(0, "of all that is random")
+    >>> Settings().seed, dataclasses.fields(Settings)[0].metadata["help"]
+    (0, 'of all that is random')
+    """
+    shown = {"help": help, **metadata}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=shown)
+    return field(default=default, metadata=shown)
+
+
+def option_of(cls: Any, name: str) -> Any:
+    """Declare a field as another settings class does, with its default and its help."""
+    known = cls.__dataclass_fields__[name]
+    return option(known.default, **known.metadata)
+
+
 @dataclass(frozen=True)
 class Data:
     """Where pictures and captions come from."""
 
-    source: str = "scenes"
-    train: str = "train"
-    dev: str = "dev"
-    test: str = "test"
-    scenes: Mapping[str, int] = field(default_factory=dict)  # sizes, when the project draws them
-    texts: tuple[str, ...] = ()  # captions without pictures, for the masked-language objectives
-    exclude: str = ""  # JSON list of image ids to keep out of training
-    cache: str = "runs/cache"
-    flip: bool = False  # a mirrored second view; wrong where captions say left and right
-    crops: int = 0  # further views, cut at random; of frozen trunks only, as flip is
+    source: str = option("scenes", "data set name, folder, table; scenes are drawn")
+    train: str = option("train", "split to train on")
+    dev: str = option("dev", "split to validate on")
+    test: str = option("test", "split to test on")
+    scenes: Mapping[str, int] = option({}, "size of a split, and of a picture, where drawn")
+    texts: tuple[str, ...] = option((), "files of captions without pictures, for masked language")
+    exclude: str = option("", "JSON list of image ids to keep out of training")
+    cache: str = option("runs/cache", "folder for pixels and features")
+    flip: bool = option(False, "a mirrored second view; wrong where captions say left and right")
+    crops: int = option(0, "random crops as further views; frozen trunks only, as flip")
 
     def open(self, split: str | None) -> Collection:
         """Read (or draw) a split of the pictures."""
+        from lexlip.data.collection import load_collection
+
         return load_collection(
             resolve(self.source), split, cache=self.cache, scenes=dict(self.scenes) or None
         )
@@ -82,7 +109,7 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     if float in kinds and type(value) is int:
         return float(value)
     if tuple in kinds and isinstance(value, list):
-        return tuple(value)
+        return tuple(_fit(item, get_args(hint)[0], name) for item in value)
     if type(value) in kinds or (Mapping in kinds and isinstance(value, Mapping)):
         return value
     says = {int: "int", float: "float", bool: "bool", str: "str", tuple: "a list"}
@@ -90,8 +117,10 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     raise LexLIPError(f"setting {name} must be {wanted}, not {value!r}")
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file and apply dotted overrides, each ``a.b=value`` in TOML's own syntax.
+def read(
+    path: str | Path, overrides: Sequence[str] = (), cls: type | None = None
+) -> dict[str, Any]:
+    """Read a TOML file and apply overrides; see `override`.
 
     Raises
     ------
@@ -109,22 +138,78 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise LexLIPError(f"{path} is not valid TOML: {error}") from None
-    for override in overrides:
-        dotted, sign, text = override.partition("=")
+    return override(table, overrides, cls)
+
+
+def override(
+    table: dict[str, Any], overrides: Sequence[str], cls: type | None = None
+) -> dict[str, Any]:
+    """Apply overrides, each ``key=value`` or ``section.key=value``, to a table, in place.
+
+    Parameters
+    ----------
+    table : dict
+        As a TOML file gives it; returned.
+    overrides : sequence of str
+        Values in TOML's syntax; what is not TOML is text.
+    cls : dataclass, optional
+        What the table is for. Where a field is a text, so is its value, without quotes too; where
+        it is a list, commas separate its items, and a repeated key adds to it.
+
+    Raises
+    ------
+    LexLIPError
+        On an override without ``=``, or below something that is not a table.
+
+    Examples
+    --------
+    >>> override({"seed": 1}, ["stage1.lr=1e-4", "seed=2", "data=photos/"])
+    {'seed': 2, 'stage1': {'lr': 0.0001}, 'data': 'photos/'}
+    >>> override({}, ["texts=a.txt,b.txt", "exclude=2024"], Data)
+    {'texts': ['a.txt', 'b.txt'], 'exclude': '2024'}
+    """
+    given = set[str]()
+    for text in overrides:
+        dotted, sign, written = text.partition("=")
         if not sign:
-            raise LexLIPError(f"override {override!r} is not of the form section.key=value")
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text
+            raise LexLIPError(f"override {text!r} is not of the form key=value")
         *sections, key = dotted.split(".")
         inner = table
         for section in sections:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise LexLIPError(f"override {override!r}: {section} is no table")
+                raise LexLIPError(f"override {text!r}: {section} is not a table")
+        value = _value(written, _hint(cls, dotted))
+        if isinstance(value, list) and dotted in given:
+            value = inner[key] + value
         inner[key] = value
+        given.add(dotted)
     return table
+
+
+def _hint(cls: Any, dotted: str) -> Any:
+    """Return the type of the field that a dotted key names, None where no field is."""
+    for name in dotted.split("."):
+        cls = get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
+    return cls
+
+
+def _value(text: str, hint: Any) -> Any:
+    """Read the value of an override for a field of this type; None for any type."""
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    kinds = {kind for kind in get_args(hint) if kind is not NoneType} or {hint}
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        return value if isinstance(value, list) else [_value(x, item) for x in text.split(",")]
+    return text if kinds == {str} and not isinstance(value, str) else value
+
+
+def from_overrides(cls: type[T], overrides: Sequence[str]) -> T:
+    """Fill the settings of a job that reads no TOML file."""
+    return build(cls, override({}, overrides, cls), "")
 
 
 def resolve(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the second stage sees of pictures and texts: tokens for late interaction, and Gaussians."""
+"""Views of the second stage: tokens of pictures and texts for late interaction, and Gaussians."""
 
 from __future__ import annotations
 
@@ -77,6 +77,16 @@ class Views:
     def has_gaussians(self) -> bool:
         """Whether there are means and variances."""
         return self.mean.shape[1] > 0
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32]:
+        """Mean log standard deviation of each item's Gaussian, float32 [N]; NaN without one.
+
+        The larger, the vaguer (PCME, Chun et al., CVPR 2021).
+        """
+        if not self.has_gaussians:
+            return np.full(len(self), np.nan, np.float32)
+        return self.log_variance.mean(1) / 2
 
     def take(self, rows: NDArray | list[int] | slice) -> Views:
         """Return the views of these items."""

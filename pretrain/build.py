@@ -26,22 +26,21 @@ from lexlip.models.lexlip import LexLIP, LexLIPPreTrainedModel
 from lexlip.models.processing import Processor
 from lexlip.models.trunks import copy_weights, freeze_lowest
 from lexlip.models.trunks import side as one_side
+from lexlip.models.word_tokenizer import word_tokenizer
 from lexlip.settings import resolve
 from pretrain.settings import Settings
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout")
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def word_tokenizer(texts: Sequence[str]) -> BertTokenizer:
-    """A BERT tokenizer whose vocabulary is the words of the captions themselves."""
-    plain = BertTokenizer(vocab={token: i for i, token in enumerate(SPECIAL)}, do_lower_case=True)
-    backend = plain.backend_tokenizer
+def caption_tokenizer(texts: Sequence[str]) -> BertTokenizer:
+    """A tokenizer whose vocabulary is the words of the captions themselves."""
+    backend = word_tokenizer(()).backend_tokenizer
     words: set[str] = set()
     for text in texts:
         normal = backend.normalizer.normalize_str(text)
         words.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
-    return BertTokenizer(vocab={t: i for i, t in enumerate([*SPECIAL, *sorted(words)])})
+    return word_tokenizer(words)
 
 
 def processor_for(settings: Settings, texts: Sequence[str]) -> Processor:
@@ -50,7 +49,7 @@ def processor_for(settings: Settings, texts: Sequence[str]) -> Processor:
     if "text" in names:
         tokenizer = AutoTokenizer.from_pretrained(resolve(names["text"]))
     else:
-        tokenizer = word_tokenizer(texts)
+        tokenizer = caption_tokenizer(texts)
     if tokenizer.mask_token is None:  # CLIP's has none; stage 1 cannot do without
         tokenizer.add_special_tokens({"mask_token": "[MASK]"})
     if "vision" in names:

@@ -57,5 +57,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     loop.train(task, bench, bench.settings.dense, f"{run}/dense", resume=resume)
 
 
+app = loop.job(main)
+
 if __name__ == "__main__":
-    loop.cli(main)
+    app()

@@ -1,7 +1,7 @@
 """A frozen dense model's embeddings to words: a head that learns the dense model's own ranking.
 
-python -m pretrain.distil --model CKPT --config C --out CKPT2    # CKPT: lexlip lexicalise wrote it
-python -m pretrain.studies.distil_crossval --embeddings FOLDER   # its cost, on vectors alone
+python -m pretrain.distil --config C model=CKPT out=CKPT2       # CKPT: lexlip lexicalise wrote it
+python -m pretrain.studies.distil_crossval embeddings=FOLDER   # its cost, on vectors alone
 
 As in D2S (Nguyen et al., 2024) the dense similarities are soft labels, and one head serves both
 modalities. Two things differ. The teacher's answer is known for *any* two vectors, so training
@@ -14,9 +14,9 @@ indexed. Where pictures have captions, grounding keeps the words words.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, softmax
 from tqdm import tqdm
 
+from lexlip import settings as toml
+from lexlip.console import Config, Job, Overrides
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
@@ -34,9 +36,8 @@ from lexlip.models.checkpoints import load_checkpoint
 from lexlip.models.lexical_clip import LexicalCLIP
 from lexlip.models.lexical_head import LexicalHead
 from lexlip.models.pooling import log_saturate
-from lexlip.settings import resolve
+from lexlip.settings import Data, option, resolve
 from lexlip.storage.files import atomic_directory, check_replaceable, read_json
-from pretrain import settings
 from pretrain.objectives import grounding
 from pretrain.validate import recall
 
@@ -45,18 +46,27 @@ from pretrain.validate import recall
 class Distillation:
     """How a head is distilled."""
 
-    terms: int = 64  # of a picture that take part in the end
-    query_terms: int = 64  # of a text
-    start_terms: int = 512  # at first
-    steps: int = 200
-    batch_size: int = 256  # pictures, and as many texts
-    lr: float = 3e-3
-    teacher_temperature: float = 0.03
-    temperature: float = 0.05  # of the student, at first; it is learned
-    grounding: float = 0.3
-    mixed: float = 0.5  # largest share of another item that is mixed in
-    loudness: float = 3.0  # length of a word's vector at the start
-    seed: int = 0
+    terms: int = option(64, "terms of a picture that take part in the end")
+    query_terms: int = option(64, "terms of a text that take part in the end")
+    start_terms: int = option(512, "terms that take part at first")
+    steps: int = option(200, "of the optimiser")
+    batch_size: int = option(256, "pictures per step, and as many texts")
+    lr: float = option(3e-3, "learning rate")
+    teacher_temperature: float = option(0.03, "of the dense similarities")
+    temperature: float = option(0.05, "of the student, at first; it is learned")
+    grounding: float = option(0.3, "weight of the captions' words")
+    mixed: float = option(0.5, "largest share of another item that is mixed in")
+    loudness: float = option(3.0, "length of a word's vector at the start")
+    seed: int = option(0, "of all that is random")
+
+
+@dataclass(frozen=True)
+class Settings(Distillation):
+    """What is distilled, and how; each field is a key."""
+
+    model: str = option("", "what lexlip lexicalise wrote")
+    out: str = option("", "folder of the new checkpoint")
+    data: Data = field(default_factory=Data)
 
 
 @dataclass(frozen=True)
@@ -220,46 +230,37 @@ def embed(model: LexicalCLIP, collection: Collection) -> tuple[np.ndarray, np.nd
     return np.concatenate(parts), model.embed_text(texts), owner
 
 
-def main(model: str, out: str, config: str, overrides: list[str], how: Distillation) -> None:
-    """Distil the head of `model` on the training pictures of `config`; write it to `out`."""
-    check_replaceable(Path(out), "config.json")
-    speaker = load_checkpoint(model)
+def main(overrides: Overrides = None, config: Config = "scenes") -> None:
+    """Train the lexicon head of a CLIP, and nothing else, on the pictures of a config."""
+    assert config is not None
+    table = {"data": toml.read(config).get("data", {})}
+    settings = toml.build(Settings, toml.override(table, overrides or [], Settings), "")
+    if not (settings.model and settings.out):
+        raise LexLIPError("give model=CHECKPOINT (of lexlip lexicalise) and out=FOLDER")
+    out, data = Path(settings.out), settings.data
+    check_replaceable(out, "config.json")
+    speaker = load_checkpoint(settings.model)
     if not isinstance(speaker, LexicalCLIP):
-        raise LexLIPError(f"{model} is no CLIP with a lexicon: make one with lexlip lexicalise")
-    data = settings.load(config, overrides).data
+        raise LexLIPError(
+            f"{settings.model} is not a CLIP with a lexicon: make one with lexlip lexicalise"
+        )
     train, dev = data.open(data.train), data.open(data.dev)
     if data.exclude:
         train = train.without(set(read_json(resolve(data.exclude))))
     said = caption_words(train, speaker._processor.tokenizer, speaker.lexicon)
-    speaker.head = distil(speaker.head, Embeddings(*embed(speaker, train), said), how)
+    speaker.head = distil(speaker.head, Embeddings(*embed(speaker, train), said), settings)
     speaker.config.coding_steps = 0
     with atomic_directory(out, marker="config.json") as folder:
         speaker.save_pretrained(folder)
     images, texts, owner = embed(speaker, dev)
     judged = csr_array((np.ones(len(owner)), (np.arange(len(owner)), owner)))
-    found = recall_of(speaker.head, images, texts, judged, how.terms, how.query_terms)
+    found = recall_of(speaker.head, images, texts, judged, settings.terms, settings.query_terms)
     for name, figures in (("dense", recall(texts @ images.T, judged)), ("words", found)):
         typer.echo(f"dev, {name}: " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
     typer.echo(f"{out}: {len(speaker.lexicon)} words")
 
 
-def command(
-    model: Annotated[str, typer.Option(help="what lexlip lexicalise wrote")],
-    out: Annotated[str, typer.Option(help="folder of the new checkpoint")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="data.source=... ...")] = None,
-    config: Annotated[str, typer.Option(help="TOML file or the name of a shipped one")] = "scenes",
-    steps: Annotated[int, typer.Option(min=1)] = Distillation.steps,
-    terms: Annotated[int, typer.Option(min=1, help="of a picture")] = Distillation.terms,
-    query_terms: Annotated[int, typer.Option(min=1, help="of a text")] = Distillation.query_terms,
-) -> None:
-    """Train the lexicon head of a CLIP, and nothing else, on the pictures of a config."""
-    try:
-        how = Distillation(terms=terms, query_terms=query_terms, steps=steps)
-        main(model, out, config, overrides or [], how)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
-
+app = Job(main, Settings)
 
 if __name__ == "__main__":
-    typer.run(command)
+    app()

@@ -31,5 +31,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     loop.train(task, bench, bench.settings.finetune, f"{run}/finetune", resume=resume)
 
 
+app = loop.job(main)
+
 if __name__ == "__main__":
-    loop.cli(main)
+    app()

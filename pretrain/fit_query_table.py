@@ -1,6 +1,6 @@
 """Queries without a network: fit a table of tokens (`lexlip.models.query_table`) to a text encoder.
 
-python -m pretrain.fit_query_table --config flickr8k-tiny --run runs/x
+python -m pretrain.fit_query_table --config flickr8k-tiny --run runs/x queries.terms=16
 
 1. Ridge regression, in closed form, from the tokens that stand in a training caption to the unit
    vector that the text encoder makes of it. Rare tokens stay near asking for themselves.
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize, softmax
 from tqdm import tqdm
 
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection
-from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.query_table import QueryTable, features_of
+from lexlip.settings import option
+from pretrain import settings
 from pretrain.loop import Workbench
 from pretrain.validate import plain_features, recall, relevance
 
@@ -44,18 +46,26 @@ TERMS = 64
 class Fit:
     """How a table is fitted."""
 
-    terms: int = 32  # kept of each row
-    # Captions that a pair must stand in to get a row; 0 for no pairs. On Flickr8k dev pairs gained
-    # nothing: R@1/10 26.9/66.9 with 4,448 of them (16 terms a row), 27.4/67.2 without (32 terms).
-    pair_count: int = 0
-    ridge: float = 2.0  # captions' worth of faith in "a token asks for itself"
-    epochs: int = 4  # of learning to rank; 0 keeps what regression says
-    batch_size: int = 256
-    pictures: int = 1024  # that a batch is ranked against
-    lr: float = 5e-3
-    temperature: float = 0.05
-    contrast: float = 1.0  # beside distillation, whose weight is 1; without it R@1 was 25.6
-    seed: int = 0
+    terms: int = option(32, "terms kept of each row")
+    # On Flickr8k dev pairs gained nothing: R@1/10 26.9/66.9 with 4,448 of them (16 terms a row),
+    # 27.4/67.2 without (32 terms).
+    pair_count: int = option(0, "captions that a pair must occur in to get a row; 0 for no pairs")
+    ridge: float = option(2.0, "strength of the prior 'a token asks for itself', in captions")
+    epochs: int = option(4, "passes of learning to rank; 0 keeps what regression says")
+    batch_size: int = option(256, "captions per step")
+    pictures: int = option(1024, "pictures that a batch is ranked against")
+    lr: float = option(5e-3, "learning rate")
+    temperature: float = option(0.05, "of both losses")
+    # Without it R@1 was 25.6.
+    contrast: float = option(1.0, "weight of contrast; that of distillation is 1")
+    seed: int = option(0, "of the batches")
+
+
+@dataclass(frozen=True)
+class Settings(settings.Settings):
+    """A run's settings, and the table ``[queries]``."""
+
+    queries: Fit = field(default_factory=Fit)
 
 
 def frequent_pairs(texts: Sequence[np.ndarray], size: int, count: int) -> np.ndarray:
@@ -262,9 +272,11 @@ def captions_of(collection: Collection) -> tuple[list[str], np.ndarray]:
     return [c for captions in collection.captions for c in captions], owner
 
 
-def main(config: str, run: str, overrides: list[str], fit: Fit) -> None:
-    """Fit a table to ``<run>/stage2``, leave it there in ``queries``, and measure it on dev."""
-    bench = Workbench.open(config, overrides)
+def main(overrides: Overrides = None, config: Config = "scenes", run: Run = "runs/scenes") -> None:
+    """Fit a table to RUN/stage2, leave it there in ``queries``, and measure it on dev."""
+    assert config is not None
+    fit = settings.load_as(Settings, config, overrides or []).queries
+    bench = Workbench.open(config, overrides or [])
     model = LexLIP.from_pretrained(f"{run}/stage2")
     texts, owner = captions_of(bench.train)
     pictures = model.encode_features(plain_features(model, bench.pairs(model, bench.train, True)))
@@ -283,24 +295,7 @@ def main(config: str, run: str, overrides: list[str], fit: Fit) -> None:
     typer.echo(f"{run}/stage2/queries: {len(table.pairs)} pairs, {table.rows.nnz} entries")
 
 
-def command(
-    overrides: Annotated[list[str] | None, typer.Argument(help="seed=1 ...")] = None,
-    config: Annotated[str, typer.Option(help="TOML file or the name of a shipped one")] = "scenes",
-    run: Annotated[str, typer.Option(help="folder with a finished stage2")] = "runs/scenes",
-    terms: Annotated[int, typer.Option(min=1, help="terms kept of each token")] = Fit.terms,
-    pair_count: Annotated[
-        int, typer.Option(min=0, help="captions a pair of tokens must stand in; 0: no pairs")
-    ] = Fit.pair_count,
-    epochs: Annotated[int, typer.Option(min=0, help="passes of learning to rank")] = Fit.epochs,
-) -> None:
-    """Fit a query table to the text encoder of RUN/stage2."""
-    try:
-        fit = Fit(terms=terms, pair_count=pair_count, epochs=epochs)
-        main(config, run, overrides or [], fit)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
-
+app = Job(main, Settings)
 
 if __name__ == "__main__":
-    typer.run(command)
+    app()

@@ -15,6 +15,7 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection, read_texts
 from lexlip.errors import LexLIPError
 from lexlip.models.lexlip import LexLIPPreTrainedModel
@@ -32,7 +33,7 @@ from pretrain.settings import Settings, Stage
 from pretrain.task import Task, features, merge_weights
 from pretrain.validate import relevance
 
-__all__ = ["Checkpoint", "Task", "Workbench", "cli", "features", "merge_weights", "train"]
+__all__ = ["Checkpoint", "Task", "Workbench", "features", "job", "merge_weights", "train"]
 
 
 def fast_bf16() -> bool:
@@ -302,22 +303,18 @@ def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     }
 
 
-def cli(main: Callable[[str, str, bool, list[str]], None]) -> None:
-    """The command line of every training module: a config, a run folder, dotted overrides."""
+def job(main: Callable[[str, str, bool, list[str]], None]) -> Job:
+    """Return the command line of a training module: a config, a run folder, overrides."""
 
     def command(
-        overrides: Annotated[list[str] | None, typer.Argument(help="stage1.lr=1e-4 ...")] = None,
-        config: Annotated[
-            str, typer.Option(help="TOML file or the name of a shipped one")
-        ] = "scenes",
-        run: Annotated[str, typer.Option(help="folder of this run")] = "runs/scenes",
+        overrides: Overrides = None,
+        config: Config = "scenes",
+        run: Run = "runs/scenes",
         resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
     ) -> None:
-        try:
-            main(config, run, resume, overrides or [])
-            World.leave()
-        except LexLIPError as error:
-            typer.echo(f"lexlip: {error}", err=True)
-            raise typer.Exit(2) from None
+        assert config is not None and run is not None
+        main(config, run, resume, overrides or [])
+        World.leave()
 
-    typer.run(command)
+    command.__doc__ = main.__doc__
+    return Job(command, Settings)

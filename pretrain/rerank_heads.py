@@ -20,7 +20,9 @@ from lexlip.errors import LexLIPError
 from lexlip.models.dense_branch import Dense
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.pooling import log_saturate
-from lexlip.rerank import gaussian, late_interaction, naaf
+from lexlip.rerank import gaussian
+from lexlip.rerank.late import late_interaction
+from lexlip.rerank.naaf import naaf
 from pretrain import build, loop, objectives, stage2
 from pretrain import rerank_objectives as rerank
 from pretrain.cache import cached_states
@@ -230,5 +232,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     loop.train(task, bench, stage, f"{run}/heads", resume=resume)
 
 
+app = loop.job(main)
+
 if __name__ == "__main__":
-    loop.cli(main)
+    app()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from lexlip.rerank import optimal_threshold
+from lexlip.rerank.naaf import optimal_threshold
 
 
 def late_contrast(

@@ -5,30 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lexlip import settings as toml
-from lexlip.settings import Data
+from lexlip.settings import Data, option
+
+OTHERS = ("index", "bench", "queries")
+"""Tables of a config that not every job reads."""
 
 
 @dataclass(frozen=True)
 class Model:
     """Towers by name, by folder, by name or folder with changes (``name`` in a table), by shape."""
 
-    vision: str | Mapping[str, Any] = ""
-    text: str | Mapping[str, Any] = ""
-    freeze_vision: bool = False
-    freeze_layers: int = 0  # lowest layers of the vision trunk that stay, with its embeddings
-    freeze_embeddings: bool = False  # the text tower's word vectors
-    gradient_checkpointing: bool = False  # trunks keep no activations: less memory, a pass more
-    image_size: int = 224
-    patch_grid: int = 7
-    neck_layers: int = 2
-    neck_heads: int = 3
-    neck_positions: bool = False
-    own_word_boost: bool = True
-    max_text_length: int = 40
-    dense_size: int = 256
+    vision: str | Mapping[str, Any] = option("", "vision tower: name, folder, or a table")
+    text: str | Mapping[str, Any] = option("", "text tower: name, folder, or a table")
+    freeze_vision: bool = option(False, "keep the vision trunk as it is; its features are cached")
+    freeze_layers: int = option(0, "lowest layers of the vision trunk to freeze, with embeddings")
+    freeze_embeddings: bool = option(False, "freeze the text tower's word vectors")
+    gradient_checkpointing: bool = option(False, "trunks recompute activations: less memory")
+    image_size: int = option(224, "side of a picture, pixels")
+    patch_grid: int = option(7, "rows and columns that patches are pooled to")
+    neck_layers: int = option(2, "transformer layers on the vision trunk")
+    neck_heads: int = option(3, "attention heads of these")
+    neck_positions: bool = option(False, "position embeddings in the neck")
+    own_word_boost: bool = option(True, "a learned boost of a text's own words")
+    max_text_length: int = option(40, "tokens kept of a text")
+    dense_size: int = option(256, "dimensions of the dense control")
 
     @property
     def pretrained(self) -> dict[str, str]:
@@ -40,81 +43,83 @@ class Model:
 
 @dataclass(frozen=True)
 class Words:
-    """Who may be a term."""
+    """Vocabulary selection."""
 
-    min_count: int = 1
-    stop_words: bool = False
+    min_count: int = option(1, "occurrences in the captions that a word needs")
+    stop_words: bool = option(False, "keep stop words too")
 
 
 @dataclass(frozen=True)
 class Stage:
     """Optimisation and loss weights of one stage."""
 
-    epochs: int = 1
-    steps: int = 0  # of the optimiser, instead of epochs; 0 counts epochs
-    batch_size: int = 256  # of all processes together
-    micro_batch: int = 0  # rows that a process encodes at a time; 0 takes all of its own
-    texts_per_batch: int = 0  # extra captions without pictures per step
-    masked_rows: int = 0  # paired captions that are masked as well; 0 takes all
-    lr: float = 5e-5  # pretrained trunks
-    head_lr: float = 5e-4  # everything that starts from random weights
-    weight_decay: float = 0.01
-    warmup: float = 0.1  # share of all steps
-    clip: float = 1.0
-    temperature: float = 0.05
-    dropout: float = 0.0  # of the text tower and the neck
-    kept_patches: float = 1.0  # share of the patches that a step looks at
-    encoder_mask: float = 0.3
-    decoder_mask: float = 0.5
-    queue_size: int = 0
-    momentum: float = 0.99
-    save_every: int = 200  # steps between checkpoints
-    max_bad_steps: int = 5  # in a row that are skipped for a loss or gradient that is no number
-    weights: Mapping[str, float] = field(default_factory=dict)
+    epochs: int = option(1, "passes over the training pictures")
+    steps: int = option(0, "of the optimiser, instead of epochs; 0 counts epochs")
+    batch_size: int = option(256, "pairs per step, of all processes together")
+    micro_batch: int = option(0, "rows that a process encodes at a time; 0 takes all of its share")
+    texts_per_batch: int = option(0, "extra captions without pictures per step")
+    masked_rows: int = option(0, "paired captions that are masked as well; 0 takes all")
+    lr: float = option(5e-5, "learning rate of pretrained trunks")
+    head_lr: float = option(5e-4, "learning rate of all that starts from random weights")
+    weight_decay: float = option(0.01, "of matrices")
+    warmup: float = option(0.1, "share of all steps")
+    clip: float = option(1.0, "largest gradient norm")
+    temperature: float = option(0.05, "of contrast")
+    dropout: float = option(0.0, "of the text tower and the neck")
+    kept_patches: float = option(1.0, "share of the patches that a step looks at")
+    encoder_mask: float = option(0.3, "share of a caption's words that its encoder must guess")
+    decoder_mask: float = option(0.5, "share of a caption's words that the decoder must guess")
+    queue_size: int = option(0, "items of earlier batches that contrast compares with")
+    momentum: float = option(0.99, "of the momentum encoders")
+    save_every: int = option(200, "steps between checkpoints")
+    max_bad_steps: int = option(5, "skipped steps in a row (loss or gradient not finite) allowed")
+    weights: Mapping[str, float] = option({}, "weight of a loss; 0 leaves it out")
 
 
 @dataclass(frozen=True)
 class Sparsity:
-    """How many terms items shall have after stage 2; the weights of its regularisers follow."""
+    """Target numbers of terms after stage 2; the weights of its regularisers follow."""
 
-    target_terms: int = 0  # of a picture; 0 keeps both weights as stage2.weights has them
-    text_terms: int = 0  # of a text; 0 for as many as a picture
+    target_terms: int = option(0, "of a picture; 0 keeps stage2.weights as they are")
+    text_terms: int = option(0, "of a text; 0 takes the picture's target")
 
 
 @dataclass(frozen=True)
 class Finetune(Stage):
     """Stage 2 once more."""
 
-    image_size: int = 0  # of the pictures; 0 for as before
+    image_size: int = option(0, "side of a picture, pixels; 0 keeps model.image_size")
 
 
 @dataclass(frozen=True)
 class Heads(Stage):
     """The dense branch (`lexlip.models.dense_branch`): its heads, and what their training needs."""
 
-    token_size: int = 256  # FILIP's; 0 for no token head
-    token_count: int = 0  # patches are reduced to so many tokens; 0 keeps them all
-    gaussian_size: int = 256  # 0 for no Gaussian head
-    layers: int = 2  # of its own on each side
-    freeze_towers: bool = True  # words stay as they are, to the bit
-    token_temperature: float = 0.07  # at the start; it is learned
-    kept_words: float = 1.0  # share of a text's words that a step looks at
-    samples: int = 7  # of each Gaussian, for the losses of PCME
-    mixed: float = 0.25  # share of the pictures that PCME++ mixes with others
-    label_smoothing: float = 1e-4  # of PCME++
-    naaf_rows: int = 48  # pairs of the batch that NAAF's loss compares; 0 takes all
-    naaf_alpha: float = 2.0  # how much worse a missed absent word is than a missed present one
+    token_size: int = option(256, "dimensions of FILIP's tokens; 0 for no token head")
+    token_count: int = option(0, "tokens that patches are reduced to; 0 keeps all patches")
+    gaussian_size: int = option(256, "dimensions of the Gaussians; 0 for no Gaussian head")
+    layers: int = option(2, "private transformer layers on each side")
+    freeze_towers: bool = option(True, "keep the towers bit-identical, and so the words")
+    token_temperature: float = option(0.07, "at the start; it is learned")
+    kept_words: float = option(1.0, "share of a text's words that a step looks at")
+    samples: int = option(7, "of each Gaussian, for the losses of PCME")
+    mixed: float = option(0.25, "share of the pictures that PCME++ mixes with others")
+    label_smoothing: float = option(1e-4, "of PCME++")
+    naaf_rows: int = option(48, "pairs of the batch that NAAF's loss compares; 0 takes all")
+    naaf_alpha: float = option(
+        2.0, "cost of a missed absent word; that of a missed present one is 1"
+    )
 
 
 @dataclass(frozen=True)
 class Settings:
     """One run, from data to dense control."""
 
-    name: str = "run"
-    seed: int = 0
-    precision: str = "auto"  # "bf16", "no" (float32), or bf16 where it is fast
-    processes: int = 0  # that must train together; 0 for as many as the launcher says
-    tracker: str = ""  # "tensorboard", "wandb", ...: whatever accelerate knows and is installed
+    name: str = option("run", "of the run")
+    seed: int = option(0, "of all that is random")
+    precision: str = option("auto", "bf16, no (float32), or auto: bf16 where it is fast")
+    processes: int = option(0, "that must train together; 0 takes the launcher's number")
+    tracker: str = option("", "tensorboard, wandb, ...: what accelerate knows and is installed")
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     words: Words = field(default_factory=Words)
@@ -126,9 +131,18 @@ class Settings:
     heads: Heads = field(default_factory=Heads)
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a run's settings; tables that belong to other jobs are theirs to check."""
-    table = toml.read(path, overrides)
-    for other in ("index", "bench"):
-        table.pop(other, None)
-    return toml.build(Settings, table, "")
+    return load_as(Settings, path, overrides)
+
+
+def load_as(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
+    """Read the settings of a job that has tables or keys of its own besides."""
+    table = toml.read(path, overrides, kind)
+    for other in OTHERS:
+        if other not in kind.__dataclass_fields__:
+            table.pop(other, None)
+    return toml.build(kind, table, "")

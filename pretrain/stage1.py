@@ -147,5 +147,7 @@ def main(config: str, run: str, resume: bool, overrides: list[str]) -> None:
     loop.train(task, bench, bench.settings.stage1, f"{run}/stage1", resume=resume)
 
 
+app = loop.job(main)
+
 if __name__ == "__main__":
-    loop.cli(main)
+    app()

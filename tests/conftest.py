@@ -193,7 +193,8 @@ def demo_home(checkpoint, model, model_with_heads, word_table, photos, tmp_path_
     """
     from lexlip import Index
     from lexlip.build.encode import encode_pictures
-    from lexlip.build.encoded import Encoded
+    from lexlip.build.encoded_parts import Encoded
+    from lexlip.build.recipe import Recipe
     from lexlip.data.collection import load_collection
 
     folder = tmp_path_factory.mktemp("docs")
@@ -207,6 +208,6 @@ def demo_home(checkpoint, model, model_with_heads, word_table, photos, tmp_path_
         runs / "index", model, photos, engine="postings", checkpoint=runs / "stage2"
     ).close()
     source = load_collection(photos)
-    with Encoded.plan(folder / "photos.parts", model, source, 64) as encoded:
+    with Encoded.plan(folder / "photos.parts", model, source, Recipe()) as encoded:
         encoded.write(0, encode_pictures(model, source, range(len(source))))
     return folder

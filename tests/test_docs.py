@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import re
 import shlex
 import shutil
@@ -11,12 +11,19 @@ import pytest
 import typer.main
 
 from lexlip.cli import app
+from lexlip.settings import from_overrides
 from tests.support.pages import DOCS, GUIDES, PAGES, README, ROOT, blocks, name_of
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
 VARIABLES = set(re.findall(r"\$\(([A-Z]+)\)", MAKEFILE))
+JOBS = {
+    target: modules[0]
+    for target, lines in re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    if (modules := re.findall(r"@\$\(LEXLIP\) (\S+)", lines))
+}
+"""Target to the module that it runs."""
 
 
 def code_lines(text):
@@ -57,33 +64,33 @@ def check_lexlip(words, whole):
 
 
 def check_make(words):
-    from pretrain.settings import load
-
     given = dict(word.split("=", 1) for word in words[1:] if re.match(r"[A-Z]+=", word))
     targets = {word for word in words[1:] if "=" not in word}
     assert targets <= TARGETS, f"make has no {targets - TARGETS}"
     assert given.keys() <= VARIABLES, f"the Makefile reads no {given.keys() - VARIABLES}"
-    if any(target.startswith("pretrain") for target in targets):
-        overrides = shlex.split(given.get("SET", "").replace("...", ""))
-        load(ROOT / "pretrain" / "configs" / "scenes.toml", overrides)
+    overrides = shlex.split(given.get("SET", "").replace("...", ""))
+    trains = any(target.startswith(("pretrain", "finetune")) for target in targets)
+    jobs = ["pretrain.stage1"] if trains else sorted({JOBS[one] for one in targets if one in JOBS})
+    for module in jobs if overrides else ():
+        check_module(["python", "-m", module, *overrides], False)
 
 
-def check_module(words):
-    """Raise unless `python -m job.module --option` has that module and these options."""
-    path = ROOT.joinpath(*words[2].split(".")).with_suffix(".py")
-    assert path.is_file(), f"no module {words[2]}"
-    sources = [path.read_text()]
-    if words[2].startswith("pretrain."):
-        sources.append((ROOT / "pretrain" / "loop.py").read_text())
-    arguments = {
-        argument.arg
-        for source in sources
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef) and node.name in ("main", "command")
-        for argument in node.args.args
-    } | {"help"}
-    used = {word[2:].replace("-", "_") for word in words[3:] if word.startswith("--")}
-    assert used <= arguments, f"{words[2]} has no {used - arguments}"
+def check_module(words, whole):
+    """Raise unless `python -m job.module ...` is a job with these options and keys."""
+    name = words[2]
+    place = ROOT.joinpath(*name.split("."))
+    path = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+    assert path.is_file() and "__main__" in path.read_text(), f"no module {name} to run"
+    job = importlib.import_module(f"{name}.__main__" if place.is_dir() else name).app
+    command = typer.main.get_command(job)
+    rest = [word for word in words[3:] if word not in ("...", "\\")]
+    if whole:
+        command.make_context(name, list(rest))
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    used = {word.partition("=")[0] for word in rest if word.startswith("-")}
+    assert used <= known, f"{name} has no {used - known}"
+    keys = [word for word in rest if re.match(r"[a-z][\w.]*=", word)]
+    from_overrides(job.settings, keys)
 
 
 def test_a_wrong_line_is_noticed():
@@ -102,8 +109,23 @@ def test_a_wrong_line_is_noticed():
         check_make(["make", "demo", "RAN=x"])
     with pytest.raises(Exception, match="did you mean stage2.epochs"):
         check_make(["make", "pretrain-stage2", "SET=stage2.epoch=1"])
-    with pytest.raises(AssertionError, match="no {'modle'}"):
-        check_module(["python", "-m", "indexing.build", "--modle", "x"])
+    assert JOBS["bench"] == "eval.bench" and JOBS["bench-engine"] == "eval.race"
+    with pytest.raises(Exception, match="did you mean rounds"):
+        check_make(["make", "bench-engine", "SET=round=1"])
+    with pytest.raises(Exception, match="did you mean bm25"):
+        check_make(["make", "bench", "SET=bm=true"])
+    check_make(["make", "pretrain-stage1", "index", "SET=stage1.epochs=1"])
+    check_module(words_of("python -m eval.bench --config c --run r bm25=false crops=4"), True)
+    with pytest.raises(AssertionError, match="no {'--model'}"):
+        check_module(["python", "-m", "indexing.build", "--model", "x"], False)
+    with pytest.raises(Exception, match="No such option"):
+        check_module(["python", "-m", "indexing.build", "--model", "x"], True)
+    with pytest.raises(Exception, match="did you mean model"):
+        check_module(["python", "-m", "indexing.build", "modle=x"], False)
+    with pytest.raises(Exception, match="crops is 9"):
+        check_module(["python", "-m", "indexing.build", "crops=9"], False)
+    with pytest.raises(AssertionError, match="no module"):
+        check_module(["python", "-m", "eval.bench.benchmark"], False)
     found, prose = blocks("text `a`\n\n    one\n    two\n\n```python\nx = 1\n```\nend\n")
     assert [block.text for block in found] == ["one\n", "two\n", "x = 1\n"]
     assert prose.split() == ["text", "`a`", "end"]
@@ -122,9 +144,9 @@ def test_lines_with_lexlip_parse():
 
 def test_lines_with_make_and_modules_are_right():
     checked = 0
-    for page, words, _ in [*all_code("make "), *all_code("python -m ")]:
+    for page, words, whole in [*all_code("make "), *all_code("python -m ")]:
         try:
-            (check_make if words[0] == "make" else check_module)(words)
+            check_make(words) if words[0] == "make" else check_module(words, whole)
         except Exception as error:
             raise AssertionError(f"{page}: {shlex.join(words)}: {error}") from error
         checked += 1

@@ -1,10 +1,11 @@
 """Run systems over the same pictures, texts and judgements; write runs, numbers and the table.
 
-    python -m eval.bench.benchmark --data flickr8k --split dev --model runs/stage2 --bm25 --out runs
+    python -m eval.bench --config flickr8k-tiny --run runs/flickr8k-tiny
+    python -m eval.bench data=flickr8k split=dev model=runs/stage2 bm25=true out=runs
 
 Text to image: every caption asks for its picture. Image to text: every picture asks for its
-captions. ``--pool`` restricts both to a pool that somebody else's vectors cover, so that all rows
-of a table answer the same questions. ``--vectors FILE`` keeps what LexLIP indexed and asked, and
+captions. ``pool=FILE`` restricts both to a pool that somebody else's vectors cover, so that all
+rows of a table answer the same questions. ``vectors=FILE`` keeps what LexLIP indexed and asked, and
 the vectors of the first dense system, for a race of engines (`eval.race.engines`).
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -24,6 +25,7 @@ from eval.bench.sparse import LexLIPSystem
 from eval.bench.systems import Gallery, System, check_gallery
 from eval.bench.task import Settings, Task, load_task, read_settings
 from lexlip import settings as toml
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
 from lexlip.models.query_table import is_table
 from lexlip.storage.files import write_json
@@ -61,7 +63,7 @@ def load_systems(settings: Settings) -> list[System]:
         systems.append(BM25System())
     if not systems:
         raise LexLIPError(
-            "nothing to measure: give --model, --dense, --clip, --clip-embeddings or --bm25"
+            "nothing to measure: give model, dense, clip, clip_embeddings or bm25=true, or --run"
         )
     return systems
 
@@ -155,7 +157,9 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
     """
     check_gallery(task.gallery)
     if settings.vectors and not any(isinstance(system, LexLIPSystem) for system in systems):
-        raise LexLIPError("only LexLIP's vectors can be written: give --model, or no --vectors")
+        raise LexLIPError(
+            "only LexLIP's vectors can be written: give model=CHECKPOINT, or no vectors"
+        )
     names = [file_name(system.name) for system in systems]
     if len(set(names)) < len(names):
         raise LexLIPError(f"two systems share a name ({', '.join(names)}): their runs would too")
@@ -232,46 +236,11 @@ def file_name(name: str) -> str:
     return "-".join(metrics.split_words(name)) or "system"
 
 
-def main(
-    data: Annotated[
-        str | None, typer.Option(help="Collection: scenes, flickr8k, or a folder.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Split; several joined by '+'.")] = None,
-    limit: Annotated[int | None, typer.Option(help="First so many pictures of a split.")] = None,
-    model: Annotated[str | None, typer.Option(help="LexLIP checkpoint folder.")] = None,
-    dense: Annotated[str | None, typer.Option(help="Dense dual encoder checkpoint folder.")] = None,
-    clip: Annotated[str | None, typer.Option(help="CLIP checkpoint, name or folder.")] = None,
-    clip_embeddings: Annotated[str | None, typer.Option(help="Folder of CLIP vectors.")] = None,
-    bm25: Annotated[
-        bool | None, typer.Option("--bm25/--no-bm25", help="BM25 over captions.")
-    ] = None,
-    max_terms: Annotated[int | None, typer.Option(help="Terms kept of a picture.")] = None,
-    crops: Annotated[
-        int | None, typer.Option(help="Corners of a picture to look at beside the whole, 0 to 4.")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, lucene or postings.")] = None,
-    pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep.")] = None,
-    vectors: Annotated[
-        str | None, typer.Option(help="File (.npz) for the vectors, for eval.race.engines.")
-    ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for runs and numbers.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed that the checkpoints had.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="TOML file (or a shipped one's name) with these options.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="Folder that training wrote: measure what is in it.")
-    ] = None,
-) -> None:
+def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Measure retrieval systems over the same pictures and texts."""
-    options = {key: value for key, value in locals().items() if key not in ("config", "run")}
-    try:
-        settings = read_settings(config, options, run)
-        systems = load_systems(settings)
-        results = run_benchmark(systems, load_task(settings), settings)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    settings = read_settings(Settings, config, overrides, run)
+    systems = load_systems(settings)
+    results = run_benchmark(systems, load_task(settings), settings)
     typer.echo(report.table({settings.out: results}))
     for name, entry in results["systems"].items():
         if entry["grounded_p5"] is not None:
@@ -282,5 +251,4 @@ def main(
     typer.echo(f"\nwrote {Path(settings.out) / 'metrics.json'}")
 
 
-if __name__ == "__main__":
-    typer.run(main)
+app = Job(main, Settings)

@@ -7,12 +7,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
+from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_bytes
 
 if TYPE_CHECKING:
@@ -171,27 +172,29 @@ def rows_of(index: Any, gallery: Any, queries: Sequence[str]) -> list[ResultRow]
     return rows
 
 
-def main(
-    config: Annotated[str, typer.Option(help="TOML file or the name of a shipped one.")] = "scenes",
-    run: Annotated[str, typer.Option(help="Folder that holds the index.")] = "runs/scenes",
-    count: Annotated[int, typer.Option(help="How many queries to draw.")] = 6,
-) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What is drawn; each field is a key."""
+
+    count: int = option(6, "queries to draw")
+
+
+def main(overrides: Overrides = None, config: Config = "scenes", run: Run = "runs/scenes") -> None:
     """Draw a few queries with their words and answers into RUN/results.png."""
-    from eval.bench.task import read_settings
+    from eval.bench.task import Measured, read_settings
     from lexlip.index import Index
 
-    try:
-        settings = read_settings(config, {})
-        gallery = settings.collection.open(settings.split)
-        names = list(gallery.qrels)
-        # Spread over the split, and over the captions of a picture (short ones, long ones).
-        asked = [names[i * len(names) // count + i % 5] for i in range(count)]
-        with Index.open(f"{run}/index") as index:
-            draw_results(f"{run}/results.png", rows_of(index, gallery, asked), title="lexlip")
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    count = from_overrides(Settings, overrides or []).count
+    settings = read_settings(Measured, config)
+    gallery = settings.collection.open(settings.split)
+    names = list(gallery.qrels)
+    # Spread over the split, and over the captions of a picture (short ones, long ones).
+    asked = [names[i * len(names) // count + i % 5] for i in range(count)]
+    with Index.open(f"{run}/index") as index:
+        draw_results(f"{run}/results.png", rows_of(index, gallery, asked), title="lexlip")
 
+
+app = Job(main, Settings)
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

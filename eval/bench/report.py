@@ -1,11 +1,12 @@
 """The table: one row a system, aligned for the terminal or in Markdown for a report.
 
-python -m eval.bench.report runs/seed0 runs/seed1 --markdown
+python -m eval.bench.report runs/seed0 runs/seed1 markdown=true
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from eval.metrics import KS
+from lexlip.console import Job
 from lexlip.errors import LexLIPError
+from lexlip.settings import from_overrides, option
 from lexlip.storage.files import read_json
 
 HEADS = (
@@ -37,7 +40,7 @@ def load(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "metrics.json"
     results = read_json(path)
     if not isinstance(results, dict) or "systems" not in results:
-        raise LexLIPError(f"{path} holds no results: python -m eval.bench.benchmark writes it")
+        raise LexLIPError(f"{path} holds no results: python -m eval.bench writes it")
     return results
 
 
@@ -159,17 +162,28 @@ def _notes(runs: Mapping[str, Mapping[str, Any]], markdown: bool) -> list[str]:
     return [bullet + note for note in notes]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How the table is printed; each field is a key."""
+
+    markdown: bool = option(False, "Markdown instead of aligned text")
+
+
 def main(
-    runs: Annotated[list[str], typer.Argument(help="Folders that a benchmark wrote.")],
-    markdown: Annotated[bool, typer.Option(help="Markdown instead of aligned text.")] = False,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="FOLDER|KEY=VALUE", help="folders that eval.bench wrote"),
+    ],
 ) -> None:
     """Print the table of one or several benchmarks."""
-    try:
-        typer.echo(table({Path(run).name: load(run) for run in runs}, markdown))
-    except LexLIPError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+    folders = [word for word in arguments if "=" not in word]
+    settings = from_overrides(Settings, [word for word in arguments if "=" in word])
+    if not folders:
+        raise LexLIPError("no results: give folders that python -m eval.bench wrote")
+    typer.echo(table({Path(name).name: load(name) for name in folders}, settings.markdown))
 
+
+app = Job(main, Settings)
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

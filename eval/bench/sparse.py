@@ -193,13 +193,13 @@ class LexLIPSystem(System):
         return engine, kind
 
     def _open_engine(self) -> tuple[Any, str]:
-        from lexlip.engines.postings.engine import PostingsEngine
+        from lexlip.engines import PostingsEngine, open_engine
 
         if self._wanted == "postings":
             return PostingsEngine(), "postings engine"
         folder = tempfile.TemporaryDirectory(prefix="lexlip-eval-")
         try:
-            engine = open_engine("lucene", Path(folder.name) / "index")
+            engine = open_engine("lucene", Path(folder.name) / "index", "w")
         except (LexLIPError, ImportError):
             folder.cleanup()
             if self._wanted == "lucene":
@@ -208,17 +208,6 @@ class LexLIPSystem(System):
             return PostingsEngine(), "postings engine (no Java for Lucene)"
         self._folders.append(folder)
         return engine, "Lucene"
-
-
-def open_engine(kind: str, folder: Path) -> Any:
-    """Open an engine, ``lucene`` or ``postings``, for writing into a folder."""
-    if kind == "lucene":
-        from lexlip.engines.lucene.engine import LuceneEngine
-
-        return LuceneEngine(folder)
-    from lexlip.engines.postings.engine import PostingsEngine
-
-    return PostingsEngine(folder)
 
 
 def search_rows(

@@ -223,3 +223,18 @@ def require_folder(folder: str | Path) -> Path:
     if not (path / "config.json").is_file():
         raise LexLIPError(f"no checkpoint in {path}: give the folder that training wrote")
     return path
+
+
+def load_model(folder: str | None) -> Any:
+    """Load the checkpoint that a study measures.
+
+    Raises
+    ------
+    LexLIPError
+        None was given, or the folder holds none.
+    """
+    if not folder:
+        raise LexLIPError("nothing to measure: give model=CHECKPOINT, or --run where there is one")
+    from lexlip.models.checkpoints import load_checkpoint
+
+    return load_checkpoint(require_folder(folder))

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from eval.bench.systems import Gallery
 from lexlip import settings as toml
+from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
+from lexlip.settings import option, option_of
 from lexlip.storage.files import read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+M = TypeVar("M", bound="Measured")
+
 
 @dataclass(frozen=True)
-class Settings:
-    """What to measure; each field is an option of the command and a key of ``[bench]``."""
+class Measured:
+    """A checkpoint and the pictures that it is measured on: keys of every job that takes both."""
 
-    data: str = "scenes"
-    split: str = "dev"
-    limit: int | None = None
-    model: str | None = None
-    dense: str | None = None
-    clip: str | None = None
-    clip_embeddings: str | None = None
-    bm25: bool = False
-    max_terms: int = 64
-    crops: int = 0  # corners of each picture that are looked at beside the whole
-    engine: str = "auto"
-    pool: str | None = None  # $LEXLIP_PEERS and the like are expanded
-    vectors: str | None = None  # .npz file for `eval.race.engines`
-    out: str = "runs/bench"
-    seed: int = 0
+    data: str = option("scenes", "collection: scenes, flickr8k, or a folder")
+    split: str = option("dev", "split of it; several joined by +")
+    limit: int | None = option(None, "number of pictures, the first of each split")
+    model: str | None = option(None, "checkpoint folder")
+    out: str = option("runs/bench", "folder for the numbers")
+    seed: int = option(0, "seed that the checkpoint had; RUN's by default")
     collection: toml.Data = field(default_factory=toml.Data)  # how `data` is cached or drawn
+
+
+@dataclass(frozen=True)
+class Pooled(Measured):
+    """The same, with a pool that restricts pictures and queries."""
+
+    pool: str | None = option(None, "JSON list of picture ids to keep; $LEXLIP_PEERS is expanded")
+
+
+@dataclass(frozen=True)
+class Settings(Pooled):
+    """What the benchmark measures; each field is a key, and one of ``[bench]``."""
+
+    dense: str | None = option(None, "checkpoint folder of a dense dual encoder")
+    clip: str | None = option(None, "CLIP checkpoint, name or folder")
+    clip_embeddings: str | None = option(None, "folder of CLIP vectors")
+    bm25: bool = option(False, "BM25 over captions")
+    max_terms: int = option_of(Recipe, "max_terms")
+    crops: int = option_of(Recipe, "crops")
+    engine: str = option("auto", "auto, lucene or postings")
+    vectors: str | None = option(None, "file (.npz) for the vectors, to race engines over")
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Part:
         return len(self._places)
 
 
-def load_task(settings: Settings) -> Task:
+def load_task(settings: Pooled) -> Task:
     """Read the collection (several splits joined by ``+``), restricted to the pool if there is one.
 
     Raises
@@ -136,20 +152,29 @@ def read_pool(path: str | Path) -> tuple[set[str], dict[str, str] | None]:
 
 
 def read_settings(
-    config: str | Path | None, options: Mapping[str, Any], run: str | None = None
-) -> Settings:
-    """Settings from the tables ``[bench]`` and ``[data]`` of a config, then of a run's folder,
-    then options that are given.
+    kind: type[M],
+    config: str | Path | None = None,
+    overrides: Sequence[str] | None = None,
+    run: str | None = None,
+    trained: str = "stage2",
+    into_run: bool = True,
+) -> M:
+    """Settings: ``key=value`` before a run's folder before ``[bench]`` and ``[data]`` of a config.
 
     Parameters
     ----------
+    kind : dataclass
+        The settings of a job; keys of ``[bench]`` that it lacks are left out.
     config : str or Path, optional
         TOML file, or the name of a shipped one.
-    options : Mapping[str, Any]
-        Those that are None were not given.
+    overrides : sequence of str, optional
+        Each for a field of `kind`.
     run : str, optional
-        Folder that training wrote: its ``stage2`` and, if it is there, its ``dense`` are
-        measured, and results go into the folder itself.
+        Folder that training wrote: its `trained` and, if there is one, its ``dense`` are measured.
+    trained : str
+        Checkpoint of the run that is measured.
+    into_run : bool
+        Write the results into the folder of the run.
 
     Raises
     ------
@@ -160,14 +185,17 @@ def read_settings(
     if config is not None:
         file = toml.read(config)
         shared = toml.build(toml.Data, file.get("data", {}), "data.")
-        table = {"data": shared.source, "split": shared.dev, **file.get("bench", {})}
-        table["collection"] = shared
+        bench = file.get("bench", {})
+        toml.build(Settings, bench, "bench.")  # so that errors name the table
+        table = {"data": shared.source, "split": shared.dev, **bench}
+        table["collection"] = file.get("data", {})
     if run is not None:
-        table = {"model": f"{run}/stage2", **table, "out": run}
+        table |= {"model": f"{run}/{trained}"} | ({"out": run} if into_run else {})
         if Path(run, "dense", "config.json").is_file():
             table["dense"] = f"{run}/dense"
-        manifest = Path(run, "stage2", "manifest.json")
+        manifest = Path(run, trained, "manifest.json")
         if manifest.is_file():
             table["seed"] = read_json(manifest)["settings"]["seed"]
-    given = {key: value for key, value in options.items() if value is not None}
-    return toml.build(Settings, {**table, **given}, "bench.")
+    known = {one.name for one in fields(kind)}
+    table = {name: value for name, value in table.items() if name in known}
+    return toml.build(kind, toml.override(table, overrides or (), kind), "")

@@ -1,13 +1,13 @@
 """Race search engines over the same vectors: time, memory, size, and how far from the floor.
 
-    python -m eval.race.engines --out runs/bench-engine --documents 10000 --documents 100000
+    python -m eval.race out=runs/bench-engine documents=10000,100000
 
 ``light`` and ``heavy`` are made-up sparse vectors with dense ones beside them
 (`eval.race.synthetic`); ``flickr`` is a file of a trained model's vectors, which a benchmark
 writes:
 
-    python -m eval.bench.benchmark --config flickr8k-tiny --run runs/x --vectors runs/x/vectors.npz
-    python -m eval.race.engines --vectors runs/x/vectors.npz
+    python -m eval.bench --config flickr8k-tiny --run runs/x vectors=runs/x/vectors.npz
+    python -m eval.race vectors=runs/x/vectors.npz
 
 Each engine runs in a process of its own, in one thread. Exact engines are checked against scipy
 before they are timed; approximate ones have their settings raised until recall is 0.99 (0.95 for a
@@ -22,10 +22,10 @@ import platform
 import shlex
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -33,25 +33,26 @@ from eval.race import CONTENDERS, contender, report, store
 from eval.race.base import Vectors
 from eval.race.race import Lane, Rules, race
 from eval.race.synthetic import LAW, dense, learned_sparse
+from lexlip.console import Job, Overrides
 from lexlip.errors import LexLIPError
+from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json, write_text
 
 FILE = "flickr"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to race; each field is an option of the command."""
+class Settings(Rules):
+    """What to race; each field is a key."""
 
-    out: str = "runs/bench-engine"
-    documents: tuple[int, ...] = (10_000, 100_000)
-    data: tuple[str, ...] = ("light", "heavy")
-    engine: tuple[str, ...] = ()  # all that are installed
-    queries: int = 1000
-    vectors: str | None = None
-    scratch: str | None = None
-    seed: int = 0
-    rules: Rules = field(default_factory=Rules)
+    out: str = option("runs/bench-engine", "folder for numbers, table and plot")
+    documents: tuple[int, ...] = option((10_000, 100_000), "numbers of made-up documents")
+    data: tuple[str, ...] = option((), "light, heavy or flickr; light,heavy if no vectors")
+    engine: tuple[str, ...] = option((), "engines to race; by default all that are installed")
+    queries: int = option(1000, "queries to make up")
+    vectors: str | None = option(None, "file of vectors for data=flickr")
+    scratch: str | None = option(None, "where indexes are built; by default the system's choice")
+    seed: int = option(0, "seed of the made-up vectors")
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -68,28 +69,28 @@ def run(settings: Settings) -> dict[str, Any]:
         For unknown engines or data, or an exact engine that is not.
     """
     names = settings.engine or tuple(CONTENDERS)
+    asked = settings.data or ((FILE,) if settings.vectors else ("light", "heavy"))
     kinds = {contender(name).kind for name in names}
-    unknown = set(settings.data) - {*LAW, FILE}
+    unknown = set(asked) - {*LAW, FILE}
     if unknown:
         raise LexLIPError(f"no data {min(unknown)!r}: choose from {', '.join([*LAW, FILE])}")
-    if FILE in settings.data and settings.vectors is None:
-        raise LexLIPError(f"data {FILE} is read from a file: give --vectors")
-    rules = settings.rules
-    numbers = (*settings.documents, settings.queries, rules.k, rules.rounds, rules.threads)
-    if min(*numbers, rules.checked) < 1:
+    if FILE in asked and settings.vectors is None:
+        raise LexLIPError(f"data {FILE} is read from a file: give vectors=FILE")
+    numbers = (settings.queries, settings.k, settings.rounds, settings.threads, settings.checked)
+    if min(*numbers, *settings.documents) < 1:
         raise LexLIPError("documents, queries, k, rounds, checked and threads are 1 or more")
     results: dict[str, Any] = {
         "format": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "data": asked},
         "machine": machine(),
         "versions": {},
         "rows": [],
         "floors": [],
         "left_out": [],
     }
-    for data in settings.data:
+    for data in asked:
         for count in settings.documents if data != FILE else (0,):
             with tempfile.TemporaryDirectory(prefix="lexlip-race-", dir=settings.scratch) as name:
                 _race(Path(name), data, count, names, kinds, settings, results)
@@ -132,10 +133,10 @@ def _race(
         if not Vectors(place).has(engine.kind):
             say(f"{engine.name} is left out of {data}: no {engine.kind} vectors in the file")
         elif engine.ceiling and count > engine.ceiling and not settings.engine:
-            say(f"{engine.name} is left out beyond {engine.ceiling:,} documents: ask by --engine")
+            say(f"{engine.name} is left out beyond {engine.ceiling:,} documents: name it in engine")
         else:
             lanes.append(Lane(name, place, folder / f"index-{len(lanes)}"))
-    rows, floor = race(lanes, settings.rules, say)
+    rows, floor = race(lanes, settings, say)
     for row in rows:
         results["versions"] |= row.pop("versions")
         results["rows"].append({"engine": row["engine"], "data": data, **row})
@@ -170,49 +171,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def main(
-    out: Annotated[str, typer.Option(help="Folder for numbers, table and plot.")] = Settings.out,
-    documents: Annotated[
-        list[int] | None, typer.Option(help="Number of made-up documents; again for more races.")
-    ] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(help="light, heavy or flickr; may be repeated.")
-    ] = None,
-    engine: Annotated[
-        list[str] | None, typer.Option(help="Engine to race; all that are installed if left out.")
-    ] = None,
-    queries: Annotated[int, typer.Option(help="Queries to make up.")] = Settings.queries,
-    k: Annotated[int, typer.Option(help="Documents wanted.")] = Rules.k,
-    rounds: Annotated[int, typer.Option(help="Turns of every engine.")] = Rules.rounds,
-    seconds: Annotated[float, typer.Option(help="Longest turn of one engine.")] = Rules.seconds,
-    checked: Annotated[int, typer.Option(help="Queries whose answers are judged.")] = Rules.checked,
-    threads: Annotated[int, typer.Option(help="Threads, where an engine allows it.")] = 1,
-    vectors: Annotated[str | None, typer.Option(help="File of vectors for data flickr.")] = None,
-    scratch: Annotated[
-        str | None, typer.Option(help="Where indexes are built; the system's choice if left out.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the made-up vectors.")] = 0,
-) -> None:
+def main(overrides: Overrides = None) -> None:
     """Race search engines over the same vectors."""
-    settings = Settings(
-        out=out,
-        documents=tuple(documents or Settings.documents),
-        data=tuple(data or ((FILE,) if vectors else Settings.data)),
-        engine=tuple(engine or ()),
-        queries=queries,
-        vectors=vectors,
-        scratch=scratch,
-        seed=seed,
-        rules=Rules(k=k, rounds=rounds, seconds=seconds, checked=checked, threads=threads),
-    )
-    try:
-        results = run(settings)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    settings = from_overrides(Settings, overrides or [])
+    results = run(settings)
     typer.echo(report.table(results))
-    typer.echo(f"wrote {Path(out) / 'metrics.json'}")
+    typer.echo(f"wrote {Path(settings.out) / 'metrics.json'}")
 
 
-if __name__ == "__main__":
-    typer.run(main)
+app = Job(main, Settings)

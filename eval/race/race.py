@@ -19,6 +19,7 @@ from eval.race.base import Vectors
 from eval.race.process import Process
 from eval.race.truth import Truth, touched_bytes
 from lexlip.errors import LexLIPError
+from lexlip.settings import option
 
 STREAM = 256 * 2**20
 """Bytes read to measure the bandwidth: more than the caches of common machines hold."""
@@ -27,27 +28,13 @@ _SLICE = 4 * 2**20
 
 @dataclass(frozen=True)
 class Rules:
-    """How engines are timed: the same for all.
+    """How engines are timed: the same for all."""
 
-    Attributes
-    ----------
-    k : int
-        Documents wanted.
-    rounds : int
-        Times that every engine has its turn; medians over them are reported.
-    seconds : float
-        Longest turn: a slow engine answers only the first queries.
-    checked : int
-        Queries whose answers are judged.
-    threads : int
-        Threads that search at once, where an engine allows it.
-    """
-
-    k: int = 10
-    rounds: int = 5
-    seconds: float = 10.0
-    checked: int = 200
-    threads: int = 1
+    k: int = option(10, "documents wanted")
+    rounds: int = option(5, "turns of every engine; medians over them are reported")
+    seconds: float = option(10.0, "longest turn; a slow engine answers only the first queries")
+    checked: int = option(200, "queries whose answers are judged")
+    threads: int = option(1, "threads that search at once, where an engine allows it")
 
 
 class Lane:

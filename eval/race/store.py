@@ -1,7 +1,7 @@
 """Vectors on their way to the contenders: from a generator or a file into a folder of arrays.
 
 A vectors file is an ``.npz`` that `write_file` writes. A benchmark of a trained model makes one
-(``python -m eval.bench.benchmark --run RUN --vectors FILE``) of the impacts it indexed, the query
+(``python -m eval.bench --run RUN vectors=FILE``) of the impacts it indexed, the query
 weights it searched with and, if there is a dense system beside it, that one's vectors.
 """
 
@@ -136,7 +136,6 @@ def unpack(path: Path, folder: Path) -> int:
                 np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise LexLIPError(
-            f"{path} is no file of vectors ({error}): "
-            "python -m eval.bench.benchmark --vectors writes one"
+            f"{path} is no file of vectors ({error}): python -m eval.bench vectors=FILE writes one"
         ) from None
     return int(documents.shape[0])

@@ -1,6 +1,6 @@
 """What pictures cost on disk when fewer of their words are kept, and what that costs in recall.
 
-    python -m eval.studies.budget --config flickr8k-tiny --run runs/x --terms 8,16,32,64,128
+    python -m eval.studies.budget --config flickr8k-tiny --run runs/x terms=8,16,32,64,128
 
 Pictures and captions are encoded once. For each engine and term budget an index of the pictures is
 built in a temporary folder, compacted, closed and weighed: all of its files, ids included. Metadata
@@ -13,18 +13,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from eval import metrics
 from eval.bench import report
-from eval.bench.sparse import LexLIPSystem, open_engine, search_rows
-from eval.bench.task import Task, load_task, read_settings
+from eval.bench.sparse import LexLIPSystem, search_rows
+from eval.bench.task import Pooled, Task, load_task, read_settings
 from eval.race.worker import size
+from lexlip.build.recipe import Recipe
+from lexlip.console import Config, Job, Overrides, Run
+from lexlip.engines import open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
+from lexlip.settings import option, option_of
 from lexlip.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -34,6 +39,9 @@ ENGINES = ("lucene", "postings")
 TERMS = (8, 16, 32, 64, 128)
 DENSE_BYTES = 4 * 512
 """Bytes of a dense vector of 512 float32 numbers, which CLIP and its like give a picture."""
+
+UNSAID = ("collection", "engine", "out", "terms")
+"""Settings that ``budget.json`` says otherwise or not at all."""
 
 HEADS = (
     *("engine", "at most", "terms", "bytes", "dense/bytes"),
@@ -113,7 +121,7 @@ def _index(kind: str, task: Task, impacts: csr_array, asked: csr_array) -> tuple
     """Build an index, search it and return the bytes of its folder, and the run."""
     with tempfile.TemporaryDirectory(prefix="lexlip-budget-") as name:
         folder = Path(name) / "index"
-        with closing(open_engine(kind, folder)) as engine:
+        with closing(open_engine(kind, folder, "w")) as engine:
             engine.add(task.gallery.ids, impacts)
             engine.compact()
             run, _ = search_rows(engine, asked, list(task.queries), 10, kind)
@@ -138,52 +146,27 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(report.aligned(HEADS, cells, 1))
 
 
-def main(
-    data: Annotated[
-        str | None, typer.Option(help="Collection: scenes, flickr8k, or a folder.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Split; several joined by '+'.")] = None,
-    limit: Annotated[int | None, typer.Option(help="First so many pictures of a split.")] = None,
-    model: Annotated[str | None, typer.Option(help="LexLIP checkpoint folder.")] = None,
-    pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep.")] = None,
-    crops: Annotated[
-        int | None, typer.Option(help="Corners of a picture to look at beside the whole, 0 to 4.")
-    ] = None,
-    terms: Annotated[str, typer.Option(help="Term budgets, with commas between.")] = ",".join(
-        map(str, TERMS)
-    ),
-    engine: Annotated[
-        list[str] | None, typer.Option(help="lucene or postings; both if left out.")
-    ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for budget.json.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="TOML file (or a shipped one's name) with these options.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="Folder that training wrote: its stage2 is measured.")
-    ] = None,
-) -> None:
+@dataclass(frozen=True)
+class Settings(Pooled):
+    """What is weighed; each field is a key."""
+
+    crops: int = option_of(Recipe, "crops")
+    terms: tuple[int, ...] = option(TERMS, "term budgets")
+    engine: tuple[str, ...] = option(ENGINES, "engines that hold the indexes")
+
+
+def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Weigh indexes of several term budgets against their recall."""
-    options = {"data": data, "split": split, "limit": limit, "model": model}
-    options |= {"pool": pool, "crops": crops}
-    try:
-        try:
-            budgets = [int(number) for number in terms.split(",")]
-        except ValueError:
-            raise LexLIPError(f"terms are {terms!r}: give numbers, as in 16,32,64") from None
-        settings = read_settings(config, {**options, "out": out}, run)
-        if settings.model is None:
-            raise LexLIPError("nothing to measure: give --model or --run")
-        task = load_task(settings)
-        system = LexLIPSystem.from_pretrained(settings.model, crops=settings.crops)
-        rows = measure(system, task, engine or ENGINES, budgets, settings.seed)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    settings = read_settings(Settings, config, overrides, run)
+    if settings.model is None:
+        raise LexLIPError("nothing to measure: give model=CHECKPOINT, or --run")
+    task = load_task(settings)
+    system = LexLIPSystem.from_pretrained(settings.model, crops=settings.crops)
+    rows = measure(system, task, settings.engine, settings.terms, settings.seed)
     path = Path(settings.out) / "budget.json"
     results = {
         "format": 1,
-        "settings": {key: getattr(settings, key) for key in (*options, "seed")},
+        "settings": {key: value for key, value in vars(settings).items() if key not in UNSAID},
         "fingerprint": system.fingerprint,
         "images": len(task.gallery),
         "queries": len(task.queries),
@@ -199,5 +182,7 @@ def main(
     )
 
 
+app = Job(main, Settings)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

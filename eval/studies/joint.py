@@ -1,6 +1,6 @@
 """Joint queries on scenes, where the right answers are known.
 
-    python -m eval.studies.joint --model runs/demo/stage2 --dense runs/demo/dense
+    python -m eval.studies.joint model=runs/demo/stage2 dense=runs/demo/dense
 
 Scenes that no training has seen are asked for by two things A and B, each one shape or one colour
 ("a star", "a red shape"), in three ways:
@@ -17,18 +17,20 @@ Shares are precision@10 over pairs that at least ten pictures answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import typer
 
 from eval.bench import report
 from eval.bench.sparse import LexLIPSystem
-from eval.bench.systems import require_folder
+from eval.bench.systems import load_model, require_folder
 from eval.studies.planted import SKIPPED, Drawn
+from lexlip.console import Job, Overrides
 from lexlip.data.draw import COLOURS, SHAPES
 from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches
@@ -37,6 +39,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
 from lexlip.models.lexlip import LexLIP
 from lexlip.query.query import Query
+from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json
 
 K = 10
@@ -93,7 +96,7 @@ class Sparse:
         self.engine.commit()
 
     def __call__(self, query: Query) -> Answers:
-        return [hit.id for hit in query.ask(self.model).search(self.engine, K)]
+        return [hit.id for hit in query.prepare(self.model).search(self.engine, K)]
 
 
 class Dense:
@@ -179,36 +182,41 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *report.aligned(["weights", "has A", "has B"], rows, 1)])
 
 
-def main(
-    model: Annotated[str, typer.Option(help="checkpoint, of scenes")],
-    dense: Annotated[str | None, typer.Option(help="dense dual encoder, of scenes")] = None,
-    scenes: Annotated[int, typer.Option(help="how many to draw")] = 3000,
-    out: Annotated[str, typer.Option(help="folder for the numbers")] = "runs/bench-joint",
-) -> None:
-    """Measure joint queries on scenes."""
-    try:
-        encoder = LexLIP.from_pretrained(require_folder(model))
-        other = None
-        if dense is not None:
-            from lexlip.models.dense_control import DenseDualEncoder
+@dataclass(frozen=True)
+class Settings:
+    """What is measured; each field is a key."""
 
-            other = DenseDualEncoder.from_pretrained(require_folder(dense))
-        drawn = Drawn(make_scenes(SKIPPED + scenes, seed=0)[SKIPPED:])
-        asked = pairs(drawn.scenes)
-        if not asked:
-            raise LexLIPError(
-                f"no pair of things occurs often enough in {scenes} scenes: draw more"
-            )
-        vectors = None if other is None else Dense(other, drawn)
-        results = measure(Sparse(encoder, drawn), vectors, asked)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
-    facts = {"format": 1, "checkpoint": model, "dense": dense, "scenes": scenes}
-    path = Path(out) / "metrics.json"
-    write_json(path, {**facts, "pairs": len(asked), **results})
+    model: str = option("", "checkpoint trained on scenes")
+    dense: str | None = option(None, "dense dual encoder trained on scenes")
+    scenes: int = option(3000, "number of scenes to draw")
+    out: str = option("runs/bench-joint", "folder for the numbers")
+
+
+def main(overrides: Overrides = None) -> None:
+    """Measure joint queries on scenes."""
+    settings = from_overrides(Settings, overrides or [])
+    encoder = load_model(settings.model)
+    other = None
+    if settings.dense is not None:
+        from lexlip.models.dense_control import DenseDualEncoder
+
+        other = DenseDualEncoder.from_pretrained(require_folder(settings.dense))
+    drawn = Drawn(make_scenes(SKIPPED + settings.scenes, seed=0)[SKIPPED:])
+    asked = pairs(drawn.scenes)
+    if not asked:
+        raise LexLIPError(
+            f"no pair of things occurs often enough in {settings.scenes} scenes: draw more"
+        )
+    vectors = None if other is None else Dense(other, drawn)
+    results = measure(Sparse(encoder, drawn), vectors, asked)
+    facts = {"format": 1, "checkpoint": settings.model, "dense": settings.dense}
+    facts |= {"scenes": settings.scenes, "pairs": len(asked)}
+    path = Path(settings.out) / "metrics.json"
+    write_json(path, {**facts, **results})
     typer.echo(f"{len(asked)} pairs\n\n{table(results)}\n\nwrote {path}")
 
 
+app = Job(main, Settings)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from eval.bench import report
-from eval.bench.systems import require_folder
-from eval.bench.task import read_settings
+from eval.bench.systems import load_model
+from eval.bench.task import Measured, read_settings
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.draw import COLOURS, Group, draw_scene
 from lexlip.data.grammar import SIZE_WORDS, TEXTURE_WORDS
 from lexlip.data.scenes import Scene, make_scenes
@@ -133,30 +134,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(report.aligned(HEADS, cells, 1))
 
 
-def main(
-    config: Annotated[str | None, typer.Option(help="TOML file or a shipped one's name")] = None,
-    run: Annotated[str | None, typer.Option(help="folder that training wrote")] = None,
-    model: Annotated[str | None, typer.Option(help="checkpoint")] = None,
-    split: Annotated[str | None, typer.Option(help="train, dev or test")] = None,
-    limit: Annotated[int | None, typer.Option(help="first so many pictures")] = None,
-    out: Annotated[str | None, typer.Option(help="folder for the numbers")] = None,
-) -> None:
+def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Measure how often the patch that won a word lies on what the word names."""
-    try:
-        options = {"model": model, "split": split, "limit": limit, "out": out}
-        settings = read_settings(config, options, run)
-        encoder = LexLIP.from_pretrained(require_folder(settings.model or f"{run}/stage2"))
-        rows = measure(encoder, scenes_of(settings))
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    settings = read_settings(Measured, config, overrides, run)
+    encoder = load_model(settings.model)
+    rows = measure(encoder, scenes_of(settings))
     path = Path(settings.out) / "lit.json"
     write_json(path, {"format": 1, "checkpoint": settings.model, "split": settings.split,
                       "seed": settings.seed, "rows": rows})  # fmt: skip
     typer.echo(f"{table(rows)}\n\nwrote {path}")
 
 
-def scenes_of(settings: Any) -> list[Scene]:
+def scenes_of(settings: Measured) -> list[Scene]:
     """Make the scenes of a split again, as `lexlip.data.scenes.write_scenes` makes them."""
     if settings.data != "scenes":
         raise LexLIPError(f"only of scenes it is known where things are, not of {settings.data}")
@@ -169,5 +158,7 @@ def scenes_of(settings: Any) -> list[Scene]:
     return made[: settings.limit]
 
 
+app = Job(main, Measured)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,6 +1,6 @@
 """Three things that scenes hold in store for rerankers, each with a known answer.
 
-    python -m eval.studies.planted --model runs/demo/heads
+    python -m eval.studies.planted model=runs/demo/heads
 
 Scenes that no training has seen are drawn, and asked for in three ways:
 
@@ -19,22 +19,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
 from PIL.Image import Image
 
 from eval import metrics
-from eval.bench.systems import require_folder
+from eval.bench.systems import load_model
 from eval.bench.task import Task
 from eval.studies.rerank import FirstStage, best_weights, first_stage, fused, scores_of
+from lexlip.console import Job, Overrides
 from lexlip.data.draw import Group
 from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches
-from lexlip.errors import LexLIPError
 from lexlip.models.lexlip import LexLIP
 from lexlip.rerank.rerankers import open_reranker
+from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json
 from lexlip.storage.forward import ForwardStore
 
@@ -201,23 +202,26 @@ def vague(model: LexLIP, gallery: Drawn) -> dict[str, float | None]:
     return found
 
 
-def main(
-    model: Annotated[str, typer.Option(help="checkpoint with heads, trained on scenes")],
-    pictures: Annotated[int, typer.Option(help="scenes that are drawn")] = 1000,
-    seed: Annotated[int, typer.Option(help="of the scenes")] = 0,
-    out: Annotated[str, typer.Option(help="folder for the numbers")] = "runs/bench-planted",
-) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What is measured; each field is a key."""
+
+    model: str = option("", "checkpoint with heads, trained on scenes")
+    pictures: int = option(1000, "number of scenes to draw")
+    seed: int = option(0, "of the scenes")
+    out: str = option("runs/bench-planted", "folder for the numbers")
+
+
+def main(overrides: Overrides = None) -> None:
     """Measure what rerankers make of small, missing and vague things."""
     import tempfile
 
-    try:
-        encoder = LexLIP.from_pretrained(require_folder(model))
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+    settings = from_overrides(Settings, overrides or [])
+    encoder = load_model(settings.model)
     torch.set_num_threads(1)
-    gallery = Drawn(make_scenes(SKIPPED + pictures, seed)[SKIPPED:])
-    results: dict[str, Any] = {"checkpoint": model, "pictures": pictures, "seed": seed, "rows": []}
+    gallery = Drawn(make_scenes(SKIPPED + settings.pictures, settings.seed)[SKIPPED:])
+    results: dict[str, Any] = {"checkpoint": settings.model, "pictures": settings.pictures}
+    results |= {"seed": settings.seed, "rows": []}
     config = encoder.config
     wanted = {"small": (small, "filip"), "missing": (missing, "naaf")}
     for effect, (ask, name) in wanted.items():
@@ -237,9 +241,12 @@ def main(
             for side, share in results["vague"].items()
         )
         typer.echo(f"uncertainty against the number of partners, Spearman: {shares}")
-    write_json(Path(out) / "metrics.json", {"format": 1, **results})
-    typer.echo(f"\nwrote {Path(out) / 'metrics.json'}")
+    path = Path(settings.out) / "metrics.json"
+    write_json(path, {"format": 1, **results})
+    typer.echo(f"\nwrote {path}")
 
+
+app = Job(main, Settings)
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

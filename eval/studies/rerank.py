@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,15 +27,18 @@ from numpy.typing import NDArray
 from eval import metrics
 from eval.bench import report
 from eval.bench.sparse import search_rows
-from eval.bench.systems import Gallery, batches, check_gallery, require_folder
-from eval.bench.task import Task, load_task, read_settings
+from eval.bench.systems import Gallery, batches, check_gallery, load_model
+from eval.bench.task import Pooled, Task, load_task, read_settings
+from lexlip.build.recipe import Recipe
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
 from lexlip.models.lexlip import LexLIP
-from lexlip.rerank import reranked
+from lexlip.rerank.fuse import reranked
 from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
-from lexlip.storage.files import read_json, write_json
+from lexlip.settings import option, option_of
+from lexlip.storage.files import write_json
 from lexlip.storage.forward import ForwardStore
 from lexlip.views import Views
 
@@ -234,38 +237,29 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join([f"first stage: {shares}", *report.aligned(HEADS, cells, 2)])
 
 
-def main(
-    config: Annotated[str | None, typer.Option(help="TOML file or a shipped one's name")] = None,
-    run: Annotated[str | None, typer.Option(help="folder that training wrote")] = None,
-    model: Annotated[str | None, typer.Option(help="checkpoint with heads")] = None,
-    data: Annotated[str | None, typer.Option(help="collection")] = None,
-    split: Annotated[str | None, typer.Option(help="split of it")] = None,
-    pool: Annotated[str | None, typer.Option(help="JSON list of picture ids to keep")] = None,
-    limit: Annotated[int | None, typer.Option(help="first so many pictures")] = None,
-    rerankers: Annotated[str, typer.Option(help=f"of {', '.join(RERANKERS)}")] = "",
-    codecs: Annotated[str, typer.Option(help="how tokens are kept")] = "int8,float16",
-    depth: Annotated[int, typer.Option(help="candidates that are reranked")] = DEPTH,
-    out: Annotated[str, typer.Option(help="folder for the numbers")] = "runs/bench-rerank",
-) -> None:
+@dataclass(frozen=True)
+class Settings(Pooled):
+    """What is measured; each field is a key."""
+
+    out: str = option("runs/bench-rerank", "folder for the numbers")
+    max_terms: int = option_of(Recipe, "max_terms")
+    rerankers: tuple[str, ...] = option((), f"of {', '.join(RERANKERS)}; default: all possible")
+    codecs: tuple[str, ...] = option(("int8", "float16"), "how tokens are stored")
+    depth: int = option(DEPTH, "candidates that are reranked")
+
+
+def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Measure rerankers over the best candidates of the first stage."""
-    try:
-        options = {"model": model, "data": data, "split": split, "pool": pool, "limit": limit}
-        settings = read_settings(config, options, run)
-        checkpoint = model or f"{run}/heads"
-        encoder = LexLIP.from_pretrained(require_folder(checkpoint))
-        names = rerankers.split(",") if rerankers else possible(encoder)
-        torch.set_num_threads(1)
-        task = load_task(settings)
-        results = measure(encoder, task, names, codecs.split(","), settings.max_terms, depth)
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
-    trained = Path(checkpoint, "manifest.json")
-    seed = read_json(trained)["settings"]["seed"] if trained.is_file() else settings.seed
-    facts = {"split": settings.split, "seed": seed}
+    settings = read_settings(Settings, config, overrides, run, trained="heads", into_run=False)
+    encoder = load_model(settings.model)
+    names = settings.rerankers or possible(encoder)
+    torch.set_num_threads(1)
+    task = load_task(settings)
+    results = measure(encoder, task, names, settings.codecs, settings.max_terms, settings.depth)
+    facts = {"split": settings.split, "seed": settings.seed}
     results["rows"] = [{**row, **facts} for row in results["rows"]]
-    about = {"checkpoint": checkpoint, "data": settings.data, "depth": depth, **facts}
-    folder = Path(out)
+    about = {"checkpoint": settings.model, "data": settings.data, "depth": settings.depth, **facts}
+    folder = Path(settings.out)
     if "uncertainty" in results:
         from eval.studies.uncertainty import plot
 
@@ -288,5 +282,7 @@ def possible(model: LexLIP) -> list[str]:
     return names
 
 
+app = Job(main, Settings)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,4 +1,4 @@
-"""Sources to weights, a chunk at a time: what an index is filled from."""
+"""Encoding: sources to weights, in chunks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
+from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
 
 CHUNK = 1024
-"""Documents between two commits: what a kill may cost."""
+"""Documents between two commits; a kill costs at most these."""
 
 Known = Callable[[Sequence[str]], Sequence[Mapping[str, Any] | None]]
-"""Ids to the metadata of those that an index holds, None for the others."""
+"""Returns the metadata of each id that the index holds, None for other ids."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some documents of a source: those encoded, those that need not be, those that cannot be."""
+    """Encoded documents of a source, with counts of unchanged and a list of unreadable ones."""
 
     ids: list[str]
     weights: csr_array  # float32 [N, V]
@@ -45,8 +46,8 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     Parameters
     ----------
     source : Collection, path, name or mapping
-        What `lexlip.data.collection.load_collection` reads; one picture file; a mapping of ids to
-        pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
+        Whatever `lexlip.data.collection.load_collection` reads; one picture file; a mapping of
+        ids to pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
     split : str, optional
         For sources that have several.
     """
@@ -55,7 +56,7 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     if isinstance(source, Mapping):
         texts = [isinstance(value, str) for value in source.values()]
         if any(texts) and not all(texts):
-            raise LexLIPError("a source holds texts or pictures, not both: index them apart")
+            raise LexLIPError("a source holds texts and pictures: index them separately")
         if texts and all(texts):
             return source
         pictures = list(source.values())
@@ -69,9 +70,9 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     return load_collection(os.fspath(source), split)
 
 
-def check_heads(model: LexLIP, keep_views: bool) -> None:
-    """Raise when views are wanted of a model that has none."""
-    if keep_views and not (model.config.token_size or model.config.gaussian_size):
+def check_heads(model: LexLIP, recipe: Recipe) -> None:
+    """Raise when the recipe keeps views and the model has no heads."""
+    if recipe.keep_views and not (model.config.token_size or model.config.gaussian_size):
         raise LexLIPError(
             "this model has no heads to rerank with: train them (make pretrain-heads), or keep no "
             "views"
@@ -82,10 +83,10 @@ def chunks(
     model: LexLIP,
     source: Collection | Mapping[str, str],
     known: Known | None = None,
+    recipe: Recipe = Recipe(),
+    *,
     size: int = CHUNK,
     batch_size: int = 32,
-    keep_views: bool = False,
-    crops: int = 0,
 ) -> Iterator[Chunk]:
     """Encode a source, `size` documents at a time.
 
@@ -95,25 +96,23 @@ def chunks(
     source : Collection or mapping of str to str
         Pictures, or texts by id.
     known : callable, optional
-        What an index holds already: a picture whose folder, size and date have not changed is
-        left out. A picture that is no file is told by its size alone; texts are always encoded.
+        Metadata in an index: a picture with the same folder, size and date is skipped. Pictures
+        in memory are compared by size only; texts are always encoded.
+    recipe : Recipe
+        How documents are encoded; the term budget is applied by what stores the chunks.
     size, batch_size : int
-        Documents a chunk, and pictures that go through the model together.
-    keep_views : bool
-        Encode what rerankers look at too; the model needs heads.
-    crops : int
-        Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+        Documents per chunk, and pictures that go through the model together.
     """
     ids = source.ids if isinstance(source, Collection) else list(source)
     with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
         for start in range(0, len(ids), size):
             numbers = range(start, min(start + size, len(ids)))
             if isinstance(source, Collection):
-                yield encode_pictures(model, source, numbers, known, batch_size, keep_views, crops)
+                yield encode_pictures(model, source, numbers, known, recipe, batch_size)
             else:
                 names = [ids[i] for i in numbers]
                 texts = [source[name] for name in names]
-                if keep_views:
+                if recipe.keep_views:
                     weights, views = model.represent_text(texts)
                     yield Chunk(names, weights, {}, 0, [], views)
                 else:
@@ -122,7 +121,7 @@ def chunks(
 
 
 def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any]]:
-    """Return the metadata of some pictures: what their files say, and the collection's columns."""
+    """Return metadata of some pictures: that of their files, and the collection's columns."""
     names = [source.ids[i] for i in numbers]
     facts = file_metadata(names, [source.picture(i) for i in numbers])
     facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
@@ -134,11 +133,10 @@ def encode_pictures(
     source: Collection,
     numbers: Sequence[int],
     known: Known | None = None,
+    recipe: Recipe = Recipe(),
     batch_size: int = 32,
-    keep_views: bool = False,
-    crops: int = 0,
 ) -> Chunk:
-    """Encode the pictures of these numbers; see `chunks`."""
+    """Encode the pictures with these row numbers; see `chunks`."""
     names = [source.ids[i] for i in numbers]
     facts = columns_of(source, numbers)
     held = known(names) if known else [None] * len(names)
@@ -155,12 +153,12 @@ def encode_pictures(
     views: list[Views] = []
     skipped: list[tuple[str, str]] = []
     for rows, images in chosen.batches(batch_size, skipped):
-        if keep_views:
+        if recipe.keep_views:
             weights, seen = model.represent_image(images)
             views.append(seen)
         else:
             weights = model.encode_image(images)
-        parts.append(with_crops(model.encode_image, images, crops, weights))
+        parts.append(with_crops(model.encode_image, images, recipe.crops, weights))
         read += [fresh[row] for row in rows]
     weights = vstack(parts, format="csr") if parts else model.encode_image([])
     return Chunk(

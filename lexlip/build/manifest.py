@@ -1,6 +1,6 @@
-"""The manifest of an index: which model spoke, how its weights became impacts; and what to refuse.
+"""The manifest of an index: its model, its recipe, its scale.
 
-A manifest is JSON in the folder of the index, written once, when the index is made.
+A manifest is JSON in the folder of the index, written once, when the index is created.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.sparse import csr_array
 
+from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantisation_error, top_terms, unit_normalise
 from lexlip.storage.files import MANIFEST, read_json
@@ -19,22 +20,20 @@ if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
 
 FORMAT = "lexlip-index/2"
-ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures", "max_terms")
-"""What `origin` says."""
+ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures")
+"""Keys of `origin`."""
 
 
-def origin(model: LexLIP, documents: Any, max_terms: int, checkpoint: Any = None) -> dict[str, Any]:
-    """Say where vectors come from.
+def origin(model: LexLIP, documents: Any, checkpoint: Any = None) -> dict[str, Any]:
+    """Describe where vectors come from.
 
     Parameters
     ----------
     model : LexLIP
     documents : Collection or mapping
         What the model encodes.
-    max_terms : int
-        Term budget of a document.
     checkpoint : path, optional
-        Where the model came from; what it says itself by default.
+        Where the model came from; by default its own name or path.
     """
     place = getattr(documents, "place", None)
     return {
@@ -43,41 +42,45 @@ def origin(model: LexLIP, documents: Any, max_terms: int, checkpoint: Any = None
         "vocabulary": model.lexicon.hash,
         "source": getattr(documents, "source", "texts"),
         "pictures": None if place is None else place._asdict(),
-        "max_terms": max_terms,
     }
 
 
-def new_manifest(weights: csr_array, origin: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Describe a new index.
 
     Parameters
     ----------
     weights : csr_array [N, V]
-        The first documents, as the model encoded them: the scale is fitted to these.
+        The first documents, as the model encoded them: the scale is fitted to them.
     origin : mapping
-        What `origin` says.
-    others
-        What else the manifest says.
+        The facts of `origin`.
+    recipe : Recipe
 
     Returns
     -------
     dict
-        With the scale, and what quantising cost these documents.
+        With the scale, and the quantisation error of these documents.
     """
-    impacts, scale = document_impacts(weights, origin["max_terms"])
-    unit = unit_normalise(top_terms(weights, origin["max_terms"]))
+    impacts, scale = document_impacts(weights, recipe.max_terms)
+    unit = unit_normalise(top_terms(weights, recipe.max_terms))
     return {
         "format": FORMAT,
         **origin,
+        **recipe.facts(),
         "scale": scale,
         "quantisation": quantisation_error(unit, impacts, scale),
-        **others,
     }
 
 
 def is_index(path: Path) -> bool:
-    """Say whether there is a manifest in a folder."""
+    """Return whether a folder holds the manifest of an index."""
     return (path / MANIFEST).is_file()
+
+
+def require_index(path: Path) -> None:
+    """Raise a LexLIPError where there is no index."""
+    if not is_index(path):
+        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -86,10 +89,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises
     ------
     LexLIPError
-        When there is none, it is unreadable, or of another format.
+        When it is missing, unreadable, or of another format.
     """
-    if not is_index(path):
-        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    require_index(path)
     manifest = read_json(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise LexLIPError(
@@ -100,12 +102,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_model(path: Path, manifest: Mapping[str, Any], model: LexLIP) -> LexLIP:
-    """Return the model when it is the one that the index at `path` was built by.
+    """Return the model if it built the index at `path`.
 
     Raises
     ------
     LexLIPError
-        When it is another one.
+        When another model built it.
     """
     for what, mine in (("vocabulary", model.lexicon.hash), ("model", model.fingerprint)):
         if manifest[what] != mine:

@@ -1,4 +1,4 @@
-"""Worker processes: fresh interpreters that end with their parent, and deaths as one line."""
+"""Worker processes: fresh interpreters that end with their parent; a death is one error line."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def worker_processes(
 ) -> Iterator[ProcessPoolExecutor]:
     """Start processes for work that Python threads cannot share.
 
-    They are spawned, not forked: torch and Java do not survive a fork. So a script that comes
-    here needs its ``if __name__ == "__main__":``.
+    They are spawned, not forked: torch and Java do not survive a fork. So a script that calls
+    this needs an ``if __name__ == "__main__":``.
 
     Parameters
     ----------
     count : int
     advice : str
-        What to do when one dies: the end of the error's line.
+        What to do when one dies; ends the error message.
     begin : callable, optional
         Called with `arguments` in each process first.
 
     Yields
     ------
     ProcessPoolExecutor
-        Submit functions of modules to it, and ask for their results inside the block.
+        Submit module-level functions to it, and collect their results inside the block.
 
     Raises
     ------
     LexLIPError
-        When a process dies. Work that has not begun is given up then, as after any error.
+        When a process dies. Work that has not begun is cancelled, as after any error.
     """
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
@@ -72,8 +72,8 @@ def worker_processes(
     except (BrokenProcessPool, OSError) as error:
         if isinstance(error, OSError) and not _broken(pool):
             raise
-        # One that was being started while another died is forgotten by the pool, which would then
-        # wait for it for ever, or fails with an OSError of its own (CPython 3.11).
+        # The pool forgets a process that was starting while another died, and would wait for it
+        # for ever; or the start itself fails with an OSError (CPython 3.11).
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
         raise LexLIPError(f"a worker process died (killed, or out of memory?): {advice}") from None

@@ -1,6 +1,6 @@
-"""What lies beside an engine: exact vectors to rescore with, and views to rerank with.
+"""Side stores of an index: exact vectors to rescore with, and views to rerank with.
 
-Both are kept by id, and made durable before the engine commits: a killed writer leaves none out.
+Both are keyed by id, and durable before the engine commits: a killed writer loses none of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexlip.build.encode import Chunk
+from lexlip.build.recipe import Recipe
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.storage.floats import FloatVectors
 from lexlip.storage.forward import ForwardStore
@@ -18,32 +19,33 @@ FLOATS, VIEWS = "floats", "views"
 
 
 class Beside:
-    """The stores that an index keeps beside its engine, opened and changed together.
+    """The stores of an index besides its engine, opened and changed together.
 
     Parameters
     ----------
     folder : Path
         The index.
     manifest : mapping
-        Says which there are (`keep_floats`, `keep_views`), and of which model.
+        Its recipe says which stores there are; the model's fingerprint is checked.
     mode : {"r", "w"}
 
     Attributes
     ----------
     floats : FloatVectors or None
-        The documents' vectors as they are before they are quantised.
+        The documents' vectors before quantisation.
     views : ForwardStore or None
-        What rerankers look at.
+        The documents' views, for rerankers.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
-        self._max_terms: int = manifest["max_terms"]
+        recipe = Recipe.of(manifest)
+        self._max_terms = recipe.max_terms
         self.floats: FloatVectors | None = None
         self.views: ForwardStore | None = None
         try:
-            if manifest.get("keep_floats"):
+            if recipe.keep_floats:
                 self.floats = FloatVectors(folder / FLOATS, mode)
-            if manifest.get("keep_views"):
+            if recipe.keep_views:
                 self.views = ForwardStore(folder / VIEWS, mode, model=manifest["model"])
         except BaseException:
             self.close()
@@ -53,11 +55,11 @@ class Beside:
         return [store for store in (self.floats, self.views) if store is not None]
 
     def __bool__(self) -> bool:
-        """Say whether there is any."""
+        """Return whether there is any store."""
         return bool(self._stores())
 
     def write(self, chunk: Chunk) -> None:
-        """Store what belongs to the documents of a chunk, in the place of what was there."""
+        """Store the vectors and views of a chunk, overwriting those of the same ids."""
         if self.floats is not None:
             self.floats.write(chunk.ids, unit_normalise(top_terms(chunk.weights, self._max_terms)))
         if self.views is not None:
@@ -65,12 +67,12 @@ class Beside:
             self.views.write(chunk.ids, chunk.views)
 
     def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
-        """Merge, and drop what belongs to ids that `there` answers with None."""
+        """Merge, and drop the ids for which `there` returns None."""
         for store in self._stores():
             store.keep(there)
 
     def verify(self) -> list[str]:
-        """Read every file again; returns the names of those that are damaged."""
+        """Read every file again, and return the names of damaged ones."""
         return [name for store in self._stores() for name in store.verify()]
 
     def stats(self) -> dict[str, int]:
@@ -81,7 +83,7 @@ class Beside:
         }
 
     def reopen(self) -> None:
-        """See the newest state."""
+        """Switch to the newest state."""
         for store in self._stores():
             store.reopen()
 

@@ -1,8 +1,8 @@
-"""How an index is made: what is checked first, its manifest, and how documents get into it.
+"""Index writing: checks before encoding, the manifest, chunks of documents, the bulk build.
 
-`Index.create` writes a source as it is encoded. `build_from` writes what was encoded before, in
-one commit, and with Lucene on several cores: each process writes the engine of a run of parts, a
-shard, and the shards are merged. Hits do not depend on who wrote which document.
+`Index.create` writes a source while it is encoded. `build_from` writes encoded parts in one commit,
+with Lucene on several cores: each process writes a shard, the engine of a range of parts, and the
+shards are merged. Hits do not depend on the number of shards.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import Any
 from tqdm import tqdm
 
 from lexlip.build.encode import Chunk
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.build.manifest import is_index, new_manifest
 from lexlip.build.processes import worker_processes
+from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import Beside
-from lexlip.engines import ENGINES, Engine, open_engine
+from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
 from lexlip.storage.files import MANIFEST, check_replaceable, write_json
@@ -34,9 +35,9 @@ ENGINE, SKIPPED = "engine", "skipped.jsonl"
 
 @dataclass(frozen=True)
 class Added:
-    """What an addition did: how many documents were written, were there, could not be read.
+    """Result of an addition: documents written, unchanged, and skipped with the reason.
 
-    Of those that could not be read, and are thus in `skipped`, an index keeps what it held.
+    Where a skipped document was in the index before, its old version stays.
     """
 
     written: int = 0
@@ -44,32 +45,29 @@ class Added:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def check_new(path: str | os.PathLike[str], engine: str, max_terms: int, replace: bool) -> bool:
-    """Say whether there is an index already; complain now, not after an hour of encoding.
+def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bool:
+    """Return whether there is an index already; fail now, not after an hour of encoding.
 
     Raises
     ------
     LexLIPError
-        Unknown engine, no Java, a folder that holds something else, or an index that is not to be
-        replaced.
+        No Java, a folder that holds something else, or an index without `replace`.
     """
-    if engine not in ENGINES:
-        raise LexLIPError(f"no engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    if max_terms < 1:
-        raise LexLIPError(f"max_terms is {max_terms}: keep at least one term a picture")
-    if engine == "lucene":
+    if recipe.engine == "lucene":
         from lexlip.engines.lucene.java import find_java
 
         find_java()
     there = is_index(Path(path))
     if there and not replace:
-        raise LexLIPError(f"there is an index at {path}: add to it, or replace it")
+        raise LexLIPError(
+            f"there is an index at {path}: add to it, or replace it with replace=True (--replace)"
+        )
     check_replaceable(Path(path), MANIFEST)
     return there
 
 
 def begin(
-    folder: Path, coming: Iterator[Chunk], origin: Mapping[str, Any], **others: Any
+    folder: Path, coming: Iterator[Chunk], origin: Mapping[str, Any], recipe: Recipe
 ) -> tuple[dict[str, Any], list[Chunk]]:
     """Write the manifest of a new index.
 
@@ -77,17 +75,16 @@ def begin(
     ----------
     folder : Path
     coming : iterator of Chunk
-        Taken up to the first chunk with a readable document, to which the scale is fitted.
+        Consumed up to the first chunk with a readable document, to which the scale is fitted.
     origin : mapping
-        What `lexlip.build.manifest.origin` says.
-    others
-        What else the manifest says.
+        The facts of `lexlip.build.manifest.origin`.
+    recipe : Recipe
 
     Returns
     -------
     manifest : dict
     begun : list of Chunk
-        What was taken.
+        The chunks consumed.
 
     Raises
     ------
@@ -102,13 +99,13 @@ def begin(
     if not (begun and begun[-1].ids):
         reason = f" ({begun[0].skipped[0][1]})" if begun else ""
         raise LexLIPError(f"no readable picture in {origin['source']}{reason}")
-    manifest = new_manifest(begun[-1].weights, origin, **others)
+    manifest = new_manifest(begun[-1].weights, origin, recipe)
     write_json(folder / MANIFEST, manifest)
     return manifest, begun
 
 
 def note_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
-    """Add a line for each document that could not be read: its id and the reason."""
+    """Append a line for each unreadable document to ``skipped.jsonl``: its id and the reason."""
     lines = [json.dumps({"id": name, "reason": reason}) + "\n" for name, reason in skipped]
     if lines:
         with open(folder / SKIPPED, "a", encoding="utf-8") as file:
@@ -123,7 +120,7 @@ def write_chunks(
     coming: Iterable[Chunk],
     commit_each: bool = True,
 ) -> Added:
-    """Write documents into an index, and note those that could not be read.
+    """Write documents into an index, and note unreadable ones.
 
     Parameters
     ----------
@@ -132,17 +129,17 @@ def write_chunks(
     manifest : mapping
         Its scale and term budget.
     engine, beside
-        Open for writing; None where what lies beside the engine is written elsewhere.
+        Open for writing; `beside` is None where the side stores are written elsewhere.
     coming : iterable of Chunk
     commit_each : bool
-        Commit after each chunk, else once at the end.
+        Commit after each chunk; otherwise once at the end.
     """
     written = unchanged = 0
     skipped: list[tuple[str, str]] = []
     for chunk in coming:
         impacts, _ = document_impacts(chunk.weights, manifest["max_terms"], manifest["scale"])
         if chunk.ids:
-            if beside is not None:  # first: a killed writer must leave none out
+            if beside is not None:  # first: a killed writer must not lose any
                 beside.write(chunk)
             engine.add(chunk.ids, impacts, chunk.columns)
             if commit_each:
@@ -157,7 +154,7 @@ def write_chunks(
 
 
 def _write_shard(encoded: Encoded, manifest: dict[str, Any], folder: Path, parts: range) -> Added:
-    """Write the engine of a run of parts; what a worker process does."""
+    """Write the engine of a range of parts, in a worker process."""
     folder.mkdir(parents=True)
     engine = open_engine(manifest["engine"], folder / ENGINE, "w")
     try:
@@ -174,7 +171,7 @@ def _write_shards(
     count: int,
     beside: Beside,
 ) -> Added:
-    """Write an index in `count` processes, and merge what they wrote."""
+    """Write an index in `count` processes, and merge their shards."""
     from lexlip.engines.lucene.merge import merge_engines
 
     shards = [folder / "shards" / str(number) for number in range(count)]
@@ -197,46 +194,40 @@ def _write_shards(
     return Added(sum(added.written for added in done), 0, skipped)
 
 
-def build_from(
-    encoded: Encoded, folder: Path, engine: str, shards: int = 1, keep_floats: bool = False
-) -> Added:
+def build_from(encoded: Encoded, folder: Path, recipe: Recipe, shards: int = 1) -> Added:
     """Write an index of encoded documents.
 
     Parameters
     ----------
     encoded : Encoded
-        All of its parts are needed.
+        Complete: all of its parts are needed.
     folder : Path
-        There, and empty.
-    engine : {"lucene", "postings"}
+        Existing and empty.
+    recipe : Recipe
+        How they are stored; it must agree with how they were encoded.
     shards : int
-        Processes that write at the same time, for Lucene; the postings engine needs none.
-    keep_floats : bool
-        See `lexlip.index.Index.create`.
+        Concurrent processes that write Lucene; the postings engine is written in one.
 
     Raises
     ------
     LexLIPError
-        When a part is missing or damaged, no document is readable, metadata do not go together, or
-        a process dies.
+        When a part is missing, damaged or encoded otherwise, when no document is readable, when
+        metadata conflict, or when a process dies.
     """
     if shards < 1:
         raise LexLIPError(f"shards is {shards}: write at least one")
-    manifest, _ = begin(
-        folder,
-        iter(encoded),
-        encoded.origin,
-        engine=engine,
-        keep_floats=keep_floats,
-        keep_views=encoded.manifest["keep_views"],
-        crops=encoded.manifest.get("crops", 0),
-    )
-    count = min(shards, len(encoded)) if engine == "lucene" else 1
+    for name, value in encoded.recipe.encoding().items():
+        if (wanted := getattr(recipe, name)) != value:
+            raise LexLIPError(
+                f"{encoded.folder} was encoded with {name}={value}, not {wanted}: encode again"
+            )
+    manifest, _ = begin(folder, iter(encoded), encoded.origin, recipe)
+    count = min(shards, len(encoded)) if recipe.engine == "lucene" else 1
     with ExitStack() as closing:
         beside = closing.enter_context(Beside(folder, manifest, "w"))
         if count > 1:
             return _write_shards(encoded, manifest, folder, count, beside)
-        writer = open_engine(engine, folder / ENGINE, "w")
+        writer = open_engine(recipe.engine, folder / ENGINE, "w")
         closing.callback(writer.close)
         coming = tqdm(encoded, "indexing", len(encoded), unit="part", disable=None)
         return write_chunks(folder, manifest, writer, beside, coming, commit_each=False)

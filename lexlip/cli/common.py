@@ -1,15 +1,19 @@
-"""What the commands share: readable errors, models, arguments."""
+"""Shared parts of the commands: errors as one line, models, arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lexlip.console import one_line, readable
 from lexlip.errors import LexLIPError
+
+__all__ = [
+    "Checkpoint", "LexiconTable", "in_our_words", "is_index", "load", "load_speaker", "one_line",
+    "quiet", "read_item", "readable",
+]  # fmt: skip
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
 LexiconTable = Annotated[
@@ -18,22 +22,8 @@ LexiconTable = Annotated[
 ]
 
 
-def readable(command: Callable[..., None]) -> Callable[..., None]:
-    """Print a LexLIPError as one line and exit with 2."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except LexLIPError as error:
-            typer.echo(f"lexlip: {error}", err=True)
-            raise typer.Exit(2) from None
-
-    return wrapped
-
-
 def quiet() -> None:
-    """Keep transformers from chattering while it loads."""
+    """Silence transformers while it loads."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -41,7 +31,7 @@ def quiet() -> None:
 
 
 def load(checkpoint: str | None) -> Any:
-    """Load a model; None leaves that to the index."""
+    """Load a model; with None the index loads its own when needed."""
     if checkpoint is None:
         return None
     from lexlip.models.checkpoints import load_checkpoint
@@ -51,7 +41,7 @@ def load(checkpoint: str | None) -> Any:
 
 
 def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
-    """Load what turns texts into words for an index: its network, or the query table of that."""
+    """Load the text encoder for an index: its network, or the query table of that network."""
     if encoder == "network":
         return load(checkpoint)
     if encoder != "table":
@@ -63,14 +53,14 @@ def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
 
 
 def read_item(item: str) -> Any:
-    """A path that exists, or looks like a picture's, is a picture; anything else is a query."""
+    """Read an argument: an existing or picture-like path is a picture, anything else a query."""
     from lexlip.data.images import SUFFIXES
     from lexlip.query.query import Query
 
     path = Path(item)
     try:
         exists = path.is_file()
-    except (OSError, ValueError):  # a text too long to be a name, or one with a NUL
+    except (OSError, ValueError):  # too long for a name, or with a NUL
         exists = False
     query = None if exists else Query.parse(item)
     if query is not None and (query.plain is None or path.suffix.lower() not in SUFFIXES):
@@ -78,24 +68,15 @@ def read_item(item: str) -> Any:
     return path
 
 
-def one_line(text: str) -> str:
-    """Return a text as one line: a file's name may hold line breaks and codes for terminals.
-
-    Examples
-    --------
-    >>> print(one_line("a\\nb: damaged"))
-    a\\nb: damaged
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def is_index(path: Path) -> bool:
-    """Return whether a folder looks like an index."""
-    return (path / "manifest.json").is_file()
+    """Return whether a folder holds an index."""
+    from lexlip.build import manifest
+
+    return manifest.is_index(path)
 
 
 def in_our_words(query: Any, table: Path | None) -> Any:
-    """Return a query in the index's language, where a lexicon map is given."""
+    """Translate a query into the index's language, if a lexicon map is given."""
     if table is None:
         return query
     from lexlip.query.lexicon_map import LexiconMap

@@ -1,4 +1,4 @@
-"""``lexlip compare``: what the page shows beside an index."""
+"""The command ``lexlip compare``: dense vectors for the page to show side by side."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def compare(
     ] = None,
     split: Annotated[str | None, typer.Option(help="split of that data set")] = None,
 ) -> None:
-    """Keep dense vectors beside an index: lexlip compare photos.lex --dense CHECKPOINT.
+    """Keep dense vectors with an index: lexlip compare photos.lex --dense CHECKPOINT.
 
-    lexlip serve then shows, side by side, what exact search with them finds.
+    lexlip serve then shows the hits of exact search with them, side by side.
     """
     from lexlip.compare.systems import DENSE, DenseVectors
     from lexlip.data.originals import Originals

@@ -1,4 +1,4 @@
-"""``lexlip doctor``: what is installed."""
+"""The ``lexlip doctor`` command: installed packages, Java, and fixes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _EXTRAS = {
     "fastapi": "'lexlip[server]' (for lexlip serve)",
     "pillow-heif": "'lexlip[heic]' (for pictures of phones)",
 }
-"""Packages that only some need, and what installs them."""
+"""Optional packages, and how to install them."""
 
 
 @app.command()
 @readable
 def doctor() -> None:
-    """Say what is installed and which Java is used, with a fix for what is missing."""
+    """Print what is installed and which Java is used, with a fix for what is missing."""
     import importlib.metadata as metadata
 
     needed = {name: name for name in ("lexlip", "torch", "transformers", "pyserini", "pyjnius")}

@@ -1,11 +1,10 @@
-"""What says why: ``lexlip explain``."""
+"""The command ``lexlip explain``."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +18,7 @@ from lexlip.cli.common import load, quiet, readable
 from lexlip.errors import LexLIPError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lexlip.explain.explanation import Why
+    from lexlip.explain.explanation import Explanation
 
 
 @app.command()
@@ -45,10 +41,12 @@ def explain(
     """Say why a picture has its score: lexlip explain photos.lex "a bee" bee.jpg -o why.png.
 
     Prints what each word adds (the sum is the score of search), the patch of the picture that won
-    it, and which word of the query raised which words. Draws what each patch says of the heaviest
-    words. A patch has seen more than its own pixels: --pixels draws which of them a word needs.
+    it, and which word of the query raised which words. Draws the patches of the heaviest
+    words. A patch has seen more than its own pixels: --pixels draws the pixels that a word needs.
     """
-    from lexlip.explain.explanation import draw_why, find_id, find_picture, why
+    from lexlip.explain.explanation import explain as explained
+    from lexlip.explain.lookup import find_id, find_picture
+    from lexlip.explain.sheet import draw_explanation
     from lexlip.index import Index
     from lexlip.query.query import Query
 
@@ -60,15 +58,14 @@ def explain(
         id = find_id(opened, image)
         given = id != image and os.path.isfile(image)
         picture = Path(image) if given else find_picture(opened, id)
-        found = why(opened, id, query, picture, pixels)
-        tokens = opened.model.lexicon.tokens
+        found = explained(opened, id, query, picture, pixels)
     drawn = out is not None and found.patches is not None
     if out is not None and found.patches is not None:
-        _save(draw_why(found, picture), out)
+        _save(draw_explanation(found, picture), out)
     if as_json:
-        typer.echo(json.dumps(as_dict(found, tokens)))
+        typer.echo(json.dumps(found.as_dict()))
     else:
-        _print(found, tokens)
+        _print(found)
     if found.changed:
         typer.echo(f"{id}: the picture is not the one in the index, its patches may differ; "
                    "lexlip index adds it again", err=True)  # fmt: skip
@@ -81,49 +78,7 @@ def explain(
         typer.echo(f"drawn in {out}")
 
 
-def as_dict(found: Why, tokens: Any) -> dict[str, Any]:
-    """Return an explanation as JSON says it; heat is a share of the word's largest."""
-    seen = found.patches
-    patches = None
-    if seen is not None:
-        scores = {found.terms[word.word]: word.score for word in found.words}
-        patches = {
-            "grid": list(seen.grid),
-            "box": list(seen.box),
-            "words": _shares(found, seen.heat),
-            "pixels": None if found.pixels is None else _shares(found, found.pixels),
-            "scores": seen.shares(scores).flatten().tolist(),
-        }
-    return {
-        "id": found.id,
-        "score": found.score,
-        "words": [
-            {**word._asdict(), "score": word.score, "patch": found.patch(word.word)}
-            for word in found.words
-        ],
-        "patches": patches,
-        "text": [
-            {"word": word, "terms": {tokens[term]: round(w, 4) for term, w in terms.items()}}
-            for text in found.texts
-            for word, terms in text.by_word()
-        ],
-        "attention": [
-            {"word": word, "share": round(share, 4)}
-            for text in found.attention
-            for word, share in text
-        ],
-        "changed": found.changed,
-    }
-
-
-def _shares(found: Why, heat: Mapping[int, NDArray[np.float32]]) -> dict[str, list[float]]:
-    """Return maps by word, row by row, as shares of each word's largest value."""
-    maps = {word: heat[term] for word, term in found.terms.items()}
-    shares = {word: one / max(float(one.max()), 1e-9) for word, one in maps.items()}
-    return {word: one.flatten().round(4).tolist() for word, one in shares.items()}
-
-
-def _print(found: Why, tokens: Any) -> None:
+def _print(found: Explanation) -> None:
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     where = ["row, column"] if found.patches is not None else []
     table = Table("word", "query", "impact", "score", *where, box=None)
@@ -137,12 +92,14 @@ def _print(found: Why, tokens: Any) -> None:
         table.add_row(escape(word.word), *cells)
     table.add_row("sum", "", "", str(found.score), style="bold")
     console.print(table)
-    for text, attention in zip(found.texts, found.attention, strict=True):
+    for text in found.as_dict()["texts"]:
         console.print()
-        table = Table("word of the text", "raised", "attention (no part of the score)", box=None)
-        for (spoken, terms), (_, share) in zip(text.by_word(), attention, strict=True):
-            raised = " ".join(f"{tokens[t]}:{weight:.2f}" for t, weight in terms.items())
-            table.add_row(escape(spoken), escape(raised), f"{share:.2f}")
+        subtracted = " (subtracted)" if text["weight"] < 0 else ""
+        heads = (f"word of the text{subtracted}", "raised", "attention (no part of the score)")
+        table = Table(*heads, box=None)
+        for word in text["words"]:
+            raised = " ".join(f"{term}:{weight:.2f}" for term, weight in word["terms"].items())
+            table.add_row(escape(word["word"]), escape(raised), f"{word['attention']:.2f}")
         console.print(table)
 
 

@@ -1,55 +1,49 @@
-"""What makes and keeps an index: ``lexlip index``, ``delete``, ``compact`` and others."""
+"""Indexing commands: ``lexlip index``, ``delete``, ``compact``, ``stats`` and ``check``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
 from lexlip.cli.common import is_index, load, one_line, quiet, readable
+from lexlip.console import with_options
 from lexlip.errors import LexLIPError
 
 
 @app.command()
 @readable
+@with_options(Recipe, "Of a new index")
 def index(
     source: Annotated[
         str, typer.Argument(help="folder of pictures, picture, CSV, parquet or data set name")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="checkpoint, for a new index"),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
-    max_terms: Annotated[int, typer.Option(help="terms kept of a picture")] = 64,
-    engine: Annotated[str, typer.Option(help="lucene, or postings (no Java)")] = "lucene",
-    replace: Annotated[bool, typer.Option("--replace", help="build it anew")] = False,
-    keep_floats: Annotated[
-        bool, typer.Option("--keep-floats", help="of a new index: for search --rescore")
-    ] = False,
-    keep_views: Annotated[
-        bool, typer.Option("--keep-views", help="of a new index: for search --rerank")
-    ] = False,
-    crops: Annotated[
-        int, typer.Option(help="of a new index: corners to look at beside the whole, 0 to 4")
-    ] = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="overwrite an existing index")] = False,
+    **options: Any,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
 
-    Where the index is there already, new and changed pictures are added to it; an interrupted
-    build goes on.
+    If the index exists, new and changed pictures are added to it; an interrupted build goes on.
     """
     from lexlip.index import Index
 
+    recipe = Recipe(**options)  # a wrong option is an error before a model is loaded
     if replace or not is_index(out):
         if model is None:
             raise LexLIPError("which model? lexlip index SOURCE -o INDEX --model CHECKPOINT")
         built = Index.create(
-            out, load(model), source, split=split, max_terms=max_terms, engine=engine,
-            checkpoint=model, replace=replace, keep_floats=keep_floats,
-            keep_views=keep_views, crops=crops,
-        )  # fmt: skip
+            out, load(model), source, recipe, split=split, checkpoint=model, replace=replace
+        )
         skipped, news = built.skipped, ""
     else:
         quiet()
@@ -58,7 +52,7 @@ def index(
         skipped, news = done.skipped, f"{done.written} new, {done.unchanged} unchanged; "
     with built:
         facts = built.stats()
-    kept = " (what the index held of it stays)" if news else ""
+    kept = " (its old version stays)" if news else ""
     for _, reason in skipped:
         typer.echo(f"skipped{kept}: {one_line(reason)}", err=True)
     typer.echo(
@@ -83,7 +77,7 @@ def delete(
 @app.command()
 @readable
 def compact(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """Merge an index and drop what deletions left behind."""
+    """Merge an index and drop deleted and replaced documents."""
     from lexlip.index import Index
 
     with Index.open(path, mode="w") as opened:
@@ -95,7 +89,7 @@ def compact(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
 @app.command()
 @readable
 def stats(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """Say what is in an index, as JSON."""
+    """Print the statistics and the manifest of an index, as JSON."""
     from lexlip.index import Index
 
     with Index.open(path) as opened:
@@ -105,11 +99,11 @@ def stats(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
 @app.command()
 @readable
 def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """Read all of an index and say whether every byte is what was written."""
+    """Read all of an index and verify every checksum."""
     from lexlip.index import Index
 
     with Index.open(path) as opened:
         damaged = opened.check()
     if damaged:
         raise LexLIPError(f"{path} is damaged ({', '.join(damaged[:3])}): build it again")
-    typer.echo(f"{path}: every file is as it was written")
+    typer.echo(f"{path}: every file is sound")

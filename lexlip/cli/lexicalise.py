@@ -1,4 +1,4 @@
-"""``lexlip lexicalise``: a CLIP that speaks in words, without training."""
+"""The ``lexlip lexicalise`` command: a lexicon for a CLIP, without training."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from lexlip.cli.common import quiet, readable
 from lexlip.errors import LexLIPError
 
 SAMPLE = 500
-"""Pictures whose mean is taken: its error is then a twentieth of the spread of pictures."""
+"""Pictures whose mean is taken; its error is then a twentieth of the pictures' spread."""
 
 
 @app.command()
 @readable
 def lexicalise(
-    pictures: Annotated[str, typer.Argument(help="some of the pictures that will be searched")],
+    pictures: Annotated[str, typer.Argument(help="a sample of the pictures to be searched")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the new checkpoint")],
-    clip: Annotated[str, typer.Option(help="a transformers CLIPModel: folder or hub name")],
+    clip: Annotated[str, typer.Option(help="transformers CLIPModel: folder or hub name")],
     words: Annotated[
-        Path | None, typer.Option(help="the lexicon, one word a line; by default CLIP's own words")
+        Path | None,
+        typer.Option(help="the lexicon, a word per line; by default CLIP's own words"),
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="words, where CLIP's own are taken")] = 8000,
+    size: Annotated[int, typer.Option(min=1, help="number of CLIP's own words to take")] = 8000,
     split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
 ) -> None:
     """Give a CLIP a lexicon: lexlip lexicalise photos/ --clip openai/clip-vit-base-patch32 -o CKPT.
 
-    Nothing is trained. The checkpoint is used like any other: lexlip index photos/ -m CKPT.
+    Nothing is trained. Use the checkpoint like any other: lexlip index photos/ -m CKPT.
     """
     from lexlip.data.collection import load_collection
     from lexlip.models.lexical_clip import lexicalise as give_words
@@ -40,7 +41,7 @@ def lexicalise(
     try:
         chosen = None if words is None else words.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise LexLIPError(f"cannot read {words}: give a text file of words") from error
+        raise LexLIPError(f"cannot read {words}: give a text file of words, in UTF-8") from error
     quiet()
     step = max(1, len(collection) // SAMPLE)
     skipped: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""How ``lexlip search`` says what it found: for people, and for other programs."""
+"""Output of ``lexlip search``: tables for people; JSON, TREC runs and paths for programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _one_word(text: str) -> str:
 
 
 def as_paths(manifest: Mapping[str, Any], hits: Sequence[Any]) -> tuple[list[str], list[str]]:
-    """The files of hits in their order, and the ids of those that have none.
+    """The files of hits in their order, and the ids of hits without a file.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def show(
 ) -> None:
     """Print the words of the query and a table of hits."""
     words = asked.words()
-    # A pipe has no width: one line a hit, whatever its length.
+    # A pipe has no width: one line per hit.
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     if not words:
         console.print("nothing found: no word of the query is in the model's lexicon")
@@ -118,7 +118,7 @@ def _why(words: Sequence[Contribution]) -> str:
 
 
 def _thumbnail(picture: Any) -> Any:
-    """A picture in characters, for a cell of a table; what is wrong where there is none."""
+    """A picture in characters, for a cell of a table; the reason where there is none."""
     from rich_pixels import Pixels
 
     from lexlip.data.images import read_image

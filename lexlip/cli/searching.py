@@ -1,4 +1,4 @@
-"""What asks: ``lexlip search``, ``words`` and ``align``."""
+"""Query commands: ``lexlip search``, ``words`` and ``align``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lexlip.cli.common import (
     Checkpoint,
     LexiconTable,
     in_our_words,
-    is_index,
     load,
     load_speaker,
     quiet,
@@ -28,7 +27,7 @@ from lexlip.errors import LexLIPError
 def search(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
     text: Annotated[
-        str, typer.Argument(help="what to look for: a text, or flower + 2:bee -people must:red")
+        str, typer.Argument(help="a text, or a query: flower + 2:bee -people must:red")
     ] = "",
     image: Annotated[Path | None, typer.Option(help="search with a picture, or add one")] = None,
     k: Annotated[int, typer.Option("-k", help="how many pictures")] = 10,
@@ -38,7 +37,7 @@ def search(
     explain: Annotated[bool, typer.Option("--explain", help="the words of each hit")] = False,
     query_terms: Annotated[int, typer.Option(help="words kept of the query")] = 64,
     rescore: Annotated[
-        int, typer.Option(min=0, help="order the best so many by exact cosine (--keep-floats)")
+        int, typer.Option(min=0, help="hits to order by exact cosine (--keep-floats)")
     ] = 0,
     rerank: Annotated[
         str | None, typer.Option(help="look again at the best: filip, csd, naaf (--keep-views)")
@@ -60,9 +59,10 @@ def search(
 ) -> None:
     """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
 
-    Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out what has that
-    word, -0.5:people subtracts it, must:red keeps what has it, img:dog.jpg is a picture.
+    Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out pictures with that
+    word, -0.5:people subtracts it, must:red keeps pictures with it, img:dog.jpg is a picture.
     """
+    from lexlip.build.manifest import require_index
     from lexlip.cli import output
     from lexlip.index import Index
     from lexlip.query.query import Query
@@ -71,17 +71,16 @@ def search(
         raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
-    if not is_index(path):
-        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    require_index(path)
     quiet()
     query = in_our_words(Query.parse(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
     with Index.open(path, load_speaker(path, model, encoder)) as opened:
-        asked = query.resolved(opened.model, query_terms)
-        item = query if rescore or rerank else asked
-        hits = opened.search(item, k, where, rescore, query_terms, rerank, depth)
-        reasons = [opened.explain(hit.id, asked) if explain else [] for hit in hits]
+        prepared = opened.prepare(query, query_terms, views=rerank is not None)
+        asked = prepared.resolved
+        hits = opened.search(prepared, k, where, rescore, rerank=rerank, depth=depth)
+        reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
         if as_json:
             typer.echo(output.as_json(asked, hits, reasons if explain else None))
         elif trec is not None:
@@ -105,7 +104,7 @@ def words(
 ) -> None:
     """Show the words a picture or a text becomes: lexlip words cat.jpg -m CKPT.
 
-    Of a query such as flower + 2:bee -people, the words that it adds up to, as they are asked.
+    For a query such as flower + 2:bee -people, the words that it adds up to.
     """
     from lexlip.query.query import Query
 
@@ -134,7 +133,7 @@ def words(
 @readable
 def align(
     picture: Annotated[Path, typer.Argument(help="a picture's path")],
-    text: Annotated[str, typer.Argument(help="what it may show")],
+    text: Annotated[str, typer.Argument(help="words to look for in it")],
     model: Checkpoint,
     out: Annotated[Path, typer.Option("-o", "--out", help="where to draw it")] = Path("align.png"),
 ) -> None:

@@ -1,4 +1,4 @@
-"""``lexlip serve``: one index for browsers and programs."""
+"""The ``lexlip serve`` command: one index for browsers and programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import is_index, load, quiet, readable
+from lexlip.cli.common import load, quiet, readable
 from lexlip.errors import LexLIPError
 
 _EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "bm25s")
@@ -25,24 +25,22 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     api_key: Annotated[
-        str | None, typer.Option(envvar="LEXLIP_API_KEY", help="what requests must carry")
+        str | None, typer.Option(envvar="LEXLIP_API_KEY", help="key that requests must carry")
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="add and delete nothing")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="refuse all changes")] = False,
     pictures: Annotated[
-        str | None, typer.Option(help="where the pictures are, if moved: folder, table, data set")
+        str | None, typer.Option(help="the pictures, if moved: folder, table, data set")
     ] = None,
     split: Annotated[str | None, typer.Option(help="split of that data set")] = None,
-    name: Annotated[
-        list[str] | None, typer.Option(help="host name that people use, behind a proxy")
-    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="public host name, behind a proxy")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="let other machines in without an API key")
+        bool, typer.Option("--insecure", help="accept other machines without an API key")
     ] = False,
 ) -> None:
     """Search an index in the browser: lexlip serve photos.lex, then http://127.0.0.1:8000.
 
-    Other programs read /openapi.json. Only this machine is let in; --host 0.0.0.0 --api-key KEY
-    lets others in too.
+    Other programs read /openapi.json. Only this machine is accepted by default; --host 0.0.0.0
+    --api-key KEY accepts others too.
     """
     missing = [part for part in _EXTRA if importlib.util.find_spec(part) is None]
     if missing:
@@ -50,17 +48,17 @@ def serve(
     import torch
     import uvicorn
 
+    from lexlip.build.manifest import read_manifest
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
 
     local = host in LOOPBACK
     if not (local or api_key or insecure):
         raise LexLIPError(
-            f"everybody who reaches {host} could search and delete: give --api-key KEY, or "
+            f"anybody who reaches {host} could search and delete: give --api-key KEY, or "
             "--insecure if you want that"
         )
-    if not is_index(path):
-        raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
+    read_manifest(path)  # an error if there is no index
     every = ("*",) if host in ("0.0.0.0", "::") else ()
     settings = Settings(
         api_key=api_key or None,
@@ -72,8 +70,8 @@ def serve(
     listening = _listen(host, port)
     with listening:
         quiet()
-        # A text is too little work to share. Encoding one took 71 ms in a server thread when torch
-        # used both cores of the machine, and 7 ms when it used one.
+        # One text is too little work for two cores: encoding it in a server thread took 71 ms when
+        # torch used both cores of the machine, and 7 ms when it used one.
         torch.set_num_threads(1)
         served = create_app(path, load(model), settings)
         shown = f"[{host}]" if ":" in host else host
@@ -87,7 +85,7 @@ def serve(
 
 
 def _listen(host: str, port: int) -> Any:
-    """Return a listening socket: one line where the port is taken, before a model is loaded."""
+    """Return a listening socket; a taken port is an error before a model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

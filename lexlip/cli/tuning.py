@@ -1,4 +1,4 @@
-"""``lexlip tune``: what fewer terms would cost, and the shares of rerankers."""
+"""The ``lexlip tune`` command: the cost of fewer terms, and the shares of rerankers."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from lexlip.errors import LexLIPError
 def tune(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
     budget: Annotated[
-        str | None, typer.Option(help="most that a search or a picture may cost: 2ms or 100B")
+        str | None, typer.Option(help="upper limit per search or per picture: 2ms or 100B")
     ] = None,
     queries: Annotated[
-        Path | None, typer.Option(help="lines of: id, tab, text; else some of its pictures ask")
+        Path | None,
+        typer.Option(help="lines of id, tab, text; by default pictures are queries"),
     ] = None,
     qrels: Annotated[Path | None, typer.Option(help="TREC judgements of these queries")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="pictures that ask")] = 200,
+    sample: Annotated[int, typer.Option(min=1, help="number of pictures used as queries")] = 200,
     rerank: Annotated[
-        str | None, typer.Option(help="choose and save the shares of filip,csd,... instead")
+        str | None, typer.Option(help="instead, choose and save the shares of filip,csd,...")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """Measure what fewer terms would cost: lexlip tune photos.lex --budget 100B.
 
-    Builds temporary indexes of the same pictures with fewer terms a picture, fewer bits an impact
-    and fewer terms a query, and compares their ten best hits with those of the index, which
-    stays as it is. With a budget, prints the commands that make the best setting within it.
+    Builds temporary indexes of the same pictures with fewer terms per picture, fewer bits per
+    impact and fewer terms per query, and compares their ten best hits with those of the index,
+    which does not change. With a budget, prints the commands for the best setting within it.
     """
+    from lexlip.data.qrels import read_qrels
     from lexlip.index import Index
     from lexlip.tune import tune as tuning
 
     limit = None if budget is None else tuning.Budget.parse(budget)
     asked = None if queries is None else tuning.read_queries(queries)
-    judged = None if qrels is None else tuning.read_qrels(qrels)
+    judged = None if qrels is None else read_qrels(qrels)
     quiet()
     if rerank:
         _tune_rerankers(path, load(model), rerank.split(","), asked, judged)
@@ -72,8 +74,8 @@ def tune(
     if found.best is not None:
         way = found.best.setting
         typer.echo(
-            f"best within {budget}: {way.max_terms} terms a picture, {way.query_terms} a query"
-            + ("" if found.commands else "; the index is that already")
+            f"best within {budget}: {way.max_terms} terms per picture, {way.query_terms} per query"
+            + ("" if found.commands else "; the index has it already")
         )
     for command in found.commands:
         typer.echo(f"  {command}")

@@ -1,4 +1,4 @@
-"""What an index can be compared with: dense vectors of its pictures, and BM25 over their captions.
+"""Systems to compare an index with: dense vectors of its pictures, and BM25 over captions.
 
 Both are exhaustive: every document gets a score, and equal scores come in order of the id.
 """
@@ -51,7 +51,7 @@ class Rival(ABC):
 
     @abstractmethod
     def scores(self, text: str) -> NDArray[np.float32]:
-        """Return the score of each document [N], -inf for those that are not found."""
+        """Return the score of each document [N], -inf for documents that are not found."""
 
     def best(
         self,
@@ -64,10 +64,10 @@ class Rival(ABC):
         Parameters
         ----------
         scores : float32 [N]
-            What `scores` returned.
+            Scores, as `scores` returns them.
         k : int
         there : callable
-            Answers ids with None for those that are left out; `Engine.fetch` is one.
+            Returns None for each id to leave out; for example `Engine.fetch`.
         """
         order = np.argsort(-scores, kind="stable")
         order = order[np.isfinite(scores[order])]
@@ -86,7 +86,7 @@ class Rival(ABC):
 
 
 class _Encoder(NamedTuple):
-    """What turns texts and pictures into unit rows, float32 [N, d]."""
+    """An encoder of texts and pictures into unit rows, float32 [N, d]."""
 
     texts: Callable[[Sequence[str]], NDArray[np.float32]]
     pictures: Callable[[Sequence[Any]], NDArray[np.float32]]
@@ -159,17 +159,17 @@ class DenseVectors(Rival):
         Returns
         -------
         (int, list of (str, str))
-            How many were encoded; ids of those that are there and cannot be read, and why.
+            Number of encoded pictures; ids of unreadable ones, with the reason.
 
         Raises
         ------
         LexLIPError
-            When there is no such checkpoint, or no picture is found; nothing is written then.
+            When there is no such checkpoint, or no picture is found. Nothing is written then.
         """
         originals = originals or Originals.of(index.manifest)
         collection = originals.collection
         if collection is None:
-            reason = originals.problem or f"{originals.path} is no collection"
+            reason = originals.problem or f"{originals.path} is not a collection"
             raise LexLIPError(f"no pictures to encode ({reason}): give --pictures")
         alive = index.engine.fetch(collection.ids)
         rows = [row for row, document in enumerate(alive) if document is not None]

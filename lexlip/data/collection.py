@@ -14,7 +14,8 @@ from PIL import Image
 
 from lexlip.data import readers
 from lexlip.data.images import read_image
-from lexlip.data.readers import Pictures, Records, lines, read_texts
+from lexlip.data.qrels import judgements
+from lexlip.data.readers import Pictures, Records, read_texts
 from lexlip.errors import LexLIPError
 
 __all__ = ["Collection", "Place", "load_collection", "read_texts"]
@@ -275,7 +276,13 @@ def _assemble(records: Records, source: str) -> Collection:
     known = set(records.ids)
     judged: dict[str, set[str]] = {}
     for path in records.qrels:
-        _add_qrels(judged, path, known)
+        for number, query, image, relevant in judgements(path):
+            if image not in known or query.rpartition("#")[0] not in known:
+                raise LexLIPError(
+                    f"{path}, line {number}: unknown picture: it is of another data set"
+                )
+            if relevant:
+                judged.setdefault(query, set()).add(image)
     captions, dropped = [], 0
     renamed: dict[str, set[str]] = {}
     for name, texts in zip(records.ids, records.captions, strict=True):
@@ -289,21 +296,3 @@ def _assemble(records: Records, source: str) -> Collection:
     return Collection(
         records.ids, captions, records.pictures, renamed, source, dropped, records.columns
     )
-
-
-def _add_qrels(judged: dict[str, set[str]], path: Path, known: set[str]) -> None:
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        parts = line.split("\t") if "\t" in line else line.split()
-        try:
-            query, _, image, grade = parts
-            relevant = int(grade) > 0
-        except ValueError:
-            raise LexLIPError(
-                f"{path}, line {number}: not 'query 0 image relevance' (TREC qrels)"
-            ) from None
-        if image not in known or query.rpartition("#")[0] not in known:
-            raise LexLIPError(f"{path}, line {number}: unknown picture: it is of another data set")
-        if relevant:
-            judged.setdefault(query, set()).add(image)

@@ -36,7 +36,7 @@ from random import Random
 from PIL import Image
 
 from lexlip.data.draw import COLOURS, GROUNDS, REGIONS, SHAPES, TEXTURES, Group, draw_scene, visible
-from lexlip.data.grammar import Caption, make_captions, usable_words, vocabulary
+from lexlip.data.grammar import Caption, make_captions, vocabulary
 from lexlip.data.meaning import Pattern, Predicate, holds
 from lexlip.errors import LexLIPError
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
@@ -44,7 +44,7 @@ from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_js
 VERSION = 1  # raise it when the same seed no longer gives the same scenes
 
 __all__ = ["Caption", "Group", "Pattern", "Predicate", "Scene", "make_scenes", "matches"]
-__all__ += ["relevance", "true_words", "vocabulary", "write_scenes"]
+__all__ += ["relevance", "vocabulary", "write_scenes"]
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 # How the regions of one, two or three groups can share the picture.
@@ -93,11 +93,6 @@ class Scene:
 def matches(predicate: Predicate, scene: Scene) -> bool:
     """Tell whether a caption with this meaning is true of the scene."""
     return holds(predicate, scene.ground, scene.groups)
-
-
-def true_words(scene: Scene) -> set[str]:
-    """Return all words that a caption could truthfully use of the scene, synonyms included."""
-    return usable_words(scene.groups, scene.ground)
 
 
 def relevance(scenes: Sequence[Scene]) -> dict[str, set[str]]:

@@ -19,20 +19,18 @@ from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+from lexlip.storage.ids import check_ids
 
 if TYPE_CHECKING:
     from lexlip.filters.columns import Value
     from lexlip.filters.where import Where
-
-MAX_ID_BYTES = 1024
-"""Longest id in UTF-8 bytes: room for any path, far below Lucene's 32,766 for a term."""
 
 
 class Hit(NamedTuple):
     """One found document: its id and its score.
 
     An engine's score is an integer > 0. Where words are subtracted (`lexlip.query.search`) it may
-    be 0 or less; that of a rescored search (`lexlip.storage.floats`) is a cosine.
+    be 0 or less; that of a rescored search (`lexlip.rerank.rescore`) is a cosine.
     """
 
     id: str
@@ -281,30 +279,6 @@ def check_conditions(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
     return tuple(checked)
 
 
-def check_ids(ids: Iterable[str]) -> list[str]:
-    """Return the ids as a list.
-
-    Raises
-    ------
-    LexLIPError
-        For an id that is no string, is empty, is longer than 1,024 bytes, or holds a lone
-        surrogate (a file name that is not UTF-8).
-    """
-    if isinstance(ids, str):
-        raise LexLIPError(f"ids is the one string {ids!r}: give a list of ids")
-    checked = list(ids)
-    for name in checked:
-        if not isinstance(name, str) or not name:
-            raise LexLIPError(f"{name!r} is no id: it must be a string that is not empty")
-        try:
-            size = len(name.encode("utf-8"))
-        except UnicodeEncodeError:
-            raise LexLIPError(f"id {name!r} is not valid Unicode: rename the file") from None
-        if size > MAX_ID_BYTES:
-            raise LexLIPError(f"id {name[:40]!r}... has {size} bytes: at most {MAX_ID_BYTES}")
-    return checked
-
-
 def check_documents(ids: Sequence[str], impacts: csr_array) -> tuple[list[str], csr_array]:
     """Return ids and impacts ready for an engine: canonical int32 CSR without stored zeros.
 
@@ -327,13 +301,3 @@ def check_documents(ids: Sequence[str], impacts: csr_array) -> tuple[list[str], 
             f"they must be 1 to {MAX_IMPACT}"
         )
     return names, matrix.astype(np.int32)
-
-
-def read_only(what: object) -> LexLIPError:
-    """Return the error for changing an engine that was opened for reading."""
-    return LexLIPError(f"{what} is open for reading: open it with mode 'w' to change")
-
-
-def closed(what: str) -> LexLIPError:
-    """Return the error for using an engine after `close`."""
-    return LexLIPError(f"{what} is closed: open it again")

@@ -1,11 +1,18 @@
-"""A hit explained in full: words, the patches that won them, and what a text's words stand for."""
+"""The explanation of a hit: its words, the patches that won them, and the texts they come from.
+
+One answer for the command line, the server and the page:
+
+- Each text of the query is traced, also a subtracted one; its weight tells which it is.
+- Each word of the score has its patches, words that lower the score too.
+- Patches are aligned with all wanted texts together.
+- `changed` says that the picture is not the one that was indexed.
+- Attention of the text tower is shown for comparison. No score is made of it.
+"""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +22,8 @@ from scipy.sparse import csr_array
 
 from lexlip.data.crops import with_crops
 from lexlip.data.images import read_image
-from lexlip.data.originals import Originals
-from lexlip.errors import LexLIPError
-from lexlip.explain.alignment import WordPatches, align, draw
+from lexlip.explain.alignment import WordPatches, align
 from lexlip.explain.attention import text_attention
-from lexlip.explain.drawing import LOWERS, RAISES, fit, sheet, warm
 from lexlip.explain.occlusion import occlusion
 from lexlip.explain.provenance import (
     Provenance,
@@ -29,52 +33,68 @@ from lexlip.explain.provenance import (
     text_provenance,
 )
 from lexlip.impacts import quantise, query_terms, top_terms, unit_normalise
-from lexlip.query.contributions import Contribution, contributions
-from lexlip.query.query import Query
+from lexlip.query.contributions import Contribution
+from lexlip.query.prepared import PreparedQuery
 
 if TYPE_CHECKING:
     from lexlip.index import Index
     from lexlip.models.lexlip import LexLIP
 
-_TILE = 236
-"""Width of a tile in pixels: sixteen fit on a screen."""
+
+@dataclass(frozen=True)
+class TracedText:
+    """A text of a query, and the terms that each of its words raised.
+
+    Attributes
+    ----------
+    text : str
+    weight : float
+        Of the text in the query; below 0 where it is subtracted.
+    provenance : TextProvenance
+        For the terms of the query.
+    attention : list of (str, float)
+        Share of each word in the text tower's attention: a comparison, no part of a score.
+    """
+
+    text: str
+    weight: float
+    provenance: TextProvenance
+    attention: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
-class Why:
+class Explanation:
     """Why a document has its score.
 
     Attributes
     ----------
     id : str
-    query : Query
-        As it was asked.
+    query : PreparedQuery
     words : list of Contribution
         Heaviest first; their scores add up to `score`.
-    terms : dict of str to int
-        Term id of each of these words.
-    texts : list of TextProvenance
-        Of each text of the query, for the terms that were asked.
-    attention : list of list of (str, float)
-        Of the same texts: a comparison that explains no score (`lexlip.explain.attention`).
-    patches : Provenance or None
+    tokens : sequence of str
+        The vocabulary, in id order.
+    texts : list of TracedText
+        The texts of the query; empty for a model whose words have no place.
+    size : (int, int), optional
+        Width and height of the picture, upright; None without the picture.
+    patches : Provenance, optional
         None without the picture.
-    alignment : WordPatches or None
-        Of the first text, where the model has a token for each patch.
-    pixels : dict of int to float32 [rows, columns], or None
-        By term id, which pixels the word needs (`lexlip.explain.occlusion`), where that was asked
-        for.
+    alignment : WordPatches, optional
+        Patches and the words of the wanted texts, where the model has a token for each patch.
+    pixels : dict of int to float32 [rows, columns], optional
+        By term id, which pixels the word needs (`lexlip.explain.occlusion`), where asked for.
     changed : bool
         True when the picture does not give the impacts of the index: it, and so its patches, are
-        not what was indexed.
+        not the ones that were indexed.
     """
 
     id: str
-    query: Query
+    query: PreparedQuery
     words: list[Contribution]
-    terms: Mapping[str, int]
-    texts: list[TextProvenance]
-    attention: list[list[tuple[str, float]]]
+    tokens: Sequence[str] = field(repr=False)
+    texts: list[TracedText] = field(default_factory=list)
+    size: tuple[int, int] | None = None
     patches: Provenance | None = None
     alignment: WordPatches | None = None
     pixels: Mapping[int, NDArray[np.float32]] | None = None
@@ -85,24 +105,86 @@ class Why:
         """The score of the hit."""
         return sum(word.score for word in self.words)
 
+    @property
+    def terms(self) -> dict[str, int]:
+        """Term id of each word of the score."""
+        return _terms(self.words, self.query, self.tokens)
+
     def patch(self, word: str) -> int:
         """Return the patch that won a word; -1 for none."""
         return -1 if self.patches is None else self.patches.patches[self.terms[word]]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the explanation as JSON types: of the command line, the server and the page.
 
-def why(index: Index, id: str, query: Query, picture: Any = None, pixels: bool = False) -> Why:
+        Heat and pixels are shares of each word's largest value, row by row.
+        """
+        return {
+            "id": self.id,
+            "score": self.score,
+            "words": [
+                {**word._asdict(), "score": word.score, "patch": self.patch(word.word)}
+                for word in self.words
+            ],
+            "patches": self._patches(),
+            "alignment": None if self.alignment is None else _alignment(self.alignment),
+            "texts": [self._text(text) for text in self.texts],
+            "changed": self.changed,
+        }
+
+    def _patches(self) -> dict[str, Any] | None:
+        if self.patches is None or self.size is None:
+            return None
+        scores = {self.terms[word.word]: word.score for word in self.words}
+        return {
+            "grid": list(self.patches.grid),
+            "size": list(self.size),
+            "box": list(self.patches.box),
+            "words": self._shares(self.patches.heat),
+            "pixels": None if self.pixels is None else self._shares(self.pixels),
+            "scores": self.patches.shares(scores).flatten().tolist(),
+        }
+
+    def _shares(self, heat: Mapping[int, NDArray[np.float32]]) -> dict[str, list[float]]:
+        maps = {word: heat[term] for word, term in self.terms.items()}
+        return {word: _rounded(one / max(float(one.max()), 1e-9)) for word, one in maps.items()}
+
+    def _text(self, traced: TracedText) -> dict[str, Any]:
+        pairs = zip(traced.provenance.by_word(), traced.attention, strict=True)
+        words = [
+            {
+                "word": word,
+                "terms": {self.tokens[term]: round(weight, 4) for term, weight in terms.items()},
+                "attention": round(share, 4),
+            }
+            for (word, terms), (_, share) in pairs
+        ]
+        return {"text": traced.text, "weight": traced.weight, "words": words}
+
+
+def explain(
+    index: Index,
+    id: str,
+    item: Any,
+    picture: Any = None,
+    pixels: bool = False,
+    words: list[Contribution] | None = None,
+) -> Explanation:
     """Explain the score of a document for a query.
 
     Parameters
     ----------
     index : Index
     id : str
-    query : Query
-        ``Query.parse(text)``.
+    item : PreparedQuery, Query, str, picture or mapping
+        As `Index.search` takes it; a prepared query is not encoded again.
     picture : path, bytes, PIL image or array, optional
-        The document's picture; without it there are no patches. `find_picture` looks for it.
+        The document's picture; without it there are no patches.
+        `lexlip.explain.lookup.find_picture` looks for it.
     pixels : bool
         Find out which pixels each word needs too: a pass of the model for each patch.
+    words : list of Contribution, optional
+        Of `Index.explain`, where they are known; the engine is not asked then.
 
     Raises
     ------
@@ -111,37 +193,60 @@ def why(index: Index, id: str, query: Query, picture: Any = None, pixels: bool =
 
     Examples
     --------
-    >>> found = why(index, "a.jpg", Query.parse("a red circle"), "photos/a.jpg")  # doctest: +SKIP
+    >>> found = explain(index, "a.jpg", Query.parse("a red circle"), "a.jpg")     # doctest: +SKIP
     >>> found.score, found.words[0], found.patch("red")                           # doctest: +SKIP
     (20810, Contribution(word='red', query=64, impact=211), 12)
     """
     model = index.model
     if pixels:
         check_localises(model)
-    asked = query.ask(model)
-    tokens = model.lexicon.tokens
-    words = contributions(index.engine, id, asked.terms, tokens, asked.penalty)
-    named = {tokens[term]: term for term in asked.terms}
-    terms = {word.word: named[word.word] for word in words}
-    said = [part.content for part in query.parts if isinstance(part.content, str)]
-    if not query.parts:  # a query of conditions asks for their words
-        said = [phrase.text for phrase in query.musts]
+    query, tokens = index.prepare(item), model.lexicon.tokens
+    if words is None:
+        words = index.explain(id, query)
     if not model.localises:
-        return Why(id, query, words, terms, [], [])
-    texts = [text_provenance(model, text, asked.terms) for text in said]
-    attention = [text_attention(model, text) for text in said]
+        return Explanation(id, query, words, tokens)
+    texts = _traced(model, query)
     if picture is None:
-        return Why(id, query, words, terms, texts, attention)
+        return Explanation(id, query, words, tokens, texts)
     upright = read_image(picture)
-    heads = said and model.config.token_size and not model.config.token_count
+    terms = _terms(words, query, tokens)
     held = {terms[word.word]: word.impact for word in words if word.impact > 0}
-    return Why(
-        id, query, words, terms, texts, attention,
+    wanted = " ".join(text.text for text in texts if text.weight > 0)
+    aligns = wanted and model.config.token_size and not model.config.token_count
+    return Explanation(
+        id,
+        query,
+        words,
+        tokens,
+        texts,
+        upright.size,
         provenance(model, upright, terms.values(), index.manifest.get("crops", 0)),
-        align(model, upright, said[0]) if heads else None,
+        align(model, upright, wanted) if aligns else None,
         occlusion(model, upright, terms.values()) if pixels else None,
         not _same(index, model, upright, held),
-    )  # fmt: skip
+    )
+
+
+def _terms(
+    words: Sequence[Contribution], query: PreparedQuery, tokens: Sequence[str]
+) -> dict[str, int]:
+    named = {tokens[term]: term for term in query.terms}
+    return {word.word: named[word.word] for word in words}
+
+
+def _traced(model: LexLIP, query: PreparedQuery) -> list[TracedText]:
+    """Trace the texts of a query."""
+    parts = () if query.query is None else query.query.summands
+    return [
+        TracedText(
+            part.content,
+            part.weight,
+            text_provenance(model, part.content, query.terms),
+            text_attention(model, part.content),
+        )
+        for part in parts
+        if isinstance(part.content, str)
+    ]
 
 
 def _same(index: Index, model: LexLIP, picture: Image.Image, held: Mapping[int, int]) -> bool:
@@ -153,65 +258,14 @@ def _same(index: Index, model: LexLIP, picture: Image.Image, held: Mapping[int, 
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
 
 
-def find_id(index: Index, name: str) -> str:
-    """Return the id of a document by its id, or by the path of its picture.
-
-    Raises
-    ------
-    LexLIPError
-        When there is none.
-    """
-    path = Path(name)
-    inside = Originals.of(index.manifest).id_of(path)
-    candidates = [name, inside or "", path.name, path.stem]
-    candidates = [candidate for candidate in candidates if candidate]
-    held = index.engine.fetch(candidates)
-    for candidate, facts in zip(candidates, held, strict=True):
-        if facts is not None:
-            return candidate
-    raise LexLIPError(f"{name!r} is not in {index.path}: give an id as lexlip search prints it")
+def _alignment(found: WordPatches) -> dict[str, Any]:
+    return {
+        "words": list(found.words),
+        "grid": list(found.patches.shape),
+        "patches": found.patches.flatten().tolist(),
+        "cosines": _rounded(found.cosines),
+    }
 
 
-def find_picture(index: Index, id: str) -> Path | bytes | None:
-    """Return the picture of a document, from where it was indexed; None where it is gone."""
-    return Originals.of(index.manifest).find(id)
-
-
-def draw_why(found: Why, picture: Any, most: int = 11) -> Image.Image:
-    """Draw a picture, and a tile for each of the words that count most.
-
-    Parameters
-    ----------
-    found : Why
-        With patches.
-    picture : path, bytes, PIL image or array
-    most : int
-        Words that get a tile.
-
-    Returns
-    -------
-    PIL image
-        The picture with its score; a tile a word, with the heat of the word (or, where they are
-        known, the pixels that it needs), its winning patch in a frame, and what it adds to the
-        score; and, where the model has heads for it, which word each patch matches best.
-    """
-    assert found.patches is not None
-    base, shown = fit(picture, _TILE), found.patches
-    heat = shown.heat if found.pixels is None else found.pixels
-    tiles: list[tuple[Image.Image, Sequence[str]]] = [
-        (base, [f"score {found.score}", *_lines(str(found.query))])
-    ]
-    for word in sorted(found.words, key=lambda word: -abs(word.score))[:most]:
-        term, colour = found.terms[word.word], RAISES if word.score >= 0 else LOWERS
-        tile = warm(base, heat[term], shown.patches[term], shown.box, colour)
-        tiles.append((tile, [word.word, f"{word.query} x {word.impact} = {word.score}"]))
-    if found.alignment is not None:
-        aligned = draw(picture, found.alignment, _TILE)
-        tiles.append((aligned, ["alignment", "the word each patch matches best"]))
-    return sheet(tiles)
-
-
-def _lines(text: str, letters: int = 34, most: int = 3) -> list[str]:
-    """Break a text into lines; the last takes what is left."""
-    lines = textwrap.wrap(text, letters)
-    return [*lines[: most - 1], " ".join(lines[most - 1 :])] if len(lines) > most else lines
+def _rounded(numbers: NDArray[np.float32]) -> list[float]:
+    return numbers.astype(np.float64).round(4).flatten().tolist()

@@ -32,12 +32,12 @@ from lexlip.models.lexical_head import Kind, LexicalHead
 from lexlip.models.pretrained import WordModel
 from lexlip.models.processing import Processor
 from lexlip.models.towers import batches
+from lexlip.models.word_tokenizer import word_tokenizer
 
 CLIP_TOKENIZER = "clip"
 """Folder of CLIP's own tokenizer in a checkpoint; the one of the words lies beside the weights."""
 
 PROMPT = "a photo of a {}"
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class LexicalConfig(PreTrainedConfig):
@@ -252,9 +252,8 @@ def lexicalise(
 
 def _lexicon(words: Sequence[str]) -> tuple[Lexicon, BertTokenizer]:
     """A lexicon of these words, and a tokenizer whose vocabulary they are."""
-    known = dict.fromkeys(word.strip().lower() for word in words)
-    tokens = [*SPECIAL, *sorted(word for word in known if word)]
-    tokenizer = BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
+    bare = (word.strip().lower() for word in words)
+    tokenizer = word_tokenizer(word for word in bare if word)
     lexicon = Lexicon.from_tokenizer(tokenizer)
     if not len(lexicon):
         raise LexLIPError("no word to speak with: give a file with one word a line")

@@ -1,4 +1,4 @@
-"""Why a document is found: the words that it shares with a query."""
+"""Contributions: the words that a document shares with a query, and the score of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Contribution(NamedTuple):
 
     @property
     def score(self) -> int:
-        """What the word adds to the score."""
+        """Share of the score: query weight times impact."""
         return self.query * self.impact
 
 
@@ -31,7 +31,7 @@ def contributions(
     engine : Engine
     id : str
     terms : mapping
-        What the engine is asked.
+        The terms of the query.
     tokens : sequence of str
         The vocabulary, in id order.
     penalty : int

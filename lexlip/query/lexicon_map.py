@@ -18,11 +18,11 @@ _SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 @dataclass(frozen=True)
 class LexiconMap:
-    """Words and phrases of a query's language, and what they are in the index's.
+    """A table from words and phrases of a query's language to words of the index's language.
 
     A text is read from left to right, the longest entry first. Where a script puts spaces between
     words, an entry is whole words; where it does not (Chinese, Japanese, Thai), any characters in
-    a row. What is not in the table stays as it is: it may be a word of the index's language.
+    a row. Other words stay as they are: they may be words of the index's language.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class LexiconMap:
                 continue
             source, tab, target = line.partition("\t")
             if not tab or not source.strip():
-                raise LexLIPError(f"{path} line {number} is no entry: write word, tab, meaning")
+                raise LexLIPError(f"{path} line {number} is not an entry: write word, tab, meaning")
             known = entries.get(source.strip(), "")
             entries[source.strip()] = f"{known} {target.strip()}".strip()
         if not entries:
@@ -128,12 +128,12 @@ class LexiconMap:
 
 
 def _normal(text: str) -> str:
-    """One form of what looks the same: full-width letters, capitals, composed accents."""
+    """One form of texts that look the same: full-width letters, capitals, composed accents."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
 
 
 def _joined(character: str) -> bool:
-    """True for a character that belongs to the word beside it."""
+    """True for a character that belongs to the word next to it."""
     if unicodedata.name(character, "").startswith(_SPACELESS):
         return False
     return character.isalnum() or unicodedata.category(character).startswith("M")

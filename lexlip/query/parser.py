@@ -55,7 +55,7 @@ def parse(text: str, images: bool = True) -> Tree:
     Raises
     ------
     LexLIPError
-        For what the grammar does not know, with the place and what to write.
+        For a text outside the grammar: the place, and what to write.
 
     Examples
     --------
@@ -126,7 +126,7 @@ class _Parser:
             raise LexLIPError(f"the query has more than {MAX_PARTS} parts: give fewer")
 
     def item(self) -> None:
-        """Read a sign, a weight, a prefix, those of them that are there, and what they are of."""
+        """Read an optional sign, weight and prefix, and the item they belong to."""
         start, sign = self.at, self.text[self.at]
         if sign in "+-":
             self.at += 1
@@ -164,7 +164,7 @@ class _Parser:
             self.run.append(phrase + tail)
 
     def operand(self, whole: bool) -> tuple[str, str, bool]:
-        """Read a phrase and what is written behind it: ^number, >=number, or nothing.
+        """Read a phrase and its optional suffix: ^number or >=number.
 
         Of a `whole` bare word nothing is taken off.
         """
@@ -194,7 +194,7 @@ class _Parser:
         return value
 
     def phrase(self, at: int, text: str, tail: str) -> Phrase:
-        """Return what must: and - take: words, and perhaps the impact they need."""
+        """Return the argument of must: and -: words, and optionally the impact they need."""
         if tail.startswith("^"):
             raise self.error(at, "a weight has no place here: write >= and an impact 1 to 255")
         at_least = int(tail[2:][:9]) if tail else 1

@@ -21,8 +21,8 @@ from lexlip.impacts import (
     query_terms,
 )
 from lexlip.query.parser import parse
-from lexlip.query.search import Asked
-from lexlip.query.terms import DUST, add_up, terms_of
+from lexlip.query.prepared import PreparedQuery
+from lexlip.query.terms import DUST, add_up, encode_parts, terms_of
 from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, Words, picture_path
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Query(Tree):
-    """Texts, pictures and words with weights, what must be there, and what must not.
+    """Texts, pictures and words with weights, and the conditions that hits fulfil.
 
     Parts are added with ``+``, subtracted with ``-`` and multiplied with numbers. Each text and
-    each picture becomes words first, and each part of a sum is brought to length one, so that a
+    each picture becomes words first, and each part of a sum is normalised to unit length, so that a
     picture of sixty words does not drown a text of two; then the weights move the balance, equal
     words add up, and the sum is quantised once. A query of nothing but words with weights is
     taken as it stands: whole numbers up to 64 stay what they are, so that scores add up exactly.
 
     `must`, `exclude`, `boost` and `penalise` are of the whole query, of both sides of a sum too.
-    A query that only says what must be there looks for these words.
+    A query of nothing but `must` looks for these words.
 
     Subtracting is arithmetic: a picture of people may still be found. `exclude` leaves it out.
 
@@ -59,7 +59,7 @@ class Query(Tree):
     __array_ufunc__ = None  # numpy's numbers leave the multiplication to us
 
     def __post_init__(self) -> None:
-        """Bring to one form what can be written in several."""
+        """Normalise spellings that mean the same."""
         parts = tuple(_one_form(part) for part in self.parts if part.weight)
         parts = tuple(part for part in parts if part is not None)
         if len(parts) > MAX_PARTS:
@@ -72,7 +72,7 @@ class Query(Tree):
     def text(cls, text: str) -> Query:
         """A text, just as it is; `parse` reads the grammar."""
         if not isinstance(text, str) or not text.strip():
-            raise LexLIPError(f"{text!r:.100} is no text to look for: write words")
+            raise LexLIPError(f"{text!r:.100} is not a text to look for: write words")
         return cls((Part(text),))
 
     @classmethod
@@ -82,8 +82,8 @@ class Query(Tree):
         Raises
         ------
         LexLIPError
-            For a URL: nothing is fetched. For bytes and arrays that are no picture; a file is
-            read when the query is asked.
+            For a URL: nothing is fetched. For bytes and arrays that are not a picture; a file is
+            read when the query is encoded.
         """
         if isinstance(source, str | Path):
             return cls((Part(picture_path(source)),))
@@ -100,7 +100,7 @@ class Query(Tree):
         pairs = dict(words)
         for word, weight in pairs.items():
             if not isinstance(word, str) or not word.strip():
-                raise LexLIPError(f"{word!r:.100} is no word: give {{word: weight}}")
+                raise LexLIPError(f"{word!r:.100} is not a word: give {{word: weight}}")
             _weight(weight)
         if not any(pairs.values()):
             raise LexLIPError("no word has a weight: give {word: weight}")
@@ -160,11 +160,11 @@ class Query(Tree):
         return self + -other if isinstance(other, Query) else NotImplemented
 
     def must(self, text: str, at_least: int = 1) -> Query:
-        """Find only what has all words of a text, with impacts of `at_least` so much, 1..255."""
+        """Find only documents that have all words of a text, with impacts >= `at_least`, 1..255."""
         return replace(self, musts=(*self.musts, _phrase(text, at_least)))
 
     def exclude(self, text: str, at_least: int = 1) -> Query:
-        """Leave out what has all words of a text, with impacts of `at_least` so much, 1..255."""
+        """Leave out documents that have all words of a text, with impacts >= `at_least`, 1..255."""
         return replace(self, exclusions=(*self.exclusions, _phrase(text, at_least)))
 
     def boost(self, word: str, factor: float) -> Query:
@@ -176,22 +176,35 @@ class Query(Tree):
     def penalise(self, impact: int) -> Query:
         """Count a word of the query that a document lacks as an impact of minus so much, 0..255.
 
-        Every word that is asked for then matters, not the heaviest few only.
+        Every word of the query then matters, not only the heaviest few.
         """
         if not _whole(impact) or not 0 <= impact <= MAX_IMPACT:
             raise LexLIPError(f"a missing word costs {impact!r}: a whole number 0 to {MAX_IMPACT}")
         return replace(self, penalty=int(impact))
 
-    def ask(self, model: LexLIP, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT) -> Asked:
-        """Turn the query into what an engine can answer.
+    @property
+    def summands(self) -> tuple[Part, ...]:
+        """The parts that are added up: those given, or the words that must be there."""
+        return self.parts or tuple(Part(phrase.text) for phrase in self.musts)
+
+    def prepare(
+        self,
+        model: LexLIP,
+        max_terms: int = 64,
+        max_weight: int = MAX_QUERY_WEIGHT,
+        views: bool = False,
+    ) -> PreparedQuery:
+        """Encode the query, in one pass for its texts and one for its pictures.
 
         Parameters
         ----------
         model : LexLIP
         max_terms : int
-            The heaviest so many terms are kept, of either sign; words with weights all are.
+            Number of heaviest terms that are kept, of either sign; words with weights all are.
         max_weight : int
             Weight of the heaviest term, 1..64.
+        views : bool
+            Encode what rerankers look at in the same pass.
 
         Raises
         ------
@@ -204,13 +217,15 @@ class Query(Tree):
             for phrases in (self.musts, self.exclusions)
             for phrase in phrases
         )
-        parts = self.parts or tuple(Part(phrase.text) for phrase in self.musts)
+        parts = self.summands
         if not any(_looked_for(part) for part in parts):
             raise LexLIPError(
                 f"query {str(self)[:200]!r} says only what is not wanted: add what to look for"
             )
         given = all(isinstance(part.content, tuple) for part in parts)
-        total = add_up(model, parts, normalise=len(parts) > 1 and not given)
+        vectors, seen = encode_parts(model, parts, views)
+        size = len(model.lexicon.tokens)
+        total = add_up(size, parts, vectors, normalise=len(parts) > 1 and not given)
         for word, factor in self.boosts:
             total[list(terms_of(model, word))] *= factor
         exact = query_terms(csr_array(total[None]))
@@ -220,26 +235,16 @@ class Query(Tree):
         if given and whole and np.abs(total).max() <= max_weight:
             terms = {term: int(weight) for term, weight in exact.items()}
         else:
-            size = csr_array(np.abs(total)[None])
-            kept = quantise_query(size, max_weight, MAX_QUERY_TERMS if given else max_terms)
+            magnitudes = csr_array(np.abs(total)[None])
+            kept = quantise_query(magnitudes, max_weight, MAX_QUERY_TERMS if given else max_terms)
             terms = {t: w if exact[t] > 0 else -w for t, w in query_terms(kept).items()}
             if total.max() > 0 and max(terms.values()) < 0:  # drowned by what is subtracted
                 terms[int(total.argmax())] = 1
-        return Asked(terms, exact, conditions, self.penalty)
+        return PreparedQuery(terms, exact, conditions, self.penalty, self, model, seen)
 
     def resolved(self, model: LexLIP, max_terms: int = 64) -> Query:
-        """Return the words that the query is, with whole weights: it finds the same, and prints.
-
-        Examples
-        --------
-        >>> print(Query.parse("a red circle -heart").resolved(model))       # doctest: +SKIP
-        red^64 circle^58 hollow^18 -heart
-        """
-        asked = self.ask(model, max_terms)
-        tokens = model.lexicon.tokens
-        heaviest = sorted(asked.terms.items(), key=lambda item: (-item[1], item[0]))
-        words = Part(tuple((tokens[term], float(weight)) for term, weight in heaviest))
-        return Query((words,), self.musts, self.exclusions, (), self.penalty)
+        """Return the words that the query adds up to; see `PreparedQuery.resolved`."""
+        return self.prepare(model, max_terms).resolved
 
     def words(self, model: LexLIP | None = None, max_terms: int = 64) -> dict[str, float]:
         """Return {word: weight}, heaviest first; ``Query.from_words`` takes it back.
@@ -249,7 +254,7 @@ class Query(Tree):
         model : LexLIP, optional
             Turns texts and pictures into words. Left out, the query must be words with weights.
         max_terms : int
-            As for `ask`.
+            As for `prepare`.
         """
         found: dict[str, float] = {}
         for part in (self if model is None else self.resolved(model, max_terms)).parts:
@@ -261,25 +266,30 @@ class Query(Tree):
         return {word: int(w) if w == int(w) else w for word, w in ordered}
 
 
-def ask(item: Any, model: Callable[[], LexLIP], max_terms: int = 64, max_weight: int = 64) -> Asked:
-    """Turn what an index is asked into what an engine can answer.
+def prepare(
+    item: Any,
+    model: Callable[[], LexLIP],
+    max_terms: int = 64,
+    max_weight: int = MAX_QUERY_WEIGHT,
+    views: bool = False,
+) -> PreparedQuery:
+    """Encode a query of any kind; a prepared query is returned as it is.
 
     Parameters
     ----------
-    item : Query, str, picture or mapping
+    item : PreparedQuery, Query, str, picture or mapping
         A text is taken as it is, without grammar; ``{term id: weight}`` needs no model.
     model : callable
         Returns the model when one is needed.
-    max_terms, max_weight : int
-        As for `Query.ask`.
+    max_terms, max_weight, views
+        As for `Query.prepare`.
     """
+    if isinstance(item, PreparedQuery):
+        return item
     if isinstance(item, Mapping):
-        return Asked(item, item)
-    if isinstance(item, Query):
-        return item.ask(model(), max_terms, max_weight)
-    weights = model().encode_document([item])
-    terms = query_terms(quantise_query(weights, max_weight, max_terms))
-    return Asked(terms, query_terms(weights))
+        return PreparedQuery(item, item)
+    query = item if isinstance(item, Query) else Query((Part(item),))
+    return query.prepare(model(), max_terms, max_weight, views)
 
 
 def _looked_for(part: Part) -> bool:
@@ -303,7 +313,7 @@ def _one_form(part: Part) -> Part | None:
 
 def _phrase(text: str, at_least: int) -> Phrase:
     if not isinstance(text, str) or not text.strip():
-        raise LexLIPError(f"{text!r:.100} is no word: write one")
+        raise LexLIPError(f"{text!r:.100} is not a word: write one")
     if not _whole(at_least) or not 1 <= at_least <= MAX_IMPACT:
         raise LexLIPError(f"at_least is {at_least!r}: a whole number 1 to {MAX_IMPACT}")
     return Phrase(text, int(at_least))
@@ -316,7 +326,7 @@ def _whole(number: Any) -> bool:
 def _weight(number: Any) -> float:
     """Return a weight as a float."""
     if not isinstance(number, Real) or isinstance(number, bool):
-        raise LexLIPError(f"weight {number!r:.100} is no number")
+        raise LexLIPError(f"weight {number!r:.100} is not a number")
     if not abs(float(number)) <= MAX_WEIGHT:
         raise LexLIPError(f"weight {float(number)} is too large: up to {MAX_WEIGHT:,.0f}")
     return float(number)

@@ -1,10 +1,10 @@
-"""Texts, pictures and words of a query, as terms of a model's vocabulary."""
+"""Parts of a query, as terms of a model's vocabulary and as views for rerankers."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,19 @@ from scipy.sparse import csr_array
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STOP_WORDS, may_be_term
 from lexlip.query.tree import Part
+from lexlip.views import Views
 
 if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
 
+Vector = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Term ids and weights of a part."""
+
+QueryViews = Sequence[tuple[float, Views]]
+"""Views of each text and picture of a query, with its weight."""
+
 DUST = 1e-12
-"""What is left of words that cancel out, as a share of what was added up: taken for nothing."""
+"""Remainder of words that cancel out, as a share of their sum, that counts as zero."""
 
 
 def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
@@ -38,12 +45,12 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
         pieces = [t for t in pieces if may_be_term(t) or t == tokenizer.unk_token]
         found += [_term(model, piece, word) for piece in pieces]
     if not found:
-        raise LexLIPError(f"{text[:60]!r} has no word that a picture can have: name things seen")
+        raise LexLIPError(f"{text[:60]!r} has no word that a picture can have: name visible things")
     return tuple(sorted(set(found)))
 
 
 def _term(model: LexLIP, token: str, word: str) -> int:
-    """Return the id of a token; `word` is what it is called in an error."""
+    """Return the id of a token; an error names it `word`."""
     lexicon = model.lexicon
     if token in lexicon.numbers:
         return lexicon.numbers[token]
@@ -52,54 +59,112 @@ def _term(model: LexLIP, token: str, word: str) -> int:
     raise LexLIPError(f"{word[:60]!r} is not in the model's lexicon, no picture has it: {advice}")
 
 
-def add_up(model: LexLIP, parts: Sequence[Part], normalise: bool) -> NDArray[np.float64]:
-    """Add up what the parts are in the vocabulary.
+def add_up(
+    size: int, parts: Sequence[Part], vectors: Sequence[Vector], normalise: bool
+) -> NDArray[np.float64]:
+    """Add up the parts of a query in the vocabulary.
 
     Parameters
     ----------
-    model : LexLIP
+    size : int
+        Words in the vocabulary, V.
     parts : sequence of Part
+    vectors : sequence of (term ids, weights)
+        Of each part, as `encode_parts` returns them.
     normalise : bool
-        Bring each part to length one first.
+        Bring each part to unit length first.
 
     Returns
     -------
     float64 [V]
         Weights of either sign.
+    """
+    total, sizes = np.zeros((2, size))
+    for part, (ids, weights) in zip(parts, vectors, strict=True):
+        if normalise and weights.size:
+            weights = weights / np.abs(weights).max()  # no square leaves the range of floats
+            weights = weights / np.linalg.norm(weights)
+        total[ids] += part.weight * weights
+        sizes[ids] += np.abs(part.weight * weights)
+    total[np.abs(total) <= DUST * sizes] = 0
+    return total
+
+
+def encode_parts(
+    model: LexLIP, parts: Sequence[Part], views: bool = False
+) -> tuple[list[Vector], QueryViews]:
+    """Encode the parts of a query: one batch of texts, one batch of pictures.
+
+    Parameters
+    ----------
+    model : LexLIP
+    parts : sequence of Part
+    views : bool
+        Encode what rerankers look at in the same pass.
+
+    Returns
+    -------
+    list of (term ids, float64 weights)
+        Of each part.
+    sequence of (float, Views)
+        Of each text and picture, with its weight; empty without `views`.
 
     Raises
     ------
     LexLIPError
         For a picture that cannot be read, and for a word with a weight that is not in the lexicon.
     """
-    total, size = np.zeros((2, len(model.lexicon.tokens)))
-    for part, (ids, weights) in zip(parts, _vectors(model, parts), strict=True):
-        if normalise and weights.size:
-            weights = weights / np.abs(weights).max()  # no square leaves the range of floats
-            weights = weights / np.linalg.norm(weights)
-        total[ids] += part.weight * weights
-        size[ids] += np.abs(part.weight * weights)
-    total[np.abs(total) <= DUST * size] = 0
-    return total
-
-
-def _vectors(model: LexLIP, parts: Sequence[Part]) -> Iterator[tuple[NDArray, NDArray]]:
-    """Yield term ids and float64 weights of each part; all texts are encoded together."""
-    texts = [part.content for part in parts if isinstance(part.content, str)]
-    pictures = [part.content for part in parts if not isinstance(part.content, str | tuple)]
-    of_texts = iter(_rows(model.encode_text(texts))) if texts else iter(())
-    of_pictures = iter(_rows(model.encode_image(pictures))) if pictures else iter(())
+    vectors: list[Vector] = []
+    seen: list[tuple[float, Views]] = []
+    encoded = {}
+    for kind, some in _by_kind(parts).items():
+        items: Any = [part.content for part in some]
+        if views:
+            look = model.represent_text if kind == "text" else model.represent_image
+            weights, found = look(items)
+            seen += [(part.weight, found.take([row])) for row, part in enumerate(some)]
+        else:
+            weights = (model.encode_text if kind == "text" else model.encode_image)(items)
+        encoded[kind] = iter(_rows(weights))
     for part in parts:
-        if isinstance(part.content, str):
-            yield next(of_texts)
-        elif isinstance(part.content, tuple):
+        if isinstance(part.content, tuple):
             ids = [_term(model, word, word) for word, _ in part.content]
             values = [weight for _, weight in part.content]
-            yield np.array(ids, dtype=np.int64), np.array(values, dtype=np.float64)
+            vectors.append((np.array(ids, dtype=np.int64), np.array(values, dtype=np.float64)))
         else:
-            yield next(of_pictures)
+            vectors.append(next(encoded[_kind(part)]))
+    return vectors, seen
 
 
-def _rows(weights: csr_array) -> list[tuple[NDArray, NDArray]]:
+def views_of(model: LexLIP | None, parts: Sequence[Part]) -> QueryViews:
+    """Encode what rerankers look at: each text and picture with its weight.
+
+    Words that were given as words have no views, and count in the first stage only.
+
+    Raises
+    ------
+    LexLIPError
+        When there is nothing to look at.
+    """
+    some = [part for part in parts if not isinstance(part.content, tuple)]
+    if model is None or not some:
+        raise LexLIPError("weighted words cannot be reranked: ask with a text or a picture")
+    return encode_parts(model, some, views=True)[1]
+
+
+def _kind(part: Part) -> str:
+    return "text" if isinstance(part.content, str) else "picture"
+
+
+def _by_kind(parts: Sequence[Part]) -> dict[str, list[Part]]:
+    """Return texts and pictures apart; words with weights need no model."""
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        if not isinstance(part.content, tuple):
+            found.setdefault(_kind(part), []).append(part)
+    return found
+
+
+def _rows(weights: csr_array) -> list[Vector]:
     spans = zip(weights.indptr[:-1], weights.indptr[1:], strict=True)
     return [(weights.indices[a:b], weights.data[a:b].astype(np.float64)) for a, b in spans]

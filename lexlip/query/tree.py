@@ -1,6 +1,6 @@
-"""A query as it is written: its parts, what must be there and what must not, and its text.
+"""The query tree: parts, conditions and boosts as they are written, and their text.
 
-`lexlip.query.parser` reads such texts, and says what they mean.
+`lexlip.query.parser` reads such texts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Words = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Part:
-    """What is added up: a text (`str`), a picture (path, bytes, PIL) or words with weights."""
+    """A summand: a text (`str`), a picture (path, bytes, PIL) or words with weights."""
 
     content: str | Words | Any
     weight: float = 1.0
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words that must all be there, or must not: with impacts of at least so much."""
+    """Words that must all be there, or must not, with impacts of `at_least` or more."""
 
     text: str
     at_least: int = 1

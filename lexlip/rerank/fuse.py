@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lexlip.errors import LexLIPError
 
-Item = TypeVar("Item")
 How = Literal["zscore", "minmax"]
 
 
@@ -93,22 +91,3 @@ def reranked(
         raise ValueError(f"{count} dense scores for {total} hits")
     fused = fuse(np.asarray(lexical)[:count], dense, weight, how)
     return np.concatenate([np.argsort(-fused, kind="stable"), np.arange(count, total)])
-
-
-def rerank(
-    ids: Sequence[Item],
-    lexical: ArrayLike,
-    dense: ArrayLike,
-    weight: float,
-    how: How = "zscore",
-) -> list[Item]:
-    """Reorder the ids of N hits by `reranked`.
-
-    Examples
-    --------
-    >>> rerank(["a", "b", "c"], [30, 20, 10], [0.1, 0.9], weight=0.8)
-    ['b', 'a', 'c']
-    """
-    if len(ids) != np.size(lexical) or len(set(ids)) != len(ids):
-        raise ValueError("ids must be different, and as many as the lexical scores")
-    return [ids[place] for place in reranked(lexical, dense, weight, how)]

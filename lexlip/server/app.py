@@ -1,4 +1,4 @@
-"""The application: an index, its addresses, and the page."""
+"""The application: an index, its routes, and the page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from lexlip.server import schemas
 from lexlip.server.failures import answer_errors
 from lexlip.server.guard import Guard
 from lexlip.server.metrics import Measured
-from lexlip.server.routes import images
-from lexlip.server.routes import search as searches
-from lexlip.server.routes import status as state
+from lexlip.server.routes import images, search, status
 from lexlip.server.service import Service
 from lexlip.server.settings import Settings
 
@@ -49,7 +47,7 @@ def create_app(
 ) -> FastAPI:
     """Return an ASGI application that serves one index.
 
-    It sees what other processes commit to the index, and closes it when it is shut down.
+    It sees commits of other processes, and closes the index when it is shut down.
 
     Parameters
     ----------
@@ -90,16 +88,15 @@ def create_app(
         docs_url=None,  # its page loads code from elsewhere
         redoc_url=None,
         responses={
-            status: {"model": schemas.Error, "description": said}
-            for status, said in _ERRORS.items()
+            code: {"model": schemas.Error, "description": said} for code, said in _ERRORS.items()
         },
     )
     app.state.service = service
     answer_errors(app, path)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Measured, metrics=service.metrics)
-    for addresses in (searches, images, state):
-        app.include_router(addresses.router)
+    for routes in (search, images, status):
+        app.include_router(routes.router)
     _add_page(app)
     return app
 

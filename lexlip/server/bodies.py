@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON, or a form with a picture; how they are read, and how described."""
+"""Request bodies: JSON, or a form with a picture; reading and OpenAPI description."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def read(request: Request, kind: type[T]) -> tuple[T, bytes | None]:
     Returns
     -------
     (kind, bytes or None)
-        What the JSON says, and the file of the picture.
+        The JSON, and the file of the picture.
 
     Raises
     ------
@@ -47,7 +47,7 @@ async def read(request: Request, kind: type[T]) -> tuple[T, bytes | None]:
 
 
 async def read_files(request: Request) -> tuple[list[tuple[str, bytes]], str]:
-    """Read the files of a form, whatever their parts are called, and its part `metadata`."""
+    """Read all files of a form, and its part `metadata`."""
     async with request.form(max_files=_MAX_FILES, max_fields=4) as form:
         files = [
             (_name(part), await part.read())
@@ -64,20 +64,20 @@ def text_of(form: FormData, name: str) -> str:
 
 
 def _name(file: UploadFile) -> str:
-    """Return what a posted file is called: for messages only, it names nothing here."""
+    """Return the name of a posted file, for messages only."""
     name = (file.filename or "the picture").encode(errors="replace").decode()
     return "".join(c if c.isprintable() else " " for c in name)[:100]
 
 
 def described(kind: type[BaseModel], query: str) -> dict[str, Any]:
-    """Return the OpenAPI description of what `read` reads.
+    """Return the OpenAPI description of a body that `read` reads.
 
     Parameters
     ----------
     kind : type
         Of the JSON.
     query : str
-        What the part `query` is.
+        Description of the part `query`.
     """
     form = _form(
         file={"type": "string", "format": "binary", "description": "a picture"},
@@ -87,7 +87,7 @@ def described(kind: type[BaseModel], query: str) -> dict[str, Any]:
 
 
 def described_files() -> dict[str, Any]:
-    """Return the OpenAPI description of what `read_files` reads."""
+    """Return the OpenAPI description of a body that `read_files` reads."""
     return _described(
         _form(
             file={"type": "array", "items": {"type": "string", "format": "binary"}},

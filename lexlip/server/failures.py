@@ -1,4 +1,4 @@
-"""What a request can fail with: each is answered as ``{"error": "what happened, what to do"}``."""
+"""Failed requests: each is answered as ``{"error": "what happened, what to do"}``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KNOWN = {
 
 
 class Refused(LexLIPError):
-    """A request that is answered with a status of its own; other LexLIPErrors are a 400.
+    """A refused request with its own HTTP status; other LexLIPErrors are a 400.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class Refused(LexLIPError):
 
 
 def no_such_image() -> Refused:
-    """Return what an image id that names no document is answered with."""
+    """Return the answer to an image id that names no document."""
     return Refused(404, "no such image: it was deleted, or the id is not from this server")
 
 
 def answer_errors(app: FastAPI, index: Path) -> None:
-    """Let an application answer whatever goes wrong with one line.
+    """Let an application answer every error with one line.
 
     Parameters
     ----------

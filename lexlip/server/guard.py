@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, from where, how much; and safe headers."""
+"""The guard before every request: keys, hosts, origins and lengths; and safe headers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADERS = {
 
 
 _OPEN = re.compile(r"/(?:static/.*|healthz)?\Z", re.DOTALL)
-"""What needs no API key: the page, which asks for it, and whether the server is well."""
+"""Paths without an API key: the page, which asks for the key, and the health check."""
 
 
 class _TooLarge(Exception):
@@ -106,7 +106,7 @@ class Guard:
 
 
 def _length(headers: Headers) -> int:
-    """Return what a request says about its length; what it has is counted in any case."""
+    """Return the declared length of a request; its actual length is counted in any case."""
     told = headers.get("content-length", "")
     return int(told) if told.isascii() and told.isdigit() else 0
 

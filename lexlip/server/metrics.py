@@ -12,7 +12,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """Counters in a registry of their own, so that several servers fit into one process."""
+    """Counters in a separate registry, so that several servers fit into one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -33,7 +33,7 @@ class Metrics:
         self.documents = Gauge("lexlip_documents", "Documents in the index", registry=self.registry)
 
     def searched(self, answer: dict[str, Any]) -> None:
-        """Count what a search took."""
+        """Count the cost of a search."""
         cost = answer["cost"]
         self.postings.inc(cost["postings"])
         for stage in ("encode", "search", "rerank", "explain"):

@@ -16,17 +16,17 @@ from PIL import Image
 
 from lexlip.data.images import MAX_PIXELS, formats, read_image
 from lexlip.data.originals import Originals
-from lexlip.engines.base import MAX_ID_BYTES
 from lexlip.errors import LexLIPError
 from lexlip.server.failures import Refused, no_such_image
 from lexlip.server.settings import Settings
 from lexlip.storage.files import write_bytes
+from lexlip.storage.ids import MAX_ID_BYTES
 
 UPLOADS = "uploads"
-"""Folder beside the index, and first part of the ids, of pictures that were posted."""
+"""Folder of posted pictures, next to the index; their ids begin with it."""
 
 SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-"""What browsers show as it lies there; the others are sent as JPEG."""
+"""Formats that browsers show unchanged; others are sent as JPEG."""
 
 _SUFFIX = {
     "JPEG": ".jpg",
@@ -51,12 +51,12 @@ def token_of(id: str) -> str:
 
 
 def id_of(token: str) -> str:
-    """Return the id that a token names; whether the index holds it is not said.
+    """Return the id that a token names, whether or not the index holds it.
 
     Raises
     ------
     Refused
-        404 where it is no token of ours.
+        404 for a token that this server did not make.
     """
     try:
         id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
@@ -84,7 +84,7 @@ def open_picture(
     Refused
         413 when it is too large.
     LexLIPError
-        When it is no picture.
+        When it is not a picture.
     """
     try:
         picture = Image.open(
@@ -109,7 +109,7 @@ class Pictures:
     ----------
     index : Path
     originals : Originals
-        What was indexed.
+        The indexed pictures.
     settings : Settings
 
     Attributes
@@ -124,7 +124,7 @@ class Pictures:
         self._thumbnail = functools.lru_cache(settings.thumbnails)(self._make_thumbnail)
 
     def find(self, id: str) -> Path | bytes | None:
-        """Return the picture of a document as it lies there, None where there is none.
+        """Return the picture file of a document, None where there is none.
 
         The caller has seen that the index holds the id.
         """
@@ -133,7 +133,7 @@ class Pictures:
         return self._originals.find(id)
 
     def found(self, id: str) -> Path | bytes:
-        """Return the picture of a document as it lies there; see `find`.
+        """Return the picture file of a document; see `find`.
 
         Raises
         ------
@@ -146,12 +146,12 @@ class Pictures:
         return found
 
     def stamp(self, id: str) -> str:
-        """Return what changes when the picture does.
+        """Return a stamp that changes when the picture does.
 
         Raises
         ------
         Refused
-            404 when there is no picture.
+            404 without a picture.
         """
         found = self.found(id)
         if isinstance(found, bytes):
@@ -195,7 +195,7 @@ class Pictures:
         Raises
         ------
         LexLIPError
-            When it is no picture, damaged or too large; nothing is stored then.
+            When it is not a picture, corrupted or too large; nothing is stored then.
         """
         picture = open_picture(data, self._settings.max_pixels, name)
         suffix = _SUFFIX.get(picture.format or "", ".tiff")
@@ -210,7 +210,7 @@ class Pictures:
         return id, path
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Remove the files of pictures that were posted; others are not ours."""
+        """Remove the files of posted pictures; other files stay."""
         for id in ids:
             if _UPLOADED.fullmatch(id):
                 (self._index / id).unlink(missing_ok=True)
@@ -222,7 +222,7 @@ def _gone() -> Refused:
 
 @contextmanager
 def _still_there() -> Iterator[None]:
-    """Say that a picture cannot be sent, where its file goes away or is spoilt meanwhile."""
+    """Turn a file that disappears or is corrupted during a request into a 404."""
     try:
         yield
     except OSError:

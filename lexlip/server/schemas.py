@@ -1,4 +1,4 @@
-"""What goes in and out, as pydantic models: what the OpenAPI description is made of."""
+"""Requests and answers as pydantic models; the OpenAPI description is made of them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Error(BaseModel):
 
 
 class Search(BaseModel):
-    """What to look for."""
+    """A search."""
 
     q: Text = Field(default="", description="a text, or a query: flower + 2:bee -people must:red")
     words: dict[Annotated[Text, Field(max_length=100)], Weight] | None = Field(
         default=None,
         max_length=1024,
-        description="weighted words, instead of those of q; what q demands and forbids stays",
+        description="weighted words, instead of those of q; the conditions of q stay",
     )
     k: int = Field(default=24, ge=1, le=MAX_COUNT, description="hits of this answer")
     offset: int = Field(
@@ -70,7 +70,7 @@ class Search(BaseModel):
 
 
 class Words(BaseModel):
-    """A query that is to become words."""
+    """A query to turn into words."""
 
     q: Text = ""
 
@@ -85,7 +85,7 @@ class Word(BaseModel):
 
 
 class Part(BaseModel):
-    """What a word adds to a score."""
+    """A word's share of a score."""
 
     word: str
     score: int
@@ -118,7 +118,7 @@ class Asked(BaseModel):
 
 
 class Cost(BaseModel):
-    """What an answer took."""
+    """The cost of an answer."""
 
     postings: int = Field(description="document frequencies of the query's words, added up")
     encode_ms: float
@@ -183,23 +183,26 @@ class Contribution(BaseModel):
 
     word: str
     query: int
-    impact: int
+    impact: int = Field(description="1..255; below 0 for a missing word that is penalised")
     score: int
+    patch: int = Field(description="number of the patch that won the word; -1 for none")
 
 
 class Patches(BaseModel):
-    """Where a picture shows its words."""
+    """Places of the words in the picture."""
 
     grid: list[int] = Field(description="rows and columns of patches")
     size: list[int] = Field(description="width and height of the picture, pixels")
     box: list[float] = Field(
-        description="left, top, right and bottom of what the model saw, as shares of the picture"
+        description="left, top, right and bottom of the part that the model saw, as shares"
     )
     words: dict[str, list[float]] = Field(description="0..1 for each patch, row by row")
+    pixels: dict[str, list[float]] | None = Field(description="which pixels a word needs")
+    scores: list[float] = Field(description="share of the score of each patch, row by row")
 
 
 class Alignment(BaseModel):
-    """Which word of the text each patch matches best."""
+    """The word of the wanted texts that each patch matches best."""
 
     words: list[str]
     grid: list[int]
@@ -208,24 +211,35 @@ class Alignment(BaseModel):
 
 
 class Token(BaseModel):
-    """Which words a word of the query's text stands for."""
+    """A word of a text, and the terms that it raised."""
 
     word: str
     terms: dict[str, float]
+    attention: float = Field(description="share of the text tower's attention; no part of a score")
+
+
+class TracedText(BaseModel):
+    """A text of the query."""
+
+    text: str
+    weight: float = Field(description="below 0 where the text is subtracted")
+    words: list[Token]
 
 
 class Explained(BaseModel):
     """Why a picture was found."""
 
+    id: str
     score: int
     words: list[Contribution]
     patches: Patches | None
     alignment: Alignment | None
-    text: list[Token] | None
+    texts: list[TracedText]
+    changed: bool = Field(description="the picture is not the one that was indexed")
 
 
 class System(BaseModel):
-    """What another system finds; nothing where the query has no text."""
+    """Hits of another system; none where the query has no text."""
 
     name: str
     hits: list[Ranked]
@@ -266,7 +280,7 @@ class Skipped(BaseModel):
 
 
 class Added(BaseModel):
-    """What became of the pictures that were posted."""
+    """The fate of posted pictures."""
 
     added: list[Named]
     skipped: list[Skipped]
@@ -287,7 +301,7 @@ class Health(BaseModel):
 
 
 class Stats(BaseModel):
-    """How large the index is, how it was made, and what may be done here."""
+    """Size of the index, facts of its build, and rights and limits of the server."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""What the addresses of one server work with."""
+"""The service behind one server's routes: an index, its pictures, and the workers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from lexlip.data.originals import Originals
-from lexlip.server.answers.compare import Others
-from lexlip.server.live import Live
+from lexlip.server.answers.compare import ComparedSystems
 from lexlip.server.metrics import Metrics
 from lexlip.server.picture_files import Pictures
+from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
 from lexlip.server.work import Workers
 
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """An index, its pictures, and who works on requests."""
+    """An index, its pictures, and the workers that answer requests."""
 
-    live: Live
+    served: ServedIndex
     pictures: Pictures
     settings: Settings
     workers: Workers
-    others: Others
+    compared: ComparedSystems
     metrics: Metrics = field(default_factory=Metrics)
 
     @classmethod
     def open(cls, path: Path, model: LexLIP | None, settings: Settings) -> Service:
-        """Open an index and what belongs to it."""
-        live = Live(path, model)
-        with live.reading() as index:
+        """Open an index and its pictures."""
+        served = ServedIndex(path, model)
+        with served.reading() as index:
             originals = Originals.of(index.manifest)
         if settings.pictures is not None or settings.split is not None:
             originals = Originals(settings.pictures or originals.path, settings.split)
-        pictures, others = Pictures(path, originals, settings), Others(path, originals)
-        return cls(live, pictures, settings, Workers(settings), others)
+        pictures, compared = Pictures(path, originals, settings), ComparedSystems(path, originals)
+        return cls(served, pictures, settings, Workers(settings), compared)
 
     def close(self) -> None:
-        """Start nothing new, and let go of the files."""
+        """Start no new work, and close the files."""
         self.workers.close()
-        self.live.close()
+        self.served.close()
 
 
 def _of(request: Request) -> Service:
     return request.app.state.service
 
 
-Here = Annotated[Service, Depends(_of)]
+ServiceOf = Annotated[Service, Depends(_of)]
 """The service that a request is for."""

@@ -1,4 +1,4 @@
-"""What a server may do, and how much of it: safe as it stands."""
+"""Rights and limits of a server; the defaults are safe."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Settings:
     Attributes
     ----------
     api_key : str, optional
-        What every request must carry in the header ``X-API-Key``; the page itself and ``/healthz``
-        are open.
+        The key that every request carries in the header ``X-API-Key``; the page itself and
+        ``/healthz`` are open.
     read_only : bool
         Refuse to add and delete pictures.
     hosts : tuple of str
         Names that this server answers to; others are refused, so that no foreign name can be made
         to point here. ``"*"`` answers to any.
     pictures : str, optional
-        Where the indexed pictures lie: a folder, table or data set, as ``lexlip index`` took it.
+        Place of the indexed pictures: a folder, table or data set, as ``lexlip index`` took it.
         By default where the index says.
     split : str, optional
         Of that data set.

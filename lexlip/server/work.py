@@ -1,4 +1,4 @@
-"""Threads that requests are worked on, with a limit on their number and on the time."""
+"""Worker threads of the server, limited in number and in time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Workers:
         self._taken = 0
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
-        """Return what the work returns.
+        """Return the result of the work.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class Workers:
             ) from None
 
     async def finish(self, work: Callable[..., T], *args: Any) -> T:
-        """Return what the work returns, however long it takes: a change is not left half done.
+        """Return the result of the work, however long it takes: a change is never half done.
 
         Raises
         ------

@@ -1,10 +1,8 @@
-"""The float vectors behind the impacts: kept beside an index to rescore its best hits exactly.
+"""Float vectors: the document vectors before quantising, with which hits are rescored exactly.
 
-An engine ranks by whole numbers: impacts 1..255, query weights 1..64. Here lie, by id, the vectors
-as they were before they were quantised. They are made durable before the engine commits, so after
-a kill the two may disagree about a document. `rescore_hits` notices: the right vector, quantised,
-gives the very score that the engine found. For any other the impacts stand in; and one that gives
-the same score by chance is off by no more than the rounding of its impacts.
+An engine ranks by whole numbers: impacts 1..255, query weights 1..64. This store keeps the exact
+vectors by id. They are made durable before the engine commits, so after a kill the two may disagree
+about a document; `lexlip.rerank.rescore` notices.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lexlip.engines.base import Engine, Hit, check_ids
 from lexlip.errors import LexLIPError
-from lexlip.impacts import MAX_QUERY_TERMS, quantise
-from lexlip.storage.part_store import PartStore, Places, map_array, save_array
+from lexlip.storage.arrays import map_array, save_array
+from lexlip.storage.ids import check_ids
+from lexlip.storage.part_store import PartStore, Places
 
 _SMALL = 2048
 """Parts up to this many vectors are always merged, as in the postings engine."""
@@ -126,72 +124,3 @@ class FloatVectors(PartStore[_Rows]):
         snapshot = self._current()
         starts, terms, weights = _gather(snapshot.find(ids))
         return csr_array((weights, terms, starts), shape=(len(ids), snapshot.facts.get("width", 0)))
-
-
-def rescore_hits(
-    hits: Sequence[Hit],
-    terms: Mapping[int, int],
-    query: Mapping[int, float],
-    vectors: FloatVectors | None,
-    scale: float,
-    engine: Engine,
-) -> list[Hit]:
-    """Order hits by the cosine of the query and the documents as they were before quantising.
-
-    Parameters
-    ----------
-    hits
-        What an engine found, with the engine's scores.
-    terms
-        What the engine was asked: {term id: weight 1..64}.
-    query
-        The same query before it was quantised and cut: {term id: weight}, of any length.
-    vectors
-        Vectors of unit length, by id.
-    scale
-        Impacts per unit of weight, of the whole index.
-    engine
-        What found them: asked for the impacts of documents whose vector is missing, or is not the
-        one that the engine holds. Impact over scale then stands for the weight.
-
-    Returns
-    -------
-    list of Hit
-        The same ids with their cosine, largest first, then by id.
-
-    Raises
-    ------
-    LexLIPError
-        When there are no vectors.
-    """
-    if vectors is None:
-        raise LexLIPError(
-            "this index keeps no float vectors to rescore with: build it with keep_floats=True "
-            "(lexlip index --keep-floats --replace)"
-        )
-    rows = vectors.read([hit.id for hit in hits])
-    weights, asked = np.zeros(rows.shape[1]), np.zeros(rows.shape[1], dtype=np.int64)
-    norm = float(np.sqrt(sum(weight**2 for weight in query.values())))
-    for term, weight in query.items():
-        if term < weights.size:
-            weights[term] = weight / norm
-    for term, number in terms.items():
-        if term < asked.size:
-            asked[term] = number
-    right = (quantise(rows, scale) @ asked) == np.array([hit.score for hit in hits])
-    cosines = rows.astype(np.float64) @ weights
-    found = []
-    for hit, whole, cosine in zip(hits, right.tolist(), cosines.tolist(), strict=True):
-        if not whole:
-            cosine = _by_impacts(query, engine, hit.id) / (norm * scale)
-        found.append(Hit(hit.id, cosine))
-    return sorted(found, key=lambda hit: (-hit.score, hit.id))
-
-
-def _by_impacts(query: Mapping[int, float], engine: Engine, id: str) -> float:
-    """Return the product of a query and the impacts of one document."""
-    terms, total = list(query), 0.0
-    for start in range(0, len(terms), MAX_QUERY_TERMS):
-        held = engine.contributions(id, terms[start : start + MAX_QUERY_TERMS])
-        total += sum(query[term] * impact for term, impact in held.items())
-    return total

@@ -18,10 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lexlip.engines.base import check_ids
 from lexlip.errors import LexLIPError
+from lexlip.storage.arrays import map_array, save_array
 from lexlip.storage.codecs import Codec, codec_type
-from lexlip.storage.part_store import PartStore, Places, map_array, save_array
+from lexlip.storage.ids import check_ids
+from lexlip.storage.part_store import PartStore, Places
 from lexlip.views import Views
 
 _SMALL = 256

@@ -19,9 +19,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from lexlip.engines.base import closed, read_only
-from lexlip.engines.postings.parts import Strings, map_array
 from lexlip.errors import LexLIPError
+from lexlip.storage.arrays import Strings, map_array, save_array
 from lexlip.storage.generations import (
     Generation,
     GenerationWriter,
@@ -29,13 +28,9 @@ from lexlip.storage.generations import (
     open_current,
     verify,
 )
+from lexlip.storage.ids import closed, read_only
 
 R = TypeVar("R")
-
-
-def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:
-    """Write an array as ``name.npy``."""
-    np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
 class Ids:

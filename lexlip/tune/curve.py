@@ -1,7 +1,7 @@
-"""What fewer terms, coarser impacts and shorter queries cost, measured on vectors of one's own.
+"""Curves: the cost of fewer terms, coarser impacts and shorter queries, on your own vectors.
 
 Pruned vectors are written into temporary indexes of the same engine, with the same metadata: bytes
-and times are those of real files and real searches. They are brought to length one and quantised
+and times are those of real files and real searches. They are normalised and quantised
 again, as `lexlip index` would do it; but they start from impacts, so an index that is built anew
 may differ from the one measured in a few impacts, by a step.
 """
@@ -80,7 +80,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """What a setting costs and what it finds.
+    """Cost and recall of a setting.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def agreement(found: Mapping[str, Sequence[str]], whole: Mapping[str, Sequence[s
 
 @dataclass(frozen=True)
 class Documents:
-    """What an index holds: N ids, impacts [N, V] at `scale`, and metadata."""
+    """Contents of an index: N ids, impacts [N, V] at `scale`, and metadata."""
 
     ids: list[str]
     impacts: csr_array
@@ -235,7 +235,7 @@ def median_ms(searches: Mapping[S, tuple[Callable[[T], Any], Sequence[T]]]) -> d
     ----------
     searches
         By name: a function and the queries that it is given. In each round all take turns, so
-        that what else the machine does is shared by all.
+        that other load on the machine is shared by all.
     """
     times = {name: np.empty((_ROUNDS, len(queries))) for name, (_, queries) in searches.items()}
     for turn in range(_ROUNDS):
@@ -248,7 +248,7 @@ def median_ms(searches: Mapping[S, tuple[Callable[[T], Any], Sequence[T]]]) -> d
 
 
 def _settings(max_terms: int, longest: int, longest_query: int) -> list[Setting]:
-    """Return what is measured, the whole index first; nothing where there is nothing to cut."""
+    """Return the settings to measure, the whole index first; none where nothing can be cut."""
     caps = [DEFAULT_QUERY_TERMS] + [cap for cap in reversed(QUERY_TERMS) if cap < longest_query]
     budgets = [terms for terms in reversed(TERMS) if terms < min(max_terms, longest)]
     settings = [Setting(n, query_terms=cap) for n in [max_terms, *budgets] for cap in caps]

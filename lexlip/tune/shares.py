@@ -1,4 +1,4 @@
-"""What share a reranker's score should have beside the words', measured on judged queries."""
+"""Shares: the weight of a reranker's score against the words' score, from judged queries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lexlip.errors import LexLIPError
 from lexlip.rerank.fuse import reranked
-from lexlip.rerank.stage import DEPTH, uncertainty
+from lexlip.rerank.stage import DEPTH
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -24,7 +24,7 @@ AMBIGUOUS = 0.9
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was measured for one reranker.
+    """Measurements of one reranker.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def choose(
     queries : mapping of str to str
         Texts by id.
     qrels : mapping of str to set of str
-        What is right for each; queries without judgements are left out.
+        Relevant documents of each; queries without judgements are skipped.
     depth : int
         Candidates that are reranked.
 
@@ -78,14 +78,14 @@ def choose(
     right: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
     words, vague = [], []
     for query, text in tqdm(asked.items(), "reranking", unit="query", disable=None):
-        terms, seen = stage.ask(text)
-        hits = terms.search(index.engine, depth)
+        prepared = index.prepare(text, views=True)
+        hits = prepared.search(index.engine, depth)
         ids, scores = [hit.id for hit in hits], [hit.score for hit in hits]
         good = np.array([name in qrels[query] for name in ids], dtype=bool)
         words.append(bool(good[:1].any()))
-        vague += [u for u in (uncertainty(views) for _, views in seen) if u is not None]
+        vague += [] if prepared.uncertainty is None else [prepared.uncertainty]
         for name in names:
-            likeness = stage.likeness(name, seen, ids)
+            likeness = stage.likeness(name, prepared, ids)
             orders = (reranked(scores, likeness, share) for share in SHARES)
             right[name].append(np.array([bool(good[order[:1]].any()) for order in orders]))
     found = []

@@ -1,4 +1,4 @@
-"""Choose how an index is built and asked: the best that a budget allows, from measurements."""
+"""Tuning: the best way to build and search an index within a budget, from measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from lexlip.engines import Hit
 from lexlip.errors import LexLIPError
 from lexlip.impacts import quantise_query, query_terms
-from lexlip.storage.floats import rescore_hits
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.tune.curve import (
     DEFAULT_QUERY_TERMS,
     TIMED,
@@ -62,17 +62,17 @@ class Budget:
         found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|b)\s*", text.lower())
         if not found or not float(found[1]) > 0:
             raise LexLIPError(
-                f"{text!r} is no budget: give milliseconds a search (2ms) or bytes a picture (100B)"
+                f"{text!r} is not a budget: give ms per search (2ms) or bytes per picture (100B)"
             )
         return cls(float(found[1]), {"ms": "ms", "b": "B"}[found[2]])
 
     def cost(self, point: Point) -> float:
-        """Return what a point costs in the budget's unit."""
+        """Return the cost of a point in the budget's unit."""
         return point.ms if self.unit == "ms" else point.bytes
 
 
 def _plain(setting: Setting) -> Setting:
-    """Return the setting with what is chosen only, not what is only shown."""
+    """Return the chosen settings, without the ones that are only shown."""
     return Setting(setting.max_terms, query_terms=setting.query_terms)
 
 
@@ -101,7 +101,7 @@ def choose(points: Sequence[Point], budget: Budget) -> Point:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `tune` found: all points, the best within the budget, and commands that make it."""
+    """The result of `tune`: all points, the best within the budget, and commands that make it."""
 
     points: list[Point]
     best: Point | None
@@ -109,7 +109,7 @@ class Tuned:
     queries: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as what JSON holds."""
+        """Return the result as JSON types."""
         return asdict(self)
 
 
@@ -135,7 +135,7 @@ def tune(
     qrels : mapping of str to set of str, optional
         Relevant ids by query.
     sample : int
-        Documents that are queries where there are no others.
+        Number of documents to use as queries where none are given.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _rescored(index: Index, names: Sequence[str], queries: csr_array, qrels: Qre
 
 
 def _commands(index: Index, setting: Setting) -> list[str]:
-    """Return what to type: nothing where the index and the defaults are the setting."""
+    """Return commands to type: none where the index and the defaults are the setting."""
     facts, commands, folder = index.manifest, list[str](), shlex.quote(str(index.path))
     if setting.max_terms != facts["max_terms"]:
         source = facts["source"] if Path(facts["source"]).exists() else "SOURCE"
@@ -233,27 +233,6 @@ def read_queries(path: Path) -> dict[str, str]:
             raise LexLIPError(f"{path}, line {number} {reason}: {line[:60]!r}")
         queries[name] = text
     return queries
-
-
-def read_qrels(path: Path) -> dict[str, set[str]]:
-    """Read TREC judgements, ``query 0 item grade`` lines; grade 0 is not relevant.
-
-    Raises
-    ------
-    LexLIPError
-        No such file, or another line.
-    """
-    qrels: dict[str, set[str]] = {}
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            query, _, item, grade = line.split()
-            if int(grade) > 0:
-                qrels.setdefault(query, set()).add(item)
-        except ValueError:
-            raise LexLIPError(
-                f"{path}, line {number} is not 'query 0 item grade': {line[:60]!r}"
-            ) from None
-    return qrels
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,25 +1,28 @@
 """What each part of the recipe brings: short trainings that differ in one thing.
 
     python -m pretrain.studies.ablation --config flickr8k-tiny --run runs/ablation stage1.steps=64 stage2.steps=64
-    python -m pretrain.studies.ablation --study frontier --config flickr8k-tiny --run runs/ablation ...
+    python -m pretrain.studies.ablation --config flickr8k-tiny --run runs/ablation study=frontier ...
 
 Every variant is trained by both stages, from the same seed, and measured on dev as training does.
 Those that change nothing in stage 1 share it. A variant that is finished is not trained again, so
-that a study can be stopped, gone on with, and divided (``--only``).
+that a study can be stopped, gone on with, and divided (``only="no queue"``).
 """  # noqa: E501
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from lexlip.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
+from lexlip.settings import option
 from lexlip.storage.files import read_json, write_bytes, write_json
-from pretrain import stage1, stage2
+from pretrain import settings, stage1, stage2
 from pretrain.checkpoint import Checkpoint
 
 WHOLE = "whole"
@@ -172,38 +175,40 @@ def plot(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+@dataclass(frozen=True)
+class Settings(settings.Settings):
+    """A run's settings, and which variants of it are trained."""
+
+    study: str = option("objectives", "objectives, frontier or budgets")
+    only: tuple[str, ...] = option((), "names of variants; all by default")
+
+
 def main(
-    overrides: Annotated[list[str] | None, typer.Argument(help="stage1.steps=64 ...")] = None,
-    study_name: Annotated[str, typer.Option("--study", help="objectives, frontier or budgets")] = (
-        "objectives"
-    ),
-    only: Annotated[list[str] | None, typer.Option(help="names of variants; all if none")] = None,
-    config: Annotated[str, typer.Option(help="TOML file or a shipped one's name")] = "scenes",
-    run: Annotated[str, typer.Option(help="folder of the study")] = "runs/ablation",
+    overrides: Overrides = None, config: Config = "scenes", run: Run = "runs/ablation"
 ) -> None:
     """Train variants of a recipe and compare them."""
-    try:
-        if study_name not in STUDIES:
-            raise LexLIPError(f"no study {study_name!r}: choose from {', '.join(STUDIES)}")
-        variants = STUDIES[study_name]
-        if unknown := set(only or ()) - set(variants):
-            raise LexLIPError(f"no variant {sorted(unknown)}: choose from {', '.join(variants)}")
-        chosen = {name: variants[name] for name in variants if not only or name in only}
-        recipe = {"format": 1, "config": config, "overrides": overrides or []}
-        noted = Path(run) / "recipe.json"
-        if noted.exists() and read_json(noted) != recipe:
-            raise LexLIPError(f"{run} holds a study with other settings: give another --run")
-        write_json(noted, recipe)
-        found = study(config, run, chosen, overrides or [])
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
-    path = Path(run) / f"{study_name}.json"
+    assert config is not None and run is not None
+    chosen = settings.load_as(Settings, config, overrides or [])
+    name, only = chosen.study, chosen.only
+    if name not in STUDIES:
+        raise LexLIPError(f"no study {name!r}: choose from {', '.join(STUDIES)}")
+    variants = STUDIES[name]
+    if unknown := set(only) - set(variants):
+        raise LexLIPError(f"no variant {sorted(unknown)}: choose from {', '.join(variants)}")
+    picked = {name: variants[name] for name in variants if not only or name in only}
+    common = [one for one in overrides or [] if not one.startswith(("study=", "only="))]
+    recipe = {"format": 1, "config": config, "overrides": common}
+    noted = Path(run) / "recipe.json"
+    if noted.exists() and read_json(noted) != recipe:
+        raise LexLIPError(f"{run} holds a study with other settings: give another --run")
+    write_json(noted, recipe)
+    found = study(config, run, picked, common)
+    path = Path(run) / f"{name}.json"
     old: dict[str, Any] = read_json(path)["variants"] if path.exists() else {}
     results = {name: {**old, **found}[name] for name in _ordered({**old, **found}, variants)}
     write_json(path, {**recipe, "variants": results})
     typer.echo(table(results))
-    if study_name == "frontier":
+    if name == "frontier":
         try:
             plot(results, path.with_suffix(".svg"))
         except ImportError:
@@ -216,5 +221,7 @@ def _ordered(found: Mapping[str, Any], variants: Mapping[str, Any]) -> list[str]
     return [name for name in (STAGE1_ALONE, *variants) if name in found]
 
 
+app = Job(main, Settings)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

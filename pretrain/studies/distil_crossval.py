@@ -1,6 +1,6 @@
 """What words cost a dense model that cannot be run here: cross-validation on its vectors alone.
 
-python -m pretrain.studies.distil_crossval --embeddings $LEXLIP_PEERS/clip-b32-flickr8k
+python -m pretrain.studies.distil_crossval embeddings=$LEXLIP_PEERS/clip-b32-flickr8k
 
 The folder has the layout of `eval.bench.baselines.clip`. Pictures are split in two halves; a head
 is fitted to the vectors of one half, to their captions' vectors, and to the words of their captions
@@ -11,19 +11,20 @@ caption that is measured was ever seen, and the dense model, beside it, searches
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 from scipy.sparse import csr_array
 
+from lexlip.console import Job, Overrides
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.lexical_head import LexicalHead
-from lexlip.settings import Data, resolve
+from lexlip.settings import Data, from_overrides, option, resolve
 from pretrain.build import word_tokenizer
 from pretrain.distil import (
     Distillation,
@@ -124,28 +125,30 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def command(
-    embeddings: Annotated[str, typer.Option(help="folder of vectors")],
-    source: Annotated[str, typer.Option(help="data set with the pictures' captions")] = "flickr8k",
-    splits: Annotated[str, typer.Option(help="splits of it, joined by +")] = "train+dev",
-    steps: Annotated[int, typer.Option(min=1)] = Distillation.steps,
-    grounding: Annotated[float, typer.Option(min=0)] = Distillation.grounding,
-    query_terms: Annotated[int, typer.Option(min=1)] = Distillation.query_terms,
-) -> None:
-    """Measure what words cost on vectors alone."""
-    try:
-        vectors = read_vectors(Path(resolve(embeddings)))
-        captions: dict[str, list[str]] = {}
-        for split in splits.split("+"):
-            collection = Data(source=source).open(split)
-            captions |= dict(zip(collection.ids, map(list, collection.captions), strict=True))
-        how = Distillation(steps=steps, grounding=grounding, query_terms=query_terms)
-        for name, figures in measure(*vectors, captions, how).items():
-            typer.echo(f"{name:>28} " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
-    except LexLIPError as error:
-        typer.echo(f"lexlip: {error}", err=True)
-        raise typer.Exit(2) from None
+@dataclass(frozen=True)
+class Settings(Distillation):
+    """Which vectors, and how a head is fitted to them; each field is a key."""
 
+    embeddings: str = option("", "folder of vectors")
+    source: str = option("flickr8k", "data set with the pictures' captions")
+    splits: str = option("train+dev", "splits of it, joined by +")
+
+
+def main(overrides: Overrides = None) -> None:
+    """Measure what words cost on vectors alone."""
+    settings = from_overrides(Settings, overrides or [])
+    if not settings.embeddings:
+        raise LexLIPError("no vectors: give embeddings=FOLDER")
+    vectors = read_vectors(Path(resolve(settings.embeddings)))
+    captions: dict[str, list[str]] = {}
+    for split in settings.splits.split("+"):
+        collection = Data(source=settings.source).open(split)
+        captions |= dict(zip(collection.ids, map(list, collection.captions), strict=True))
+    for name, figures in measure(*vectors, captions, settings).items():
+        typer.echo(f"{name:>28} " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
+
+
+app = Job(main, Settings)
 
 if __name__ == "__main__":
-    typer.run(command)
+    app()

@@ -1,6 +1,6 @@
 """What a training step holds in memory, whole batches beside micro batches.
 
-python -m pretrain.studies.memory --batch 128 --batch 256 --batch 512 --micro 32
+python -m pretrain.studies.memory batch=128,256,512 micro=32
 
 Each step runs in a process of its own on made-up captions and features; figures are the growth of
 its peak resident memory (Linux, macOS).
@@ -13,21 +13,24 @@ import resource
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from lexlip.console import Job, Overrides
 from lexlip.models.lexlip import LexLIP
+from lexlip.settings import from_overrides, option
 from pretrain import build
 from pretrain.loop import micro_batches, weighted_sum
 from pretrain.micro_batches import Backward
 from pretrain.parallel import World
-from pretrain.settings import Model, Settings, Stage
+from pretrain.settings import Model, Stage
+from pretrain.settings import Settings as Training
 from pretrain.stage1 import Stage1
 
 LENGTH, PATCHES = 32, 49
@@ -48,7 +51,7 @@ def made_up(batch: int, words: int) -> tuple[Stage1, dict[str, Any]]:
         freeze_vision=True,
         neck_heads=4,
     )
-    settings = Settings(model=model)
+    settings = Training(model=model)
     captions = [" ".join(f"w{i}x" for i in range(n, n + 50)) for n in range(0, words, 50)]
     task = Stage1(build.build(settings, captions, LexLIP), settings)
     assert task.model.processor is not None
@@ -87,24 +90,30 @@ def measure(batch: int, micro: int, words: int) -> int:
     return peak() - before
 
 
-def main(
-    batch: Annotated[list[int] | None, typer.Option(help="batch sizes")] = None,
-    micro: Annotated[int, typer.Option(help="rows of a micro batch")] = 32,
-    words: Annotated[int, typer.Option(help="words of the lexicon")] = 8000,
-    one: Annotated[bool, typer.Option(hidden=True)] = False,
-) -> None:
-    """Print the table, or with `one` the bytes of one step."""
-    sizes = batch or [128, 256, 512]
-    if one:
-        print(json.dumps(measure(sizes[0], micro, words)))
+@dataclass(frozen=True)
+class Settings:
+    """What is measured; each field is a key."""
+
+    batch: tuple[int, ...] = option((128, 256, 512), "batch sizes")
+    micro: int = option(32, "rows of a micro batch")
+    words: int = option(8000, "words of the lexicon")
+    once: bool = option(False, "print the bytes of one step, of the first batch size, instead")
+
+
+def main(overrides: Overrides = None) -> None:
+    """Print what a training step holds in memory, whole batches beside micro batches."""
+    settings = from_overrides(Settings, overrides or [])
+    micro, words = settings.micro, settings.words
+    if settings.once:
+        print(json.dumps(measure(settings.batch[0], micro, words)))
         return
     columns = ("batch", "whole", f"micro batches of {micro}", "one B x V", "one B x L x V")
     table = Table(*columns, title="MiB")
-    for size in sizes:
+    for size in settings.batch:
         grown = []
         for part in (0, micro):
-            options = ["--one", "--batch", size, "--micro", part, "--words", words]
-            command = [sys.executable, "-m", "pretrain.studies.memory", *map(str, options)]
+            keys = [f"batch={size}", f"micro={part}", f"words={words}", "once=true"]
+            command = [sys.executable, "-m", "pretrain.studies.memory", *keys]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             grown.append(int(done.stdout.split()[-1]) / MIB)
         vectors = 4 * size * words / MIB
@@ -113,5 +122,7 @@ def main(
     Console().print(table)
 
 
+app = Job(main, Settings)
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

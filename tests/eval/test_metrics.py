@@ -12,14 +12,14 @@ from eval.metrics import (
     grounded_precision,
     invert,
     paired_test,
-    read_trec_run,
     recall_at,
     rsum,
     write_qrels,
     write_trec_run,
 )
+from lexlip.data.qrels import read_qrels
 from lexlip.errors import LexLIPError
-from lexlip.tune.tune import read_qrels
+from tests.support.runs import read_trec_run
 
 
 def ranking(*items: str) -> list[tuple[str, float]]:
@@ -218,9 +218,7 @@ def test_trec_run_round_trip_keeps_order_ties_and_scores(tmp_path):
     assert read_trec_run(tmp_path / "deep" / "x.run") == run
     lines = (tmp_path / "deep" / "x.run").read_text().splitlines()
     assert lines[0] == "q#1 Q0 b 1 7.0 lexlip"
-    # The rank column decides, not the order of the lines.
-    (tmp_path / "x.run").write_text("\n".join(reversed(lines)))
-    assert read_trec_run(tmp_path / "x.run") == run
+    assert [line.split()[3] for line in lines] == [*"123", *map(str, range(1, 13))]
 
 
 def test_a_bad_run_writes_nothing(tmp_path):
@@ -228,14 +226,6 @@ def test_a_bad_run_writes_nothing(tmp_path):
         with pytest.raises(LexLIPError):
             write_trec_run(tmp_path / "x.run", run, "tag")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("line", ["q Q0 a one 1.0 tag", "q Q0 a 1 1.0", "q Q0 a 1 high tag"])
-def test_a_broken_line_is_named(tmp_path, line):
-    path = tmp_path / "x.run"
-    path.write_text(f"q Q0 b 1 2.0 tag\n{line}\n")
-    with pytest.raises(LexLIPError, match="line 2"):
-        read_trec_run(path)
 
 
 def test_qrels_round_trip(tmp_path):
@@ -248,8 +238,3 @@ def test_qrels_round_trip(tmp_path):
 def test_grade_zero_is_not_relevant(tmp_path):
     (tmp_path / "x.qrels").write_text("q 0 a 0\nq 0 b 2\n")
     assert read_qrels(tmp_path / "x.qrels") == {"q": {"b"}}
-
-
-def test_a_missing_file_is_an_error_for_people(tmp_path):
-    with pytest.raises(LexLIPError, match="does not exist"):
-        read_trec_run(tmp_path / "none.run")

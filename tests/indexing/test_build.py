@@ -7,18 +7,15 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from indexing.build import Settings, build, main
+from indexing.build import Settings, app, build
 from lexlip import Index
-from lexlip.build.encoded import Encoded
+from lexlip.build.encode import chunks
+from lexlip.build.encoded_parts import Encoded
 from lexlip.engines.lucene.java import find_java
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
-
-app = typer.Typer()
-app.command()(main)
 
 
 def command(*arguments):
@@ -70,7 +67,7 @@ def test_a_config_and_a_run_say_everything(run, model):
 def test_options_go_before_the_config(run):
     folder, config = run
     out = folder / "other"
-    options = ("--split", "test", "--max-terms", 2, "--out", out)
+    options = ("split=test", "max_terms=2", f"out={out}")
     result = command("--config", config, "--run", folder, *options)
     assert result.exit_code == 0, result.output
     assert "4 pictures" in result.stdout and manifest(out)["max_terms"] == 2
@@ -84,8 +81,8 @@ def test_the_config_may_name_the_split(run):
 
 
 def test_any_pictures_without_a_config(checkpoint, photos, tmp_path):
-    options = ("--data", photos, "--model", checkpoint, "--out", tmp_path / "x")
-    result = command(*options, "--engine", "postings")
+    options = (f"data={photos}", f"model={checkpoint}", f"out={tmp_path / 'x'}")
+    result = command(*options, "engine=postings")
     assert result.exit_code == 0, result.output
     assert "12 pictures (1 skipped)" in result.stdout
     assert manifest(tmp_path / "x")["source"] == str(photos)
@@ -103,6 +100,21 @@ def test_any_pictures_without_a_config(checkpoint, photos, tmp_path):
 def test_mistakes_in_the_config_are_one_line(tmp_path, text, message):
     (tmp_path / "a.toml").write_text(text)
     result = command("--config", tmp_path / "a.toml", "--run", tmp_path / "run")
+    assert result.exit_code == 2
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("max_term=3", "unknown setting max_term; did you mean max_terms?"),
+        ("workers=two", "workers must be int, not 'two'"),
+        ("crops=9", "crops is 9: 0 to 4 corners"),
+        ("photos", "'photos' is not of the form key=value"),
+    ],
+)
+def test_mistakes_in_overrides_are_one_line(run, override, message):
+    result = command("--config", run[1], "--run", run[0], override)
     assert result.exit_code == 2
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
 
@@ -181,9 +193,7 @@ def same(bulk, other):
 def created(settings, model, path, engine, monkeypatch, **options):
     """The index that `Index.create` makes of the same, its chunks as large as the parts."""
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "lexlip.build.encode.chunks.__defaults__", (None, settings.part_size, 32, False, 0)
-        )
+        patch.setitem(chunks.__kwdefaults__, "size", settings.part_size)
         return Index.create(
             path, model, settings.data, max_terms=settings.max_terms, engine=engine,
             checkpoint=settings.model, **options,
@@ -209,9 +219,9 @@ def test_a_bulk_build_is_what_create_builds(settings, model, engine, tmp_path, m
 
 
 def test_workers_on_the_command_line(settings, model, tmp_path, monkeypatch):
-    options = ("--data", settings.data, "--model", settings.model, "--out", settings.out)
-    more = ("--engine", "postings", "--workers", 2, "--shards", 2, "--max-terms", 7)
-    result = command(*options, *more, "--part-size", 4, "--keep-parts")
+    options = (f"data={settings.data}", f"model={settings.model}", f"out={settings.out}")
+    more = ("engine=postings", "workers=2", "shards=2", "max_terms=7")
+    result = command(*options, *more, "part_size=4", "keep_parts=true")
     assert result.exit_code == 0, result.output
     assert "12 pictures (2 skipped)" in result.stdout
     with (
@@ -253,7 +263,7 @@ def test_settings_of_the_build_may_stand_in_the_config(run):
     config.write_text(config.read_text() + "workers = 0\n")
     result = command("--config", config, "--run", folder)
     assert result.exit_code == 2 and "workers is 0" in result.stderr
-    assert command("--config", config, "--run", folder, "--workers", 1).exit_code == 0
+    assert command("--config", config, "--run", folder, "workers=1").exit_code == 0
 
 
 def test_a_corrupt_picture_costs_one_line(settings, pictures):

@@ -15,19 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from indexing import encode as job
-from indexing.encode import encode, main
+from indexing.encode import app, encode
 from indexing.settings import Settings
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
 
 ROOT = Path(__file__).resolve().parents[2]
-app = typer.Typer()
-app.command()(main)
 
 
 @pytest.fixture
@@ -84,16 +81,16 @@ KILLED = """
 import os, signal, sys
 from indexing.encode import encode
 from indexing.settings import Settings
-from lexlip.build import encoded
+from lexlip.build import encoded_parts
 from lexlip.settings import Data
 
-written, write_json = [], encoded.write_json
+written, write_json = [], encoded_parts.write_json
 def dies(path, value):
     written.append(path)
     if len(written) == 5:  # the manifest of the folder and of three parts are there
         os.kill(os.getpid(), signal.SIGKILL)
     write_json(path, value)
-encoded.write_json = dies
+encoded_parts.write_json = dies
 encode(Settings(**eval(sys.argv[1])), Data(), sys.argv[2])
 """
 
@@ -183,11 +180,11 @@ def test_mistakes_are_said_at_once(settings, tmp_path, change, message):
 
 
 def test_the_command(settings, tmp_path):
-    given = ("--data", settings.data, "--model", settings.model, "--part-size", "5")
-    result = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "parts")])
+    given = (f"data={settings.data}", f"model={settings.model}", "part_size=5")
+    result = CliRunner().invoke(app, [*given, f"out={tmp_path / 'parts'}"])
     assert result.exit_code == 0, result.output
     assert "12 pictures (1 skipped) in 3 parts" in result.stdout
     assert "broken.png" in result.stderr
     assert json.loads((tmp_path / "parts" / "manifest.json").read_text())["max_terms"] == 64
-    refused = CliRunner().invoke(app, [*given, "--out", settings.data])
+    refused = CliRunner().invoke(app, [*given, f"out={settings.data}"])
     assert refused.exit_code == 2 and "is not empty" in refused.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lexlip import Index
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
 from lexlip.models.checkpoints import load_checkpoint
 from lexlip.models.query_table import QueryTable
 from lexlip.storage.files import read_json

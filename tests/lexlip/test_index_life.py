@@ -92,7 +92,7 @@ def test_a_reader_sees_a_commit_when_it_reopens(model, pictures, photos, engine,
 
 def test_an_interrupted_build_goes_on(model, pictures, engine, tmp_path, monkeypatch):
     """The first chunk is an index already; the rest is added to it."""
-    monkeypatch.setattr("lexlip.build.encode.chunks.__defaults__", (None, 2, 32, False, 0))
+    monkeypatch.setitem(chunks.__kwdefaults__, "size", 2)
     calls = []
     encode = type(model).encode_image
 

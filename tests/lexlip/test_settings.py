@@ -31,6 +31,7 @@ class Outer:
     tower: str | Mapping[str, int] = ""
     paths: tuple[str, ...] = ()
     inner: Inner = field(default_factory=Inner)
+    sizes: tuple[int, ...] = ()
 
 
 @pytest.fixture
@@ -88,6 +89,47 @@ def test_overrides_replace_add_and_make_tables(file):
         "name": "two words",
         "new": {"a": {"b": [1, 2]}},
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["name=2024", "tower=vit"], Outer(name="2024", tower="vit")),
+        (["name=true"], Outer(name="true")),
+        (["name='two words'", "steps=4"], Outer(4, "two words")),
+        (["paths=a,2024"], Outer(paths=("a", "2024"))),
+        (['paths=["a,b", "c"]'], Outer(paths=("a,b", "c"))),
+        (["paths=a,b", "paths=c"], Outer(paths=("a", "b", "c"))),
+        (["sizes=8,16"], Outer(sizes=(8, 16))),
+        (["sizes=8"], Outer(sizes=(8,))),
+        (["sizes=8", "sizes=[16, 32]"], Outer(sizes=(8, 16, 32))),
+        (["tower.width=3", "limit=2"], Outer(limit=2, tower={"width": 3})),
+        (["inner.rate=1", "inner.flag=true"], Outer(inner=Inner(1.0, True))),
+        (["steps=1", "steps=2"], Outer(2)),
+    ],
+)
+def test_overrides_are_read_for_their_fields(overrides, expected):
+    assert toml.from_overrides(Outer, overrides) == expected
+
+
+def test_a_list_on_the_command_line_replaces_that_of_the_file():
+    table = toml.override({"paths": ["x"]}, ["paths=y"], Outer)
+    assert table == {"paths": ["y"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step=1", "unknown setting step; did you mean steps?"),
+        ("sizes=8,x", "setting sizes must be int, not 'x'"),
+        ("steps=8,9", "setting steps must be int, not '8,9'"),
+        ("inner.flag=yes", "setting inner.flag must be bool, not 'yes'"),
+    ],
+)
+def test_wrong_overrides_name_the_key(text, message):
+    with pytest.raises(LexLIPError) as error:
+        toml.from_overrides(Outer, [text])
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize("override", ["steps", "steps.deeper=1", "inner"])

@@ -27,11 +27,11 @@ from lexlip.lexicon import STOP_WORDS
 from lexlip.models.dense_control import DenseDualEncoder
 from lexlip.models.lexlip import LexLIP
 from pretrain import stage1, stage2
-from pretrain.build import build, load, word_tokenizer
+from pretrain.build import build, caption_tokenizer, load
 
 
 def test_the_vocabulary_is_the_words_of_the_captions(captions):
-    tokenizer = word_tokenizer(["A red Dog, running.", "a CAT"])
+    tokenizer = caption_tokenizer(["A red Dog, running.", "a CAT"])
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = tokenizer.get_vocab()
     assert sorted(vocabulary, key=vocabulary.get) == [
@@ -39,7 +39,7 @@ def test_the_vocabulary_is_the_words_of_the_captions(captions):
     ]  # fmt: skip
     assert tokenizer.tokenize("The dog runs") == ["[UNK]", "dog", "[UNK]"]
     assert tokenizer.pad_token_id == 0 and tokenizer.mask_token_id == 4
-    own = word_tokenizer(captions)
+    own = caption_tokenizer(captions)
     assert own.unk_token_id not in {i for c in captions for i in own(c)["input_ids"]}
 
 

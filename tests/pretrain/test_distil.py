@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
-from tests.lexlip.test_lexical_clip import small_clip, small_tokenizer
 
 from lexlip.errors import LexLIPError
 from lexlip.models.checkpoints import load_checkpoint
@@ -17,6 +16,7 @@ from lexlip.models.lexical_clip import lexicalise
 from lexlip.models.lexical_head import LexicalHead
 from pretrain.distil import Distillation, Embeddings, distil, main, word_vectors
 from pretrain.studies.distil_crossval import halves, measure, read_vectors
+from tests.lexlip.models.test_lexical_clip import small_clip, small_tokenizer
 
 WIDTH, WORDS = 16, 60
 HOW = Distillation(terms=12, query_terms=12, start_terms=30, steps=60, batch_size=64, lr=1e-2)
@@ -182,8 +182,8 @@ def test_a_clip_with_words_is_distilled_into_a_checkpoint(tiny_run, images, tmp_
     clip = small_clip(tmp_path / "clip", small_tokenizer())
     before = lexicalise(clip, images, ["red", "green", "circle", "star", "small"])
     before.save_pretrained(tmp_path / "words")
-    how = replace(HOW, terms=2, query_terms=2, start_terms=4, steps=5)
-    main(str(tmp_path / "words"), str(tmp_path / "out"), tiny_run, [], how)
+    how = ["terms=2", "query_terms=2", "start_terms=4", "steps=5"]
+    main([f"model={tmp_path / 'words'}", f"out={tmp_path / 'out'}", *how], tiny_run)
     after = load_checkpoint(tmp_path / "out")
     assert after.head.steps == 0 and before.head.steps > 0
     state = before.clip.state_dict()
@@ -193,5 +193,5 @@ def test_a_clip_with_words_is_distilled_into_a_checkpoint(tiny_run, images, tmp_
 
 def test_another_checkpoint_cannot_be_distilled(checkpoint, tiny_run, tmp_path):
     with pytest.raises(LexLIPError, match="lexlip lexicalise"):
-        main(str(checkpoint), str(tmp_path / "out"), tiny_run, [], HOW)
+        main([f"model={checkpoint}", f"out={tmp_path / 'out'}"], tiny_run)
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from lexlip import LexLIP
 from lexlip.errors import LexLIPError
 from pretrain import finetune, settings, stage1, stage2
-from pretrain.build import word_tokenizer
+from pretrain.build import caption_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def towers(tmp_path_factory, captions):
     ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3, size=32).save_pretrained(
         folder / "beit"
     )
-    tokenizer = word_tokenizer(captions)
+    tokenizer = caption_tokenizer(captions)
     bert = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), intermediate_size=64, **shape))
     bert.save_pretrained(folder / "bert")
     tokenizer.save_pretrained(folder / "bert")

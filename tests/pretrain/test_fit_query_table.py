@@ -138,8 +138,8 @@ def test_a_table_is_near_the_network_it_stands_for(model, captions, images):
 @pytest.mark.slow
 def test_a_table_is_fitted_beside_its_checkpoint(model, tiny_run, tmp_path, capsys):
     model.save_pretrained(tmp_path / "stage2")
-    fit = Fit(terms=8, pair_count=3, epochs=1, batch_size=32)
-    main(tiny_run, str(tmp_path), [], fit)
+    fit = ["terms=8", "pair_count=3", "epochs=1", "batch_size=32"]
+    main([f"queries.{one}" for one in fit], tiny_run, str(tmp_path))
     table = QueryTable.from_pretrained(tmp_path / "stage2")
     assert table.fingerprint == model.fingerprint
     manifest = json.loads((tmp_path / "stage2" / "queries" / "manifest.json").read_text())

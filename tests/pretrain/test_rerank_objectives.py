@@ -10,7 +10,9 @@ import torch
 from torch.nn.functional import logsigmoid, normalize
 from torch.testing import assert_close
 
-from lexlip.rerank import gaussian, late_interaction, optimal_threshold
+from lexlip.rerank import gaussian
+from lexlip.rerank.late import late_interaction
+from lexlip.rerank.naaf import optimal_threshold
 from pretrain import rerank_objectives as losses
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lexlip.rerank import Gaussians
+from lexlip.rerank.gaussian import Gaussians
 
 
 def gaussians(means, deviations):

@@ -158,7 +158,7 @@ class PrecomputedSystem(DenseSystem):
         if missing:
             raise LexLIPError(
                 f"{self.checkpoint} has no vector for {len(missing)} of {len(gallery)} pictures "
-                f"(the first is {missing[0]}): restrict the benchmark with --pool"
+                f"(the first is {missing[0]}): restrict the benchmark with pool=FILE"
             )
         return np.stack([self._vectors[name] for name in gallery.ids])
 
@@ -167,7 +167,7 @@ class PrecomputedSystem(DenseSystem):
         if missing:
             raise LexLIPError(
                 f"{self.checkpoint} has no vector for {len(missing)} of {len(queries)} queries "
-                f"(the first is {missing[0]}): restrict the benchmark with --pool"
+                f"(the first is {missing[0]}): restrict the benchmark with pool=FILE"
             )
         return np.stack([self._texts[text] for text in queries.values()])
 

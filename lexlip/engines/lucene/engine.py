@@ -26,11 +26,8 @@ from lexlip.engines.base import (
     Hit,
     check_conditions,
     check_documents,
-    check_ids,
     check_query,
     check_terms,
-    closed,
-    read_only,
 )
 from lexlip.engines.lucene.bridge import (
     READING,
@@ -55,6 +52,7 @@ from lexlip.engines.lucene.snapshot import ID, IMPACTS, Snapshot, with_ids
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
+from lexlip.storage.ids import check_ids, closed, read_only
 
 __all__ = ["LuceneEngine", "lucene_jar"]
 

@@ -25,11 +25,8 @@ from lexlip.engines.base import (
     Hit,
     check_conditions,
     check_documents,
-    check_ids,
     check_query,
     check_terms,
-    closed,
-    read_only,
 )
 from lexlip.engines.postings.parts import Documents, Part, best_of, write_masks
 from lexlip.engines.postings.snapshot import FORMAT, Snapshot
@@ -37,6 +34,7 @@ from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
 from lexlip.storage.generations import GenerationWriter, current_mark, open_current, verify
+from lexlip.storage.ids import check_ids, closed, read_only
 
 _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lexlip.engines.base import Condition, check_ids
+from lexlip.engines.base import Condition
 from lexlip.engines.postings.parts import Part, read_mask
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Kind, merge_kinds
 from lexlip.filters.where import Where
 from lexlip.storage.generations import Generation
+from lexlip.storage.ids import check_ids
 
 FORMAT = "lexlip-postings-2"
 _Filter = tuple[Where | None, tuple[Condition, ...]]

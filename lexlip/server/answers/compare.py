@@ -1,4 +1,4 @@
-"""The same query in other systems: dense vectors, and BM25 over captions, where there are any."""
+"""Answers to /compare: the same query in dense vectors, and in BM25 over captions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
 from lexlip.query.query import Query
 from lexlip.server.failures import Refused
-from lexlip.server.live import Live
 from lexlip.server.picture_files import token_of
+from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-class Others:
-    """What there is to compare an index with.
+class ComparedSystems:
+    """The systems that an index is compared with.
 
     Vectors are opened with the server; captions are read, and indexed, when first asked for.
 
@@ -29,7 +29,7 @@ class Others:
     ----------
     index : Path
     originals : Originals
-        What was indexed.
+        The indexed pictures and captions.
     """
 
     def __init__(self, index: Path, originals: Originals) -> None:
@@ -66,8 +66,10 @@ class Others:
             return [*found, self._caption_index] if self._captions else found
 
 
-def compare(live: Live, settings: Settings, others: Others, query: Query, k: int) -> dict[str, Any]:
-    """Ask the other systems for the texts of a query; signs, words and pictures are LexLIP's own.
+def compare(
+    served: ServedIndex, settings: Settings, compared: ComparedSystems, query: Query, k: int
+) -> dict[str, Any]:
+    """Search other systems for the texts of a query; signs, words and pictures are LexLIP's own.
 
     Returns
     -------
@@ -76,15 +78,15 @@ def compare(live: Live, settings: Settings, others: Others, query: Query, k: int
     """
     if k > settings.max_hits:
         raise Refused(400, f"k is {k}: at most {settings.max_hits}")
-    systems = others.systems()
+    systems = compared.systems()
     text = " ".join(
         part.content for part in query.parts if isinstance(part.content, str) and part.weight > 0
     )
     if not text:
         return {"systems": [{"name": system.name, "hits": []} for system in systems]}
-    with live.speaking:
+    with served.model_lock:
         scores = [system.scores(text) for system in systems]
-    with live.reading() as index:
+    with served.reading() as index:
         found = [
             system.best(of, k, index.engine.fetch)
             for system, of in zip(systems, scores, strict=True)

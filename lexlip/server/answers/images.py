@@ -1,4 +1,4 @@
-"""Adding pictures that were posted, and deleting."""
+"""Answers to /images: posted pictures are added, and deleted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lexlip.data.collection import Collection
 from lexlip.data.metadata import FILE_METADATA
 from lexlip.errors import LexLIPError
 from lexlip.server.failures import Refused, no_such_image
-from lexlip.server.live import Live
 from lexlip.server.picture_files import Pictures, token_of
+from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
 
 _MOST_COLUMNS = 32
@@ -39,7 +39,7 @@ def read_metadata(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError):
-        raise LexLIPError('metadata is no JSON: write such as {"year": 2020}') from None
+        raise LexLIPError('metadata is not JSON: write, for example, {"year": 2020}') from None
     if not isinstance(found, dict) or len(found) > _MOST_COLUMNS:
         raise LexLIPError(f"metadata is one JSON object of at most {_MOST_COLUMNS} values")
     for name, value in found.items():
@@ -62,15 +62,18 @@ def _plain(value: Any) -> bool:
 
 
 def add(
-    live: Live, pictures: Pictures, files: list[tuple[str, bytes]], metadata: dict[str, Any]
+    served: ServedIndex,
+    pictures: Pictures,
+    files: list[tuple[str, bytes]],
+    metadata: dict[str, Any],
 ) -> dict[str, Any]:
-    """Store and index pictures; what is no picture is passed over.
+    """Store and index pictures; files that are not pictures are skipped and named.
 
     Parameters
     ----------
-    live, pictures
+    served, pictures
     files : list of (str, bytes)
-        Names, for what is said of them only, and contents.
+        Names, for messages only, and contents.
     metadata : dict
         Of each of them.
 
@@ -86,7 +89,7 @@ def add(
     """
     skipped: list[dict[str, str]] = []
     first: LexLIPError | None = None
-    with live.writing() as index:
+    with served.writing() as index:
         kept = {}
         for name, data in files:
             try:
@@ -111,7 +114,7 @@ def add(
     return {"added": [{"id": id, "image": token_of(id)} for id in ids], "skipped": skipped}
 
 
-def delete(live: Live, pictures: Pictures, id: str) -> dict[str, int]:
+def delete(served: ServedIndex, pictures: Pictures, id: str) -> dict[str, int]:
     """Delete a picture from the index, and its file where it was posted.
 
     Raises
@@ -119,7 +122,7 @@ def delete(live: Live, pictures: Pictures, id: str) -> dict[str, int]:
     Refused
         404 when there is none.
     """
-    with live.writing() as index:
+    with served.writing() as index:
         count = index.delete([id])
         if not count:
             raise no_such_image()

@@ -1,4 +1,4 @@
-"""Searches and explanations: from a request to an answer, each of one commit of the index."""
+"""Answers to searches: from a request to hits, each answer of one commit of the index."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 from lexlip.index import Index
-from lexlip.query.contributions import contributions
+from lexlip.query.contributions import Contribution
+from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query
-from lexlip.query.search import Asked
+from lexlip.query.terms import views_of
 from lexlip.rerank.rerankers import RERANKERS
-from lexlip.rerank.stage import RerankedHit, uncertainty
+from lexlip.rerank.stage import RerankedHit
 from lexlip.server.failures import Refused
-from lexlip.server.live import Live
 from lexlip.server.picture_files import token_of
 from lexlip.server.schemas import Search
+from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
 
 
@@ -40,19 +41,19 @@ class Stopwatch:
             self.ms[part] += (time.perf_counter() - start) * 1000
 
 
-def check_text(text: str, settings: Settings, what: str = "query") -> None:
-    """Refuse what is too long."""
+def check_text(text: str, settings: Settings, kind: str = "query") -> None:
+    """Refuse a text that is too long."""
     if len(text) > settings.max_query:
-        raise Refused(400, f"the {what} has {len(text)} characters: at most {settings.max_query:,}")
+        raise Refused(400, f"the {kind} has {len(text)} characters: at most {settings.max_query:,}")
 
 
 def read_query(request: Search, settings: Settings) -> Query:
-    """Read what is asked; pictures come as uploads, never by a path of this machine.
+    """Read a query; pictures come as uploads, never by a path of this machine.
 
     Raises
     ------
     LexLIPError
-        For what the grammar does not know.
+        For a text that the grammar does not know.
     """
     check_text(request.q, settings)
     if request.q.strip() or not request.words:
@@ -69,114 +70,113 @@ def as_words(query: Query) -> list[dict[str, Any]]:
     return [{"word": word, "weight": weight} for word, weight in query.words().items()]
 
 
-def search(live: Live, settings: Settings, request: Search, query: Query) -> dict[str, Any]:
-    """Answer a search.
+def search(
+    served: ServedIndex, settings: Settings, request: Search, query: Query
+) -> dict[str, Any]:
+    """Answer a search; its texts and pictures are encoded once.
 
     Parameters
     ----------
-    live : Live
+    served : ServedIndex
     settings : Settings
     request : Search
     query : Query
-        What it asks for.
+        The query of the request.
 
     Returns
     -------
     dict
         As `lexlip.server.schemas.Found`.
     """
-    check_text(request.where, settings, "filter")
+    where = _checked(settings, request)
     last = request.offset + request.k
-    if request.k > settings.max_hits:
-        raise Refused(400, f"k is {request.k}: at most {settings.max_hits}")
-    if last > settings.max_depth or (request.depth or 0) > settings.max_depth:
-        raise Refused(400, f"no more than {settings.max_depth:,} hits can be looked at")
-    where = Where.parse(request.where) if request.where.strip() else None
     watch = Stopwatch()
-    with watch.on("encode_ms"), live.speaking:
-        resolved = query.resolved(live.model)
-        asked = resolved.ask(live.model)
-    with live.reading() as index:
-        vague: float | None = None
-        hits: list[Any]
-        if request.rerank:
-            hits, vague = _reranked(live, index, request, query, asked, where, watch)
-        else:
-            with watch.on("search_ms"):
-                hits = asked.search(index.engine, last + 1, where)
-        page: Sequence[Hit | RerankedHit] = hits[request.offset : last]
+    with watch.on("encode_ms"), served.model_lock:
+        prepared = _prepared(served, request, query)
+    with served.reading() as index:
+        hits = _hits(index, request, prepared, where, watch)
+        page = hits[request.offset : last]
         with watch.on("explain_ms"):
-            tokens = live.model.lexicon.tokens
-            reasons = [
-                contributions(index.engine, hit.id, asked.terms, tokens, asked.penalty)
-                if request.explain
-                else []
-                for hit in page
-            ]
-        frequencies = index.engine.frequencies(asked.terms)
+            reasons = [index.explain(hit.id, prepared) if request.explain else [] for hit in page]
+        frequencies = index.engine.frequencies(prepared.terms)
         total, generation = len(index), str(index.engine.generation)
-    shown = [
-        _shown(rank, hit, [{"word": c.word, "score": c.score} for c in reason])
-        for rank, (hit, reason) in enumerate(zip(page, reasons, strict=True), request.offset + 1)
-    ]
+    resolved = prepared.resolved
     return {
         "query": {
             "text": str(resolved),
             "words": as_words(resolved),
             "conditions": conditions(resolved),
         },
-        "hits": shown,
+        "hits": [
+            _shown(rank, hit, reason)
+            for rank, (hit, reason) in enumerate(
+                zip(page, reasons, strict=True), request.offset + 1
+            )
+        ],
         "total": total,
         "next_offset": last if len(hits) > last and last < settings.max_depth else None,
         "cost": {"postings": sum(frequencies.values()), **watch.ms},
         "generation": generation,
-        "uncertainty": vague,
+        "uncertainty": prepared.uncertainty if request.rerank else None,
     }
 
 
-def _reranked(
-    live: Live,
+def _checked(settings: Settings, request: Search) -> Where | None:
+    """Refuse too much; return the filter."""
+    check_text(request.where, settings, "filter")
+    if request.k > settings.max_hits:
+        raise Refused(400, f"k is {request.k}: at most {settings.max_hits}")
+    if max(request.offset + request.k, request.depth or 0) > settings.max_depth:
+        raise Refused(400, f"no more than {settings.max_depth:,} hits can be looked at")
+    return Where.parse(request.where) if request.where.strip() else None
+
+
+def _prepared(served: ServedIndex, request: Search, query: Query) -> PreparedQuery:
+    """Encode a query. Edited words have no views: rerankers look at the text they came from."""
+    if not request.rerank:
+        return query.prepare(served.model)
+    if request.words and request.q.strip():
+        text = Query.parse(request.q, images=False)
+        return replace(query.prepare(served.model), seen=views_of(served.model, text.summands))
+    prepared = query.prepare(served.model, views=True)
+    _ = prepared.views  # a query without any is refused before it is searched
+    return prepared
+
+
+def _hits(
     index: Index,
     request: Search,
-    query: Query,
-    asked: Asked,
+    prepared: PreparedQuery,
     where: Where | None,
     watch: Stopwatch,
-) -> tuple[list[RerankedHit], float | None]:
-    """Return the best hits of both stages, and how vague the query is.
+) -> Sequence[Hit | RerankedHit]:
+    """Return the best hits, one more than asked for.
 
-    As many are reranked for every page, so that pages go together.
+    The number of reranked hits is the same for every page, so that pages go together.
     """
-    if request.words and request.q.strip():  # words have no views: those of the text are looked at
-        query = Query.parse(request.q, images=False)
-    with live.speaking:
+    if not request.rerank:
         with watch.on("search_ms"):
-            stage = index.second_stage
-        with watch.on("encode_ms"):
-            seen = stage.look_at(query)
+            return prepared.search(index.engine, request.offset + request.k + 1, where)
+    depth = max(request.k, request.depth or index.second_stage.depth(prepared))
     with watch.on("search_ms"):
-        depth = max(request.k, request.depth or stage.depth(seen))
-        found = asked.search(index.engine, depth, where)
+        found = prepared.search(index.engine, depth, where)
     with watch.on("rerank_ms"):
-        assert request.rerank is not None
-        hits = stage.rerank(found, seen, request.rerank)
-    spread = [uncertainty(views) for weight, views in seen if weight > 0]
-    return hits, max((u for u in spread if u is not None), default=None)
+        return index.rerank(found, prepared, request.rerank)
 
 
-def rerankers(live: Live, index: Index) -> list[str]:
+def rerankers(served: ServedIndex, index: Index) -> list[str]:
     """Return the rerankers that an index can be searched with."""
     if index.beside.views is None:
         return []
     found = []
     for name in RERANKERS:
-        with suppress(LexLIPError), live.speaking:
+        with suppress(LexLIPError), served.model_lock:
             found.append(name if index.second_stage.reranker(name) else "")
     return found
 
 
 def conditions(query: Query) -> list[str]:
-    """Return what a query demands and forbids, as it is written."""
+    """Return the conditions of a query, as they are written."""
     bare = Query(penalty=query.penalty)
     each = [
         *(replace(bare, musts=(phrase,), penalty=0) for phrase in query.musts),
@@ -186,13 +186,13 @@ def conditions(query: Query) -> list[str]:
     return [str(one) for one in each]
 
 
-def _shown(rank: int, hit: Hit | RerankedHit, words: list[dict[str, Any]]) -> dict[str, Any]:
+def _shown(rank: int, hit: Hit | RerankedHit, words: Sequence[Contribution]) -> dict[str, Any]:
     shown = {
         "rank": rank,
         "id": hit.id,
         "image": token_of(hit.id),
         "score": hit.score,
-        "words": words,
+        "words": [{"word": word.word, "score": word.score} for word in words],
     }
     if isinstance(hit, RerankedHit):
         shown |= {

@@ -1,4 +1,4 @@
-"""The address /images: pictures are sent, added and deleted."""
+"""The route /images: pictures are sent, added and deleted."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from lexlip.server import bodies, schemas
-from lexlip.server.answers import images as changing
+from lexlip.server.answers import images
 from lexlip.server.failures import no_such_image
 from lexlip.server.picture_files import id_of
-from lexlip.server.service import Here
+from lexlip.server.service import ServiceOf
 
 router = APIRouter(prefix="/images")
 _Image = Annotated[str, Path(description="`image` of a hit", examples=["MTcucG5n"])]
@@ -22,7 +22,7 @@ _Image = Annotated[str, Path(description="`image` of a hit", examples=["MTcucG5n
     responses={200: {"content": {"image/*": {}}}, 304: {"description": "not changed"}},
 )
 async def get_image(
-    here: Here,
+    service: ServiceOf,
     request: Request,
     image: _Image,
     size: Annotated[Literal["thumb", "full"], Query(description="small, or as it is")] = "thumb",
@@ -31,31 +31,37 @@ async def get_image(
     id, given = id_of(image), request.headers.get("if-none-match", "")
 
     def work() -> Response:
-        with here.live.reading() as index:
+        with service.served.reading() as index:
             if index.engine.fetch([id])[0] is None:
                 raise no_such_image()
-        stamp = here.pictures.stamp(id)
+        stamp = service.pictures.stamp(id)
         tag = f'"{stamp}-{size}"'
         headers = {"ETag": tag, "Cache-Control": "private, max-age=3600"}
         if tag in given:
             return Response(status_code=304, headers=headers)
-        sent = here.pictures.thumbnail(id, stamp) if size == "thumb" else here.pictures.full(id)
+        sent = (
+            service.pictures.thumbnail(id, stamp) if size == "thumb" else service.pictures.full(id)
+        )
         return Response(sent.data, media_type=sent.media_type, headers=headers)
 
-    return await here.workers.run(work)
+    return await service.workers.run(work)
 
 
 @router.post("", response_model=schemas.Added, openapi_extra=bodies.described_files())
-async def post_images(here: Here, request: Request) -> Any:
+async def post_images(service: ServiceOf, request: Request) -> Any:
     """Add pictures; `metadata` is one JSON object, of all of them, and optional."""
-    changing.check_writable(here.settings)
+    images.check_writable(service.settings)
     files, text = await bodies.read_files(request)
-    metadata = changing.read_metadata(text)
-    return await here.workers.finish(changing.add, here.live, here.pictures, files, metadata)
+    metadata = images.read_metadata(text)
+    return await service.workers.finish(
+        images.add, service.served, service.pictures, files, metadata
+    )
 
 
 @router.delete("/{image}", response_model=schemas.Deleted)
-async def delete_image(here: Here, image: _Image) -> Any:
+async def delete_image(service: ServiceOf, image: _Image) -> Any:
     """Delete a picture from the index; its file only if it was posted here."""
-    changing.check_writable(here.settings)
-    return await here.workers.finish(changing.delete, here.live, here.pictures, id_of(image))
+    images.check_writable(service.settings)
+    return await service.workers.finish(
+        images.delete, service.served, service.pictures, id_of(image)
+    )

@@ -1,4 +1,4 @@
-"""The addresses /search, /words, /explain and /compare."""
+"""The routes /search, /words, /explain and /compare."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from lexlip.query.query import Query as Asking
+from lexlip.query import query as queries
 from lexlip.server import bodies, schemas
-from lexlip.server.answers import compare as comparing
-from lexlip.server.answers import explain as explaining
-from lexlip.server.answers import search as searching
+from lexlip.server.answers import compare, explain, search
 from lexlip.server.picture_files import id_of, open_picture
-from lexlip.server.service import Here, Service
+from lexlip.server.service import Service, ServiceOf
 from lexlip.server.settings import Settings
 
 router = APIRouter()
@@ -22,7 +20,7 @@ _Text = Annotated[str, Query(description="a text, or a query", examples=_EXAMPLE
 
 @router.get("/search", response_model=schemas.Found, response_model_exclude_unset=True)
 async def get_search(
-    here: Here,
+    service: ServiceOf,
     q: _Text,
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of this answer")] = 24,
     offset: Annotated[int, Query(ge=0, le=schemas.MAX_COUNT, description="hits to pass over")] = 0,
@@ -37,7 +35,7 @@ async def get_search(
     request = schemas.Search(
         q=q, k=k, offset=offset, where=where, rerank=rerank, depth=depth, explain=explain
     )
-    return await _search(here, request, None)
+    return await _search(service, request, None)
 
 
 @router.post(
@@ -46,18 +44,18 @@ async def get_search(
     response_model_exclude_unset=True,
     openapi_extra=bodies.described(schemas.Search, "the same as JSON, as text; optional"),
 )
-async def post_search(here: Here, request: Request) -> Any:
-    """Find pictures for a query, for edited words, or for a picture and what else is asked."""
-    return await _search(here, *await bodies.read(request, schemas.Search))
+async def post_search(service: ServiceOf, request: Request) -> Any:
+    """Find pictures for a query, for edited words, or for a picture with a query."""
+    return await _search(service, *await bodies.read(request, schemas.Search))
 
 
-async def _search(here: Service, request: schemas.Search, picture: bytes | None) -> Any:
+async def _search(service: Service, request: schemas.Search, picture: bytes | None) -> Any:
     def work() -> dict[str, Any]:
-        query = with_picture(request, picture, here.settings)
-        return searching.search(here.live, here.settings, request, query)
+        query = with_picture(request, picture, service.settings)
+        return search.search(service.served, service.settings, request, query)
 
-    found = await here.workers.run(work)
-    here.metrics.searched(found)
+    found = await service.workers.run(work)
+    service.metrics.searched(found)
     return found
 
 
@@ -66,22 +64,22 @@ async def _search(here: Service, request: schemas.Search, picture: bytes | None)
     response_model=schemas.InWords,
     openapi_extra=bodies.described(schemas.Words, 'added to the picture: {"q": "red"}; optional'),
 )
-async def post_words(here: Here, request: Request) -> Any:
+async def post_words(service: ServiceOf, request: Request) -> Any:
     """Turn a query or a picture into weighted words, which can be edited and searched with."""
     asked, picture = await bodies.read(request, schemas.Words)
 
     def work() -> dict[str, Any]:
-        query = with_picture(schemas.Search(q=asked.q), picture, here.settings)
-        with here.live.speaking:
-            resolved = query.resolved(here.live.model)
-        return {"words": searching.as_words(resolved), "query": str(resolved)}
+        query = with_picture(schemas.Search(q=asked.q), picture, service.settings)
+        with service.served.model_lock:
+            resolved = query.resolved(service.served.model)
+        return {"words": search.as_words(resolved), "query": str(resolved)}
 
-    return await here.workers.run(work)
+    return await service.workers.run(work)
 
 
 @router.get("/explain", response_model=schemas.Explained)
 async def get_explain(
-    here: Here,
+    service: ServiceOf,
     q: _Text,
     image: Annotated[str, Query(description="`image` of a hit", examples=["MTcucG5n"])],
 ) -> Any:
@@ -89,33 +87,35 @@ async def get_explain(
     id, request = id_of(image), schemas.Search(q=q)
 
     def work() -> dict[str, Any]:
-        query = searching.read_query(request, here.settings)
-        return explaining.explain(here.live, here.pictures, query, id)
+        query = search.read_query(request, service.settings)
+        return explain.explain(service.served, service.pictures, query, id)
 
-    return await here.workers.run(work)
+    return await service.workers.run(work)
 
 
 @router.get("/compare", response_model=schemas.Compared)
 async def get_compare(
-    here: Here,
+    service: ServiceOf,
     q: _Text,
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of each system")] = 24,
 ) -> Any:
-    """Find what other systems find for the texts of a query, where the server has any."""
+    """Search other systems for the texts of a query, where the server has any."""
     request = schemas.Search(q=q, k=k)
 
     def work() -> dict[str, Any]:
-        query = searching.read_query(request, here.settings)
-        return comparing.compare(here.live, here.settings, here.others, query, k)
+        query = search.read_query(request, service.settings)
+        return compare.compare(service.served, service.settings, service.compared, query, k)
 
-    return await here.workers.run(work)
+    return await service.workers.run(work)
 
 
-def with_picture(request: schemas.Search, picture: bytes | None, settings: Settings) -> Asking:
-    """Read what is asked for, and add a posted picture to it."""
+def with_picture(
+    request: schemas.Search, picture: bytes | None, settings: Settings
+) -> queries.Query:
+    """Read a query, and add a posted picture to it."""
     if picture is None:
-        return searching.read_query(request, settings)
-    seen = Asking.image(open_picture(picture, settings.max_pixels))
+        return search.read_query(request, settings)
+    seen = queries.Query.image(open_picture(picture, settings.max_pixels))
     if request.q.strip() or request.words:
-        return searching.read_query(request, settings) + seen
+        return search.read_query(request, settings) + seen
     return seen

@@ -1,4 +1,4 @@
-"""The addresses /stats, /healthz and /metrics."""
+"""The routes /stats, /healthz and /metrics."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lexlip.server import schemas
-from lexlip.server.answers import search as searching
-from lexlip.server.service import Here
+from lexlip.server.answers import search
+from lexlip.server.service import ServiceOf
 
 router = APIRouter()
 _PRIVATE = ("checkpoint", "source")
-"""What of the manifest names places of this machine."""
+"""Keys of the manifest that name places of this machine."""
 
 _LIMITS = ("max_body", "max_pixels", "max_query", "max_hits", "max_depth")
 
 
 @router.get("/stats", response_model=schemas.Stats)
-async def get_stats(here: Here) -> Any:
-    """Say how large the index is, how it was made, and what may be done here."""
+async def get_stats(service: ServiceOf) -> Any:
+    """Return the size of the index, facts of its build, and rights and limits of the server."""
 
     def work() -> dict[str, Any]:
-        compare = bool(here.others)
-        with here.live.reading() as index:
+        compare = bool(service.compared)
+        with service.served.reading() as index:
             facts = {name: it for name, it in index.stats().items() if name not in _PRIVATE}
             return facts | {
                 "generation": str(index.engine.generation),
-                "rerankers": searching.rerankers(here.live, index),
-                "read_only": here.settings.read_only,
-                "pictures": here.pictures.problem is None,
+                "rerankers": search.rerankers(service.served, index),
+                "read_only": service.settings.read_only,
+                "pictures": service.pictures.problem is None,
                 "compare": compare,
-                "max_upload_bytes": here.settings.max_body,
-                "limits": {name: getattr(here.settings, name) for name in _LIMITS},
+                "max_upload_bytes": service.settings.max_body,
+                "limits": {name: getattr(service.settings, name) for name in _LIMITS},
             }
 
-    return await here.workers.run(work)
+    return await service.workers.run(work)
 
 
 @router.get("/healthz", response_model=schemas.Health)
-def get_health(here: Here) -> Any:
+def get_health(service: ServiceOf) -> Any:
     """Say whether the index can be read, however busy the server is; needs no API key."""
-    with here.live.reading() as index:
+    with service.served.reading() as index:
         generation = str(index.engine.generation)
         return {"status": "ok", "documents": len(index), "generation": generation}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def get_metrics(here: Here) -> Response:
+def get_metrics(service: ServiceOf) -> Response:
     """Metrics in Prometheus' text format."""
-    return Response(here.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

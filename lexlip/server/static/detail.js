@@ -91,13 +91,22 @@ export class Detail {
       const found = await explanation(query, hit.image);
       if (this.hit !== hit) return;
       this.rows(found.words, found.patches, found.score);
-      this.tokens(found.text ?? []);
+      this.tokens(found.texts);
+      this.changed(found.changed);
     });
   }
 
-  /** Say which words each word of the text stands for. */
-  tokens(text) {
-    const said = text.filter(({ terms }) => Object.keys(terms).length);
+  /** Say that the file is not the picture that was indexed. */
+  changed(changed) {
+    if (!changed) return;
+    this.note = "This picture has changed since it was indexed: patches may differ.";
+    $("detail-note").textContent = this.note;
+  }
+
+  /** Say which words each word of the texts raised; subtracted texts have a minus. */
+  tokens(texts) {
+    const all = texts.flatMap(({ weight, words }) => words.map(({ word, terms }) => ({ word: weight < 0 ? `−${word}` : word, terms })));
+    const said = all.filter(({ terms }) => Object.keys(terms).length);
     $("became").hidden = !said.length;
     $("tokens").replaceChildren(...said.flatMap(({ word, terms }) => [
       make("dt", { textContent: word }),

@@ -296,7 +296,7 @@ def test_precomputed_by_hand(vectors_folder, make_gallery):
 
 def test_precomputed_refuses_what_it_has_no_vector_for(vectors_folder, make_gallery):
     system = precomputed(vectors_folder)
-    with pytest.raises(LexLIPError, match=r"1 of 2 pictures \(the first is x\).*--pool"):
+    with pytest.raises(LexLIPError, match=r"1 of 2 pictures \(the first is x\).*pool=FILE"):
         system.index(make_gallery(["a", "x"], [[], []]))
     system.index(make_gallery(["a"], [[]]))
     with pytest.raises(LexLIPError, match="1 of 1 queries"):

@@ -4,20 +4,19 @@ import json
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from eval.bench import benchmark
 from eval.bench.benchmark import run_benchmark
 from eval.bench.systems import System
 from eval.bench.task import Part, Settings, Task, load_task, read_settings
-from eval.metrics import read_trec_run, recall_at
+from eval.metrics import recall_at
 from eval.race import engines, store
 from eval.race.base import Vectors
-from eval.race.race import Rules
+from lexlip.data.qrels import read_qrels
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
-from lexlip.tune.tune import read_qrels
+from tests.support.runs import read_trec_run
 
 
 class Listed(System):
@@ -117,9 +116,9 @@ def test_two_systems_of_one_name_are_refused(task, tmp_path):
 def test_options_override_the_file(tmp_path):
     path = tmp_path / "bench.toml"
     path.write_text('[bench]\nmodel = "m"\nmax-terms = 32\n'.replace("-", "_") + "bm25 = true\n")
-    found = read_settings(path, {"max_terms": 16, "split": None, "bm25": None})
+    found = read_settings(Settings, path, ["max_terms=16"])
     assert found == Settings(model="m", max_terms=16, bm25=True)
-    assert read_settings(None, {}) == Settings()
+    assert read_settings(Settings) == Settings()
 
 
 def test_a_run_brings_its_checkpoints_and_its_seed(tmp_path):
@@ -127,7 +126,7 @@ def test_a_run_brings_its_checkpoints_and_its_seed(tmp_path):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "config.json").write_text("{}")
     (tmp_path / "stage2" / "manifest.json").write_text('{"settings": {"seed": 7}}')
-    found = read_settings(None, {"max_terms": 8}, run=str(tmp_path))
+    found = read_settings(Settings, None, ["max_terms=8"], run=str(tmp_path))
     wanted = {"model": f"{tmp_path}/stage2", "dense": f"{tmp_path}/dense", "out": str(tmp_path)}
     assert found == Settings(**wanted, seed=7, max_terms=8)
 
@@ -145,7 +144,7 @@ def test_bad_files_are_errors_for_people(tmp_path, text, message):
     path = tmp_path / "bench.toml"
     path.write_text(text)
     with pytest.raises(LexLIPError, match=message):
-        read_settings(path, {})
+        read_settings(Settings, path)
 
 
 # --- collections --------------------------------------------------------------------------------
@@ -213,27 +212,25 @@ def test_part_keeps_captions_with_their_pictures(collections):
 
 @pytest.fixture
 def command():
-    app = typer.Typer()
-    app.command()(benchmark.main)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return lambda *arguments: CliRunner().invoke(benchmark.app, list(arguments))
 
 
 def test_a_missing_checkpoint_exits_with_2(command, tmp_path):
-    for option in ("--model", "--dense"):
-        found = command(option, str(tmp_path / "none"), "--out", str(tmp_path / "out"))
+    for key in ("model", "dense"):
+        found = command(f"{key}={tmp_path / 'none'}", f"out={tmp_path / 'out'}")
         assert found.exit_code == 2
         assert "no checkpoint in" in found.output
     assert not (tmp_path / "out").exists()
 
 
 def test_no_system_exits_with_2(command, tmp_path):
-    found = command("--out", str(tmp_path / "out"))
+    found = command(f"out={tmp_path / 'out'}")
     assert found.exit_code == 2 and "nothing to measure" in found.output
 
 
 def test_the_command_from_end_to_end(command, collections, tmp_path):
     out = tmp_path / "out"
-    found = command("--split", "train", "--bm25", "--out", str(out), "--seed", "3")
+    found = command("split=train", "bm25=true", f"out={out}", "seed=3")
     assert found.exit_code == 0, found.output
     assert "bm25 captions" in found.output and "chance" in found.output
     results = json.loads((out / "metrics.json").read_text())
@@ -249,9 +246,9 @@ def test_vectors_alone_give_the_runs_again_and_engines_race_over_them(
 
     make_model(kind=DenseDualEncoder).save_pretrained(tmp_path / "dense")
     out, file = tmp_path / "out", tmp_path / "out" / "vectors.npz"
-    options = ("--data", table, "--model", checkpoint, "--dense", tmp_path / "dense")
-    options += ("--engine", "postings", "--max-terms", 20, "--vectors", file, "--out", out)
-    found = command(*map(str, options))
+    options = (f"data={table}", f"model={checkpoint}", f"dense={tmp_path / 'dense'}")
+    options += ("engine=postings", "max_terms=20", f"vectors={file}", f"out={out}")
+    found = command(*options)
     assert found.exit_code == 0, found.output
 
     place = tmp_path / "arrays"
@@ -284,10 +281,9 @@ def test_vectors_alone_give_the_runs_again_and_engines_race_over_them(
     qrels = read_qrels(out / "t2i.qrels")
     assert judged == [(query, name) for query in asked for name in sorted(qrels[query])]
 
-    rules = Rules(rounds=1, seconds=2.0, checked=24)
     settings = engines.Settings(
-        out=str(tmp_path / "race"), data=("flickr",), engine=("postings", "numpy"),
-        vectors=str(file), scratch=str(tmp_path), rules=rules,
+        out=str(tmp_path / "race"), engine=("postings", "numpy"), vectors=str(file),
+        scratch=str(tmp_path), rounds=1, seconds=2.0, checked=24,
     )  # fmt: skip
     rows = engines.run(settings)["rows"]
     assert [(r["engine"], r["n"], r["queries"]) for r in rows] == [
@@ -297,7 +293,7 @@ def test_vectors_alone_give_the_runs_again_and_engines_race_over_them(
 
 
 def test_vectors_need_a_model_before_anything_is_measured(command, collections, tmp_path):
-    options = ("--split", "train", "--bm25", "--vectors", tmp_path / "v.npz", "--out", tmp_path)
-    found = command(*map(str, options))
-    assert found.exit_code == 2 and "give --model" in found.output
+    options = ("split=train", "bm25=true", f"vectors={tmp_path / 'v.npz'}", f"out={tmp_path}")
+    found = command(*options)
+    assert found.exit_code == 2 and "give model=CHECKPOINT" in found.output
     assert list(tmp_path.iterdir()) == []

@@ -113,14 +113,15 @@ def test_different_questions_are_not_averaged():
 
 def test_command_reads_folders(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(RESULTS))
-    import typer
-
-    app = typer.Typer()
-    app.command()(report.main)
-    found = CliRunner().invoke(app, [str(tmp_path), "--markdown"])
+    found = CliRunner().invoke(report.app, [str(tmp_path), "markdown=true"])
     assert found.exit_code == 0 and "| lexlip |" in found.output
-    missing = CliRunner().invoke(app, [str(tmp_path / "none")])
+    missing = CliRunner().invoke(report.app, [str(tmp_path / "none")])
     assert missing.exit_code == 2 and "does not exist" in missing.output
+    for words, message in (
+        (["markdown=true"], "give folders"), (["x", "mark=1"], "did you mean markdown?")
+    ):  # fmt: skip
+        wrong = CliRunner().invoke(report.app, words)
+        assert wrong.exit_code == 2 and message in wrong.output
 
 
 def test_a_json_without_results_is_refused(tmp_path):

@@ -156,12 +156,12 @@ def test_lucene_gives_the_same_runs(gallery, system):
 
 
 def test_without_java_the_exact_engine_steps_in_and_says_so(gallery, monkeypatch):
-    import lexlip.engines.lucene.engine
+    import lexlip.engines
 
     def refuse(*args, **kwargs):
         raise LexLIPError("no Java")
 
-    monkeypatch.setattr(lexlip.engines.lucene.engine, "LuceneEngine", refuse)
+    monkeypatch.setattr(lexlip.engines, "LuceneEngine", refuse)
     system = LexLIPSystem(ColourModel(), engine="auto")
     system.index(gallery)
     assert "no Java for Lucene" in system.note

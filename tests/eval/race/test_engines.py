@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from eval.race import CONTENDERS, contender, engines, race, report, store
 from eval.race.base import Contender, Vectors
 from eval.race.engines import Settings
-from eval.race.race import Rules, bandwidth
+from eval.race.race import bandwidth
 from eval.race.synthetic import dense, learned_sparse
 from eval.race.truth import Truth, touched_bytes
 from lexlip.errors import LexLIPError
@@ -91,8 +91,8 @@ def short_stream(monkeypatch):
 
 
 def small(tmp_path, *names, **changes):
-    rules = Rules(rounds=1, seconds=5.0, checked=20)
-    options = {"data": ("light",), "documents": (NUMBER,), "queries": 20, "rules": rules}
+    options = {"data": ("light",), "documents": (NUMBER,), "queries": 20}
+    options |= {"rounds": 1, "seconds": 5.0, "checked": 20}
     options |= {"out": str(tmp_path / "out"), "scratch": str(tmp_path), "engine": names}
     return Settings(**{**options, **changes})
 
@@ -231,8 +231,7 @@ def test_a_liar_stops_the_race(tmp_path, made_up):
 
 
 def test_threads_share_the_queries(tmp_path):
-    rules = Rules(rounds=1, checked=5, threads=2)
-    rows = engines.run(small(tmp_path, "scipy", rules=rules))["rows"]
+    rows = engines.run(small(tmp_path, "scipy", checked=5, threads=2))["rows"]
     assert rows[0]["threads"] == 2 and rows[0]["queries"] == 20
 
 
@@ -324,21 +323,16 @@ def test_judgements_of_what_is_not_in_the_file_are_refused(tmp_path, pair):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "lucent"], "no engine 'lucent': choose from postings"),
-        (["--engine", "eval.nothing:Engine"], "no engine 'eval.nothing:Engine'"),
-        (["--data", "medium"], "no data 'medium'"),
-        (["--data", "flickr"], "give --vectors"),
-        (["--vectors", "nothing.npz"], "nothing.npz is no file of vectors"),
-        (["--rounds", "0"], "1 or more"),
+        (["engine=lucent"], "no engine 'lucent': choose from postings"),
+        (["engine=eval.nothing:Engine"], "no engine 'eval.nothing:Engine'"),
+        (["data=medium"], "no data 'medium'"),
+        (["data=flickr"], "give vectors=FILE"),
+        (["vectors=nothing.npz"], "nothing.npz is no file of vectors"),
+        (["rounds=0"], "1 or more"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path, options, message):
-    import typer
-
-    app = typer.Typer()
-    app.command()(engines.main)
-    done = CliRunner().invoke(
-        app, [*options, "--out", str(tmp_path / "out"), "--scratch", str(tmp_path)]
-    )
+    places = [f"out={tmp_path / 'out'}", f"scratch={tmp_path}"]
+    done = CliRunner().invoke(engines.app, [*options, *places])
     assert done.exit_code == 2 and message in done.output
     assert not (tmp_path / "out").exists()

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -86,7 +85,7 @@ def test_every_file_of_the_index_is_weighed(model, task, tmp_path, monkeypatch):
             super().close()
             kept.append([p.stat().st_size for p in self.path.rglob("*") if p.is_file()])
 
-    monkeypatch.setattr("lexlip.engines.postings.engine.PostingsEngine", Watched)
+    monkeypatch.setattr("lexlip.engines.PostingsEngine", Watched)
     rows = budget.measure(LexLIPSystem(model), task, ["postings"], [4])
     assert [row["bytes_per_image"] * NUMBER for row in rows] == [sum(sizes) for sizes in kept]
     assert len(kept[0]) > 8
@@ -119,14 +118,12 @@ def test_wrong_budgets_and_engines(model, task, engines, budgets, message):
 
 @pytest.fixture
 def command():
-    app = typer.Typer()
-    app.command()(budget.main)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
+    return lambda *arguments: CliRunner().invoke(budget.app, list(arguments))
 
 
 def test_the_command_from_end_to_end(command, table, checkpoint, tmp_path):
-    options = ("--data", table, "--model", checkpoint, "--out", tmp_path)
-    found = command(*options, "--engine", "postings", "--terms", "4,8")
+    options = (f"data={table}", f"model={checkpoint}", f"out={tmp_path}")
+    found = command(*options, "engine=postings", "terms=4,8")
     assert found.exit_code == 0, found.output
     results = json.loads((tmp_path / "budget.json").read_text())
     assert (results["images"], results["queries"], results["dense_bytes"]) == (12, 24, 2048)
@@ -138,11 +135,11 @@ def test_the_command_from_end_to_end(command, table, checkpoint, tmp_path):
 
 
 def test_wrong_options_are_one_line(command, table, checkpoint, tmp_path):
-    options = ("--data", table, "--out", tmp_path / "out")
+    options = (f"data={table}", f"out={tmp_path / 'out'}")
     for more, message in (
-        (("--model", checkpoint, "--terms", "4,x"), "give numbers"),
-        ((), "give --model or --run"),
-        (("--model", tmp_path), "no checkpoint in"),
+        ((f"model={checkpoint}", "terms=4,x"), "terms must be int, not 'x'"),
+        ((), "give model=CHECKPOINT, or --run"),
+        ((f"model={tmp_path}",), "no checkpoint in"),
     ):
         found = command(*options, *more)
         assert found.exit_code == 2 and message in found.output

@@ -68,7 +68,7 @@ def test_shares_are_those_of_a_search_by_hand(model, drawn, asked):
         for name, query, right in (
             ("A + B", a + b, pair.both), ("A - B", a - b, pair.only_a), ("A -word", a, pair.only_a)
         ):  # fmt: skip
-            terms = query.ask(model).terms
+            terms = query.prepare(model).terms
             scores = sum(impacts[:, t].astype(int) * w for t, w in terms.items())
             matched = sum((impacts[:, t] > 0) for t, w in terms.items() if w > 0) > 0
             if name == "A -word":

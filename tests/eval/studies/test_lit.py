@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from eval.studies import lit
@@ -135,16 +134,11 @@ def test_only_scenes_can_be_measured():
 def test_the_command_writes_its_numbers(checkpoint, tmp_path):
     config = tmp_path / "c.toml"
     config.write_text('[data]\nsource = "scenes"\nscenes = { train = 2, test = 4, size = 32 }\n')
-    app = typer.Typer()
-    app.command()(lit.main)
-    result = CliRunner().invoke(
-        app,
-        ["--config", str(config), "--model", str(checkpoint), "--split", "test", "--out",
-         str(tmp_path)],
-    )  # fmt: skip
+    keys = [f"model={checkpoint}", "split=test", f"out={tmp_path}"]
+    result = CliRunner().invoke(lit.app, ["--config", str(config), *keys])
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "lit.json").read_text())
     assert told["split"] == "test" and told["rows"][0]["kind"] == "shape + colour"
     assert all(0 <= row[name] <= 1 for row in told["rows"] for name in lit.MEASURES)
-    gone = CliRunner().invoke(app, ["--config", str(config), "--model", str(tmp_path / "gone")])
+    gone = CliRunner().invoke(lit.app, ["--config", str(config), f"model={tmp_path / 'gone'}"])
     assert gone.exit_code == 2 and "lexlip: " in gone.output

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from eval.bench.task import Task
@@ -161,10 +160,6 @@ def test_phrases_are_captions_of_the_grammar():
 
 def test_commands_write_their_numbers(model_with_heads, tmp_path):
     model_with_heads.save_pretrained(tmp_path / "model")
-    apps = {}
-    for name, main in (("rerank", rerank.main), ("planted", planted.main)):
-        apps[name] = typer.Typer()
-        apps[name].command()(main)
     (tmp_path / "tiny.toml").write_text(
         f"""
         [data]
@@ -174,20 +169,16 @@ def test_commands_write_their_numbers(model_with_heads, tmp_path):
         """
     )
     out = tmp_path / "out"
-    result = CliRunner().invoke(
-        apps["rerank"],
-        ["--config", str(tmp_path / "tiny.toml"), "--model", str(tmp_path / "model"), "--out",
-         str(out), "--rerankers", "filip,naaf,csd"],
-    )  # fmt: skip
+    model = f"model={tmp_path / 'model'}"
+    keys = [model, f"out={out}", "rerankers=filip,naaf,csd"]
+    result = CliRunner().invoke(rerank.app, ["--config", str(tmp_path / "tiny.toml"), *keys])
     assert result.exit_code == 0, result.output
     rows = json.loads((out / "metrics.json").read_text())["rows"]
     wanted = {"reranker", "split", "first_stage_R@1", "R@1", "R@5", "R@10", "ms_per_100"}
     assert wanted | {"bytes_per_image", "seed"} <= rows[0].keys()
     assert (out / "uncertainty.png").stat().st_size > 1000
-    result = CliRunner().invoke(
-        apps["planted"],
-        ["--model", str(tmp_path / "model"), "--pictures", "60", "--out", str(tmp_path / "p")],
-    )
+    keys = [model, "pictures=60", f"out={tmp_path / 'p'}"]
+    result = CliRunner().invoke(planted.app, keys)
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "p" / "metrics.json").read_text())
     assert [row["effect"] for row in found["rows"]] == ["small", "missing"]

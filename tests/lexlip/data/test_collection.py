@@ -105,7 +105,11 @@ def test_bad_parquet(flat, tmp_path, load):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("d#0 0 d\n", "line 1: not 'query"), ("\nd#0 0 d x", "line 2"), ("d#0 0 z 1", "unknown")],
+    [
+        ("d#0 0 d\n", "line 1 is not 'query 0 item grade'"),
+        ("\nd#0 0 d x", "line 2"),
+        ("d#0 0 z 1", "unknown"),
+    ],
 )
 def test_bad_judgements(flat, load, text, message):
     (flat / "qrels-dev.tsv").write_text(text)

@@ -11,11 +11,13 @@ from indexing.encode import encode
 from indexing.settings import Settings
 from lexlip import Index
 from lexlip.build.encode import chunks
+from lexlip.build.recipe import Recipe
 from lexlip.cli import app
 from lexlip.data.collection import load_collection
 from lexlip.data.crops import CORNERS, check_crops, crop, with_crops
 from lexlip.errors import LexLIPError
-from lexlip.explain.explanation import find_picture, why
+from lexlip.explain.explanation import explain
+from lexlip.explain.lookup import find_picture
 from lexlip.explain.provenance import provenance
 from lexlip.query.query import Query
 from lexlip.settings import Data
@@ -55,9 +57,8 @@ def test_other_numbers_of_corners_are_one_line(model, photos, tmp_path, crops):
         check_crops(crops)
     with pytest.raises(LexLIPError, match="0 to 4 corners"):
         Index.create(tmp_path / "x.lex", model, photos, engine="postings", crops=crops)
-    settings = Settings(data=str(photos), model=str(tmp_path), out="x", crops=crops)
-    with pytest.raises(LexLIPError):
-        settings.check()
+    with pytest.raises(LexLIPError, match="0 to 4 corners"):
+        Settings(data=str(photos), model=str(tmp_path), out="x", crops=crops)
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +81,7 @@ def test_parts_hold_what_chunks_do(model, checkpoint, photos, tmp_path):
     ) as index:  # fmt: skip
         assert built.manifest["crops"] == index.manifest["crops"] == 2
         assert built.search("red green", 20) == index.search("red green", 20)
-    (chunk,) = chunks(model, load_collection(str(photos)), crops=2)
+    (chunk,) = chunks(model, load_collection(str(photos)), recipe=Recipe(crops=2))
     np.testing.assert_allclose(
         next(iter(encoded)).weights.toarray(), chunk.weights.toarray(), rtol=1e-6
     )
@@ -99,13 +100,15 @@ def test_a_picture_that_was_cut_has_not_changed(model, checkpoint, photos, tmp_p
         hits = index.search("red", 3)
         assert hits
         for hit in hits:
-            assert not why(index, hit.id, Query.parse("red"), find_picture(index, hit.id)).changed
+            assert not explain(
+                index, hit.id, Query.parse("red"), find_picture(index, hit.id)
+            ).changed
 
 
 def test_views_for_rerankers_are_of_the_whole(model_with_heads, photos, tmp_path):
     collection = load_collection(str(photos))
-    (plain,) = chunks(model_with_heads, collection, keep_views=True)
-    (cut,) = chunks(model_with_heads, collection, keep_views=True, crops=4)
+    (plain,) = chunks(model_with_heads, collection, recipe=Recipe(keep_views=True))
+    (cut,) = chunks(model_with_heads, collection, recipe=Recipe(keep_views=True, crops=4))
     assert plain.views is not None and cut.views is not None
     assert (plain.views.tokens == cut.views.tokens).all()
     assert (plain.weights.toarray() != cut.weights.toarray()).any()
@@ -142,5 +145,5 @@ def test_explanations_of_an_index_with_crops_have_patches(model, photos, tmp_pat
         assert hits
         for hit in hits:
             query = Query.parse("red green star")
-            found = why(index, hit.id, query, find_picture(index, hit.id))
+            found = explain(index, hit.id, query, find_picture(index, hit.id))
             assert all(found.patch(word.word) >= 0 for word in found.words if word.impact > 0)

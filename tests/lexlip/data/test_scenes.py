@@ -21,11 +21,11 @@ from lexlip.data.scenes import (
     make_scenes,
     matches,
     relevance,
-    true_words,
     vocabulary,
     write_scenes,
 )
 from lexlip.errors import LexLIPError
+from tests.support.scenes import true_words
 
 # --- an independent reading of captions: regular expressions on the text --------------------------
 

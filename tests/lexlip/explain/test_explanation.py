@@ -14,11 +14,13 @@ from lexlip.cli import app
 from lexlip.errors import LexLIPError
 from lexlip.explain.alignment import align, draw
 from lexlip.explain.drawing import cell, fit, paint, sheet, warm
-from lexlip.explain.explanation import draw_why, find_id, find_picture, why
+from lexlip.explain.explanation import explain
+from lexlip.explain.lookup import find_id, find_picture
 from lexlip.explain.occlusion import occlusion
+from lexlip.explain.sheet import draw_explanation
 from lexlip.query.contributions import contributions
+from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query
-from lexlip.query.search import Asked
 from tests.support.oracles import as_dicts, collection
 
 QUERY = "a red circle above two blue squares"
@@ -47,7 +49,7 @@ def test_a_thousand_random_pairs_add_up_to_the_score(engine):
     rng, pairs, negative = np.random.default_rng(5), 0, 0
     while pairs < NUMBER:
         terms, penalty = signed(rng, 40), int(rng.choice([0, 0, 7]))
-        hits = Asked(terms, penalty=penalty).search(engine, 200)
+        hits = PreparedQuery(terms, penalty=penalty).search(engine, 200)
         for number in rng.permutation(len(hits))[:10]:
             id, score = hits[number]
             found = contributions(engine, id, terms, tokens, penalty)
@@ -84,7 +86,7 @@ def test_why_adds_up_and_points_at_patches(index, photos, text):
     hits = index.search(query, 12)
     assert hits
     for id, score in hits:
-        found = why(index, id, query, find_picture(index, id))
+        found = explain(index, id, query, find_picture(index, id))
         assert found.score == score and found.words == index.explain(id, query)
         assert not found.changed
         lacking = 0
@@ -97,12 +99,12 @@ def test_why_adds_up_and_points_at_patches(index, photos, text):
                 lacking += word.score
         scores = {found.terms[word.word]: word.score for word in found.words}
         assert found.patches.shares(scores).sum() == score - lacking
-        assert len(found.texts) == len(found.attention)
+        assert all(len(it.attention) == len(it.provenance.words) for it in found.texts)
 
 
 def test_a_query_of_pictures_and_words_has_no_text(index, photos):
     query = Query.image(photos / "03.png") - 0.2 * Query.from_words({"red": 3})
-    found = why(index, "04.png", query)
+    found = explain(index, "04.png", query)
     assert found.texts == [] and found.patches is None and found.patch("red") == -1
 
 
@@ -133,7 +135,7 @@ def test_the_table_is_printed_with_its_sum(made, index, model):
     assert result.exit_code == 0 and result.stderr == "", result.output
     head, *lines = result.stdout.splitlines()
     assert head.split() == ["word", "query", "impact", "score", "row,", "column"]
-    found = why(index, hit.id, Query.parse(QUERY), find_picture(index, hit.id))
+    found = explain(index, hit.id, Query.parse(QUERY), find_picture(index, hit.id))
     for word, line in zip(found.words, lines, strict=False):
         row, column = divmod(found.patch(word.word), 4)
         numbers = [str(word.query), str(word.impact), str(word.score)]
@@ -156,9 +158,10 @@ def test_json_is_one_object(made, index, photos):
     for word in said["words"]:
         heat = said["patches"]["words"][word["word"]]
         assert len(heat) == 16 and heat[word["patch"]] == max(heat) == 1
-    assert [word["word"] for word in said["text"]] == QUERY.split()
-    assert [word["word"] for word in said["attention"]] == QUERY.split()
-    raised = {term for word in said["text"] for term in word["terms"]}
+    [text] = said["texts"]
+    assert (text["text"], text["weight"]) == (QUERY, 1)
+    assert [word["word"] for word in text["words"]] == QUERY.split()
+    raised = {term for word in text["words"] for term in word["terms"]}
     assert raised == set(dict(index.words(index.query(QUERY))))
 
 
@@ -168,9 +171,9 @@ def test_the_picture_is_drawn(made, index, photos, tmp_path):
         assert result.exit_code == 0, result.output
         assert f"drawn in {tmp_path / name}" in result.stdout
         assert Image.open(tmp_path / name).format == size
-    found = why(index, "03.png", Query.parse(QUERY), photos / "03.png")
-    two = draw_why(found, photos / "03.png", most=2)
-    three = draw_why(found, photos / "03.png", most=3)
+    found = explain(index, "03.png", Query.parse(QUERY), photos / "03.png")
+    two = draw_explanation(found, photos / "03.png", most=2)
+    three = draw_explanation(found, photos / "03.png", most=3)
     assert two.size == (3 * 250 + 14, three.height) and three.width == 4 * 250 + 14
 
 
@@ -179,14 +182,14 @@ def test_pixels_are_those_that_cost_most_when_hidden(made, index, model, photos,
     result = lexlip("explain", made, QUERY, "03.png", "--pixels", "--json", "-o", out)
     assert result.exit_code == 0 and Image.open(out).width > 400, result.output
     said = json.loads(result.stdout)["patches"]["pixels"]
-    found = why(index, "03.png", query, photos / "03.png", pixels=True)
+    found = explain(index, "03.png", query, photos / "03.png", pixels=True)
     lost = occlusion(model, photos / "03.png", found.terms.values())
     assert said.keys() == found.terms.keys()
     for word, shares in said.items():
         heat = lost[found.terms[word]].flatten()
         np.testing.assert_allclose(shares, heat / max(heat.max(), 1e-9), atol=1e-3)
-    plain = why(index, "03.png", query, photos / "03.png")
-    assert draw_why(found, photos / "03.png") != draw_why(plain, photos / "03.png")
+    plain = explain(index, "03.png", query, photos / "03.png")
+    assert draw_explanation(found, photos / "03.png") != draw_explanation(plain, photos / "03.png")
 
 
 def test_mistakes_are_one_line(made, photos, tmp_path):
@@ -244,10 +247,10 @@ def test_a_picture_that_has_changed_is_said_in_one_line(moved, photos):
 
 def test_heads_align_words_and_patches(model_with_heads, photos, tmp_path, no_flush):
     with Index.create(tmp_path / "h.lex", model_with_heads, photos, engine="postings") as built:
-        found = why(built, "02.png", Query.parse(QUERY), photos / "02.png")
+        found = explain(built, "02.png", Query.parse(QUERY), photos / "02.png")
         exact = align(model_with_heads, photos / "02.png", QUERY)
         np.testing.assert_array_equal(found.alignment.patches, exact.patches)
-        assert draw_why(found, photos / "02.png", most=1).width == 3 * 250 + 14
+        assert draw_explanation(found, photos / "02.png", most=1).width == 3 * 250 + 14
 
 
 def test_heat_lies_on_the_patch():

@@ -16,7 +16,7 @@ from lexlip import Index, Query
 from lexlip.cli import app
 from lexlip.compare.systems import DenseVectors
 from lexlip.errors import LexLIPError
-from lexlip.explain.explanation import why
+from lexlip.explain.explanation import explain
 from lexlip.explain.provenance import provenance, text_provenance
 from lexlip.models.checkpoints import load_checkpoint
 from lexlip.models.lexical_clip import LexicalCLIP, clip_words, lexicalise
@@ -159,10 +159,10 @@ def test_from_the_command_line_to_an_explained_hit(clip_folder, photos, tmp_path
         assert int(hits[0].id[:2]) in np.argsort(-scores)[:2]
         reasons = index.explain(hits[0].id, "red dog")
         assert sum(r.score for r in reasons) == hits[0].score
-        found = why(index, hits[0].id, Query.text("red dog"), photos / hits[0].id)
+        found = explain(index, hits[0].id, Query.text("red dog"), photos / hits[0].id)
         assert found.score == hits[0].score and found.patches is None and not found.texts
         with pytest.raises(LexLIPError, match="its words have no place"):
-            why(index, hits[0].id, Query.text("red dog"), photos / hits[0].id, pixels=True)
+            explain(index, hits[0].id, Query.text("red dog"), photos / hits[0].id, pixels=True)
         with pytest.raises(LexLIPError, match="not in the model's lexicon"):
             index.search(Query.text("dog").must("zebra"))
     with pytest.raises(LexLIPError, match="its words have no place"):

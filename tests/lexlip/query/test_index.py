@@ -125,7 +125,7 @@ def test_boosts_multiply_a_word_of_the_sum(model):
     total = vector(model, (1, "a red circle"), (1, "red square"))
     total[tokens.index("red")] *= 3
     query = Query.parse("a red circle + red square boost:red^3")
-    assert dict(query.ask(model).terms) == quantised(total)
+    assert dict(query.prepare(model).terms) == quantised(total)
     assert dict(Query.parse("red^3 circle^4 boost:red^2").words(model)) == {"red": 6, "circle": 4}
     assert "red" not in Query.parse("a red circle boost:red^0").words(model)
 

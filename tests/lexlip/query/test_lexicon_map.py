@@ -73,8 +73,8 @@ def test_a_broken_table_is_an_error(tmp_path):
     for content, message in (
         (b"\xff\xfe", "cannot be read"),
         (b"# nothing\n\n", "no entries"),
-        (b"a\tb\nc d\n", "line 2 is no entry"),
-        (b"\tb\n", "line 1 is no entry"),
+        (b"a\tb\nc d\n", "line 2 is not an entry"),
+        (b"\tb\n", "line 1 is not an entry"),
     ):
         (tmp_path / "t.tsv").write_bytes(content)
         with pytest.raises(LexLIPError, match=message):
@@ -147,7 +147,7 @@ def test_a_vocabulary_of_many_languages_works_end_to_end(speaker, photos, tmp_pa
             assert sum(reason.score for reason in reasons) == hits[0].score
     for word in ("红", "круг", "घेरा"):
         assert dict(model.words_of(word)), word
-        terms = Query.text(word).exclude(word).ask(model)
+        terms = Query.text(word).exclude(word).prepare(model)
         assert len(terms.conditions) == 1
 
 

@@ -11,7 +11,8 @@ from lexlip.engines.base import Condition
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 from lexlip.query.contributions import contributions
-from lexlip.query.search import Asked, walk
+from lexlip.query.prepared import PreparedQuery
+from lexlip.query.search import walk
 from tests.support.oracles import collection, metadata, part_of
 
 N, V = 400, 30
@@ -66,7 +67,7 @@ def signed(rng, penalty=0):
         )
         for _ in range(rng.choice([0, 1, 1, 2]))
     )
-    return Asked(dict(zip(terms, weights.tolist(), strict=True)), {}, conditions, penalty)
+    return PreparedQuery(dict(zip(terms, weights.tolist(), strict=True)), {}, conditions, penalty)
 
 
 def test_a_thousand_signed_queries_are_exhaustive(filled):
@@ -105,9 +106,9 @@ def test_leaving_out_a_word_is_the_list_without_its_postings(filled):
     engine, ids, impacts, _ = filled
     every = engine.search({0: 3, 4: 64}, N)
     has = dict(zip(ids, impacts.toarray()[:, 4] > 0, strict=True))
-    without = Asked({0: 3, 4: 64}, {}, (Condition((4,), 1, False),)).search(engine, N)
+    without = PreparedQuery({0: 3, 4: 64}, {}, (Condition((4,), 1, False),)).search(engine, N)
     assert without == [hit for hit in every if not has[hit.id]] != []
-    with_it = Asked({0: 3, 4: 64}, {}, (Condition((4,)),)).search(engine, N)
+    with_it = PreparedQuery({0: 3, 4: 64}, {}, (Condition((4,)),)).search(engine, N)
     assert with_it == [hit for hit in every if has[hit.id]] != []
 
 
@@ -117,7 +118,7 @@ def test_sums_are_sums_of_scores(filled):
     scores = [{hit.id: hit.score for hit in engine.search(terms, N)} for terms in (one, two)]
     for first, second in ((1, 1), (2, 3), (6, 1), (3, -2), (1, -3)):
         merged = {t: first * one.get(t, 0) + second * two.get(t, 0) for t in {*one, *two}}
-        hits = Asked({t: w for t, w in merged.items() if w}).search(engine, N)
+        hits = PreparedQuery({t: w for t, w in merged.items() if w}).search(engine, N)
         assert len(hits) == N  # term 0 is in every document
         for name, score in hits:
             assert score == first * scores[0][name] + second * scores[1].get(name, 0)
@@ -128,7 +129,7 @@ def test_more_weight_never_finds_less_of_it(filled):
     wanted = {7: 1, 8: 1, 9: 1}
     found = []
     for weight in (1, 2, 4, 8, 16, 32, 64):
-        hits = Asked({1: 5, 2: 5, **{t: weight for t in wanted}}).search(engine, 10)
+        hits = PreparedQuery({1: 5, 2: 5, **{t: weight for t in wanted}}).search(engine, 10)
         held = {hit.id: hit.score for hit in engine.search(wanted, N)}
         found.append(sum(held.get(hit.id, 0) for hit in hits))
     # The best ten of a + w b have, summed up, no less of b as w grows.
@@ -138,17 +139,17 @@ def test_more_weight_never_finds_less_of_it(filled):
 def test_scores_of_zero_and_less_are_hits(engine):
     engine.add(["a", "b", "c", "d"], csr_array([[5, 0], [5, 5], [5, 9], [0, 9]]))
     engine.commit()
-    hits = Asked({0: 2, 1: -2}).search(engine, 5)
+    hits = PreparedQuery({0: 2, 1: -2}).search(engine, 5)
     assert hits == [Hit("a", 10), Hit("b", 0), Hit("c", -8)]  # nothing was looked for in d
-    assert Asked({1: -2}).search(engine, 5) == [] == Asked({}).search(engine, 5)
+    assert PreparedQuery({1: -2}).search(engine, 5) == [] == PreparedQuery({}).search(engine, 5)
 
 
 @pytest.mark.parametrize("terms", [{0: 1, 1: -65}, {0: 1, 1: -1.5}, {0: 0}, {0: "1"}, {-1: -1}])
 def test_weights_off_the_contract_are_refused(engine, terms):
     with pytest.raises(LexLIPError):
-        Asked(terms).search(engine, 3)
+        PreparedQuery(terms).search(engine, 3)
     with pytest.raises(LexLIPError):
-        Asked({0: 1, 1: -1}).search(engine, 0)
+        PreparedQuery({0: 1, 1: -1}).search(engine, 0)
 
 
 def test_a_walk_looks_at_little():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lexlip.errors import LexLIPError
-from lexlip.rerank import fuse, rerank, reranked
+from lexlip.rerank.fuse import fuse, reranked
 
 HOWS = ("zscore", "minmax")
 hows = pytest.mark.parametrize("how", HOWS)
@@ -45,8 +45,6 @@ def test_the_order_of_hits(rows, more, weight, how):
     fused = fuse(lexical, dense, weight, how)
     wanted = sorted(range(len(dense)), key=lambda i: (-fused[i], i))
     assert order == [*wanted, *range(len(dense), len(hits))]
-    names = [f"{i}.jpg" for i in range(len(hits))]
-    assert rerank(names, hits, dense, weight, how) == [names[i] for i in order]
 
 
 @given(scores, st.floats(0.1, 100), st.floats(-50, 50))
@@ -81,7 +79,6 @@ def test_nothing_and_one(how):
     assert reranked([], [], 0.5, how).tolist() == []
     assert reranked([3, 2], [], 0.5, how).tolist() == [0, 1]
     assert reranked([3, 2], [0.4], 0.5, how).tolist() == [0, 1]
-    assert rerank([], [], [], 0.5, how) == []
 
 
 def test_what_cannot_be_fused_is_refused():
@@ -94,7 +91,3 @@ def test_what_cannot_be_fused_is_refused():
             fuse(lexical, dense, 0.5)
     with pytest.raises(ValueError, match="3 dense scores for 2 hits"):
         reranked([2, 1], [1, 2, 3], 0.5)
-    with pytest.raises(ValueError, match="different"):
-        rerank(["a", "a"], [2, 1], [1], 0.5)
-    with pytest.raises(ValueError, match="as many"):
-        rerank(["a"], [2, 1], [1], 0.5)

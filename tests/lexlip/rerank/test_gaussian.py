@@ -13,7 +13,8 @@ from scipy.integrate import trapezoid
 from scipy.stats import norm
 from torch.testing import assert_close
 
-from lexlip.rerank import Gaussians, gaussian, pairs
+from lexlip.rerank import gaussian, pairs
+from lexlip.rerank.gaussian import Gaussians
 from tests.support.gaussians import gaussians, of
 
 PAIRWISE = [

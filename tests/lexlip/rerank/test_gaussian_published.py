@@ -10,7 +10,8 @@ import torch
 from scipy.stats import norm
 from torch.testing import assert_close
 
-from lexlip.rerank import Gaussians, gaussian
+from lexlip.rerank import gaussian
+from lexlip.rerank.gaussian import Gaussians
 from tests.support.gaussians import gaussians, of
 from tests.support.rerank_oracles import waves
 

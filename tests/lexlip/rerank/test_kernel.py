@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lexlip.rerank import late_interaction, late_scores
+from lexlip.rerank.kernel import late_scores
+from lexlip.rerank.late import late_interaction
 from tests.support import rerank_oracles as oracles
 
 

@@ -11,7 +11,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lexlip.errors import LexLIPError
-from lexlip.rerank import alignment, late_interaction, pairs, template_ensemble
+from lexlip.rerank import pairs
+from lexlip.rerank.late import alignment, late_interaction, template_ensemble
 from tests.support import rerank_oracles as oracles
 
 FILIP = (

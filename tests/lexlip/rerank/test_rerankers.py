@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import lexlip.rerank
 from lexlip.errors import LexLIPError
 from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
 from lexlip.storage.forward import ForwardStore
@@ -148,7 +147,6 @@ def test_what_cannot_be_opened_says_why(store):
                 open_reranker(name, held, model)
     with pytest.raises(LexLIPError, match="no mode 'both': use t2i, i2t or avg"):
         Filip(held, "both")
-    assert lexlip.rerank.RERANKERS is RERANKERS and "filip" in RERANKERS
 
 
 def test_naaf_fines_a_missing_word_and_scan_does_not(tmp_path, no_flush):

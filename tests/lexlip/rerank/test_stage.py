@@ -13,8 +13,8 @@ from lexlip import Index, Query
 from lexlip.cli import app
 from lexlip.errors import LexLIPError
 from lexlip.explain.alignment import align, heat
-from lexlip.query.search import Asked
-from lexlip.rerank.stage import RerankedHit, uncertainty, views_of
+from lexlip.query.prepared import PreparedQuery
+from lexlip.rerank.stage import RerankedHit
 from lexlip.tune.shares import choose
 
 TEXT = "a red circle above two blue squares"
@@ -47,7 +47,7 @@ def test_the_second_stage_orders_what_the_first_one_found(index, model_with_head
     spread = views.log_variance.mean(1) / 2
     np.testing.assert_allclose([hit.uncertainty for hit in hits], spread, atol=2e-3)
     if name == "csd":
-        query = views_of(model_with_heads, TEXT)[0][1]
+        query = index.prepare(TEXT).views[0][1]
         wanted = 2 * views.mean @ query.mean[0] - np.exp(views.log_variance).sum(1)
         np.testing.assert_allclose([hit.likeness for hit in hits], wanted, atol=5e-3)
     # The score by words is the one that is explained.
@@ -76,9 +76,10 @@ def test_one_pass_through_a_tower_serves_both_stages(
         (part.weight, views)
         for part in parts
         if not isinstance(part.content, tuple)
-        for _, views in views_of(model_with_heads, Query((replace(part, weight=1.0),)))
+        for _, views in index.prepare(Query((replace(part, weight=1.0),))).views
     ]
-    wanted = {name: stage.rerank(first, seen, name) for name in ("filip", "csd")}
+    alone = replace(index.prepare(item), seen=seen)
+    wanted = {name: stage.rerank(first, alone, name) for name in ("filip", "csd")}
     calls: list[str] = []
     for tower in ("text", "vision"):
         trunk = getattr(model_with_heads, tower).trunk
@@ -90,6 +91,10 @@ def test_one_pass_through_a_tower_serves_both_stages(
         calls.clear()
         found = index.search(item, k=12, rerank=name)
         assert sorted(calls) == passes
+        prepared = index.prepare(item, views=True)
+        assert index.rerank(index.search(prepared, k=12), prepared, name) == found
+        assert [index.explain(hit.id, prepared) for hit in found]
+        assert sorted(calls) == sorted(2 * passes)
         assert [(hit.id, hit.words) for hit in found] == [(hit.id, hit.words) for hit in hits]
         numbers = [(hit.score, hit.likeness, hit.uncertainty) for hit in found]
         before = [(hit.score, hit.likeness, hit.uncertainty) for hit in hits]
@@ -98,7 +103,7 @@ def test_one_pass_through_a_tower_serves_both_stages(
 
 def test_shares_go_from_the_words_alone_to_the_reranker_alone(index, model_with_heads):
     stage, first = index.second_stage, index.search(TEXT, k=12)
-    seen = views_of(model_with_heads, TEXT)
+    seen = index.prepare(TEXT)
     by_words = stage.rerank(first, seen, "filip", share=0.0)
     assert [hit.id for hit in by_words] == [hit.id for hit in first]
     alone = [hit.likeness for hit in stage.rerank(first, seen, "filip", share=1.0)]
@@ -108,9 +113,9 @@ def test_shares_go_from_the_words_alone_to_the_reranker_alone(index, model_with_
 def test_parts_of_a_query_count_with_their_weights(index, model_with_heads, pictures):
     stage, ids = index.second_stage, ["00", "01", "02"]
     query = 2 * Query.text("a red circle") - Query.image(pictures["01"])
-    one = stage.likeness("filip", views_of(model_with_heads, "a red circle"), ids)
-    other = stage.likeness("filip", views_of(model_with_heads, pictures["01"]), ids)
-    both = stage.likeness("filip", views_of(model_with_heads, query), ids)
+    one = stage.likeness("filip", index.prepare("a red circle"), ids)
+    other = stage.likeness("filip", index.prepare(pictures["01"]), ids)
+    both = stage.likeness("filip", index.prepare(query), ids)
     np.testing.assert_allclose(both, 2 * one - other, rtol=1e-5)
     assert len(index.search(query, rerank="filip")) > 0
     with pytest.raises(LexLIPError, match="weighted words cannot be reranked"):
@@ -131,14 +136,16 @@ def test_views_follow_what_is_added_replaced_and_deleted(index, pictures):
 
 def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures, no_flush, index):
     from lexlip.build.encode import as_source, encode_pictures
-    from lexlip.build.encoded import Encoded
+    from lexlip.build.encoded_parts import Encoded
+    from lexlip.build.recipe import Recipe
 
     source, folder = as_source(pictures), tmp_path / "parts"
-    options = {"max_terms": 64, "part_size": 5, "keep_views": True}
-    with Encoded.plan(folder, model_with_heads, source, **options) as encoded:
+    recipe = Recipe(keep_views=True)
+    with Encoded.plan(folder, model_with_heads, source, recipe, part_size=5) as encoded:
         for number in encoded.missing():
             rows = encoded.rows(number)
-            encoded.write(number, encode_pictures(model_with_heads, source, rows, keep_views=True))
+            chunk = encode_pictures(model_with_heads, source, rows, recipe=recipe)
+            encoded.write(number, chunk)
     with Index.from_encoded(
         tmp_path / "b.lex", folder, model_with_heads, engine="postings"
     ) as built:
@@ -149,13 +156,13 @@ def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures,
         np.testing.assert_array_equal(ours.mean, theirs.mean)
         assert [hit.id for hit in built.search(TEXT)] == [hit.id for hit in index.search(TEXT)]
     # Parts without views are another plan.
-    with Encoded.plan(folder, model_with_heads, source, 64, part_size=5) as encoded:
+    with Encoded.plan(folder, model_with_heads, source, Recipe(), part_size=5) as encoded:
         assert encoded.missing() == [0, 1, 2]
 
 
 def test_shares_are_chosen_saved_and_used(index, model_with_heads):
     first = [hit.id for hit in index.search(TEXT, k=12)]
-    found, seen = index.search(TEXT, k=12), views_of(model_with_heads, TEXT)
+    found, seen = index.search(TEXT, k=12), index.prepare(TEXT)
     alone = [hit.id for hit in index.second_stage.rerank(found, seen, "filip", share=1.0)]
     assert first[0] != alone[0]
     for right, share in ((first[0], 0.0), (alone[0], None)):
@@ -171,17 +178,17 @@ def test_shares_are_chosen_saved_and_used(index, model_with_heads):
 
 
 def test_an_ambiguous_query_is_reranked_deeper(index, model_with_heads, monkeypatch):
-    seen = views_of(model_with_heads, TEXT)
-    level = uncertainty(seen[0][1])
+    seen = index.prepare(TEXT)
+    level = seen.uncertainty
     stage = index.second_stage
     assert not stage.ambiguous(seen)
     stage.save({}, level - 0.1)
     assert stage.ambiguous(seen)
     depths = []
-    search = Asked.search
+    search = PreparedQuery.search
     monkeypatch.setattr(
-        "lexlip.query.search.Asked.search",
-        lambda asked, engine, k, where=None: depths.append(k) or search(asked, engine, k, where),
+        "lexlip.query.prepared.PreparedQuery.search",
+        lambda query, engine, k, where=None: depths.append(k) or search(query, engine, k, where),
     )
     index.search(TEXT, k=3, rerank="filip")
     stage.save({}, level + 0.1)

@@ -167,7 +167,7 @@ def test_posted_pictures_are_found_shown_and_deleted(
         ([], "", 400, "no file"),
         ([b"hello"], "", 400, "not a picture"),
         ([b""], "", 400, "not a picture"),
-        ([None], "{", 400, "metadata is no JSON"),
+        ([None], "{", 400, "metadata is not JSON"),
         ([None], "[1]", 400, "one JSON object"),
         ([None], '{"folder": "a"}', 400, "choose another"),
         ([None], '{"": 1}', 400, "choose another"),
@@ -176,7 +176,7 @@ def test_posted_pictures_are_found_shown_and_deleted(
         ([None], '{"a": "\\ud800"}', 400, "must be a text"),
         ([None], '{"\\ud800": 1}', 400, "choose another"),
         ([None], '{"a": ' + "9" * 5000 + "}", 400, "metadata"),
-        ([None], "[" * 100_000, 400, "metadata is no JSON"),
+        ([None], "[" * 100_000, 400, "metadata is not JSON"),
     ],
 )
 def test_bad_posts_leave_nothing_behind(make_index, serve, images, files, metadata, status, line):

@@ -6,9 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from lexlip import Index, Query
+from lexlip.cli import app
+from lexlip.explain.explanation import explain
 from lexlip.impacts import document_impacts
+from tests.conftest import noise
 
 TEXT = "a red circle above two blue squares"
 QUERIES = [TEXT, "red + 2:square -0.5:circle", "star must:red>=20 -blue>=90", "red^40 square^-3"]
@@ -154,6 +158,7 @@ def test_explain_says_which_words_and_where(make_index, serve, model, pictures, 
     found = client.get("/explain", params={"q": TEXT, "image": best["image"]}).json()
     with Index.open(path, model) as index:
         reasons = index.explain(best["id"], TEXT)
+    patches = [word.pop("patch") for word in found["words"]]
     assert found["words"] == [{**c._asdict(), "score": c.score} for c in reasons]
     assert found["score"] == best["score"] == sum(c.score for c in reasons)
     rows, columns = found["patches"]["grid"]
@@ -161,15 +166,72 @@ def test_explain_says_which_words_and_where(make_index, serve, model, pictures, 
     assert found["patches"]["words"].keys() == {c.word for c in reasons}
     for heat in found["patches"]["words"].values():
         assert len(heat) == rows * columns and max(heat) == 1 and min(heat) >= 0
-    assert [token["word"] for token in found["text"]] == TEXT.split()
+    maps = list(found["patches"]["words"].values())
+    assert [heat[patch] for heat, patch in zip(maps, patches, strict=True)] == [1] * len(maps)
+    [text] = found["texts"]
+    assert (text["text"], text["weight"]) == (TEXT, 1)
+    assert [token["word"] for token in text["words"]] == TEXT.split()
+    assert sum(token["attention"] for token in text["words"]) == pytest.approx(1, abs=1e-3)
     encoded = dict(model.decode(model.encode_text([TEXT]))[0])
-    for token in found["text"]:
+    for token in text["words"]:
         for word, weight in token["terms"].items():
             assert weight == pytest.approx(encoded[word], abs=1e-3)
     assert found["alignment"] is None  # no heads
     (pictures / best["id"]).unlink()
     without = client.get("/explain", params={"q": "red^3", "image": best["image"]}).json()
-    assert without["patches"] is None and without["text"] is None
+    assert without["patches"] is None and without["texts"] == [] and not without["changed"]
+
+
+def test_explain_over_http_is_the_librarys_and_the_command_lines(
+    make_index, serve, model, pictures
+):
+    """Subtracted texts, words that lower a score, a picture that has changed: one answer."""
+    path = make_index()
+    client = serve(path)
+    query = "red + 2:star -0.5:wall missing:9"
+    hit = client.get("/search", params={"q": query, "k": 1}).json()["hits"][0]
+    (pictures / hit["id"]).write_bytes((pictures / "home" / "00.png").read_bytes())
+    (pictures / "home" / "00.png").unlink()
+    found = client.get("/explain", params={"q": query, "image": hit["image"]}).json()
+    assert found["changed"] and [text["weight"] for text in found["texts"]] == [1, 2, -0.5]
+    assert min(word["score"] for word in found["words"]) < 0
+    assert found["patches"]["words"].keys() == {word["word"] for word in found["words"]}
+    with Index.open(path, model) as index:
+        prepared = index.prepare(Query.parse(query))
+        ours = explain(index, hit["id"], prepared, pictures / hit["id"]).as_dict()
+    assert found == ours
+    model.save_pretrained(path.parent / "model")
+    told = CliRunner().invoke(
+        app, ["explain", str(path), query, hit["id"], "-m", str(path.parent / "model"), "--json"]
+    )
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) == ours
+
+
+@pytest.mark.parametrize("rerank", [None, "filip"])
+def test_a_request_encodes_its_text_once(make_index, serve, model_with_heads, rerank, monkeypatch):
+    """Search, rerank and explain 24 hits, over HTTP and on the command line: one text pass."""
+    sources = {f"{i:02}": noise(i) for i in range(24)}
+    path = make_index(speaker=model_with_heads, keep_views=True, source=sources)
+    model_with_heads.save_pretrained(path.parent / "heads")
+    passes: list[str] = []
+    trunk = type(model_with_heads.text.trunk)
+    forward = trunk.forward
+    monkeypatch.setattr(
+        trunk, "forward", lambda *a, **kw: passes.append("text") or forward(*a, **kw)
+    )
+    client = serve(path, model_with_heads)
+    asked = {"q": TEXT, "k": 24, "explain": "true"} | ({"rerank": rerank} if rerank else {})
+    hits = client.get("/search", params=asked).json()["hits"]
+    assert len(hits) == 24 and all(hit["words"] for hit in hits)
+    assert passes == ["text"]
+    passes.clear()
+    command = ["search", str(path), TEXT, "-k", "24", "--explain", "--json", "-m"]
+    command += [str(path.parent / "heads"), *(["--rerank", rerank] if rerank else [])]
+    told = CliRunner().invoke(app, command)
+    assert told.exit_code == 0, told.output
+    assert len(json.loads(told.stdout)["hits"]) == 24
+    assert passes == ["text"]
 
 
 def test_explain_aligns_patches_where_there_are_heads(make_index, serve, model_with_heads):

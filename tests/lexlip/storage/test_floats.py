@@ -15,8 +15,9 @@ from lexlip.cli import app
 from lexlip.engines import Hit, LuceneEngine, PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import quantise, top_terms, unit_normalise
+from lexlip.rerank.rescore import rescore_hits
 from lexlip.storage import floats
-from lexlip.storage.floats import FloatVectors, rescore_hits
+from lexlip.storage.floats import FloatVectors
 
 V = 30
 

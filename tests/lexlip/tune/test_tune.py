@@ -60,7 +60,7 @@ def test_budgets_are_milliseconds_or_bytes():
     assert Budget.parse("2ms") == Budget(2, "ms") and Budget.parse(" 0.5 MS") == Budget(0.5, "ms")
     assert Budget.parse("100B") == Budget.parse("100 b") == Budget(100, "B")
     for text in ("", "2", "2s", "-1ms", "0B", "ms", "1e3B", "nanB"):
-        with pytest.raises(LexLIPError, match="is no budget.*2ms.*100B"):
+        with pytest.raises(LexLIPError, match="is not a budget.*2ms.*100B"):
             Budget.parse(text)
 
 
@@ -290,11 +290,11 @@ def test_on_the_command_line(model, checkpoint, photos, tmp_path, temporary, few
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     assert len(rows) >= len(said["points"]) + 4
-    assert "best within" in result.stdout and "8 terms a picture" in result.stdout
+    assert "best within" in result.stdout and "8 terms per picture" in result.stdout
     assert f"lexlip index {photos} -o {path}" in result.stdout
     assert "--max-terms 8 --replace" in result.stdout
     for wrong, message in (
-        (("tune", path, "--budget", "fast"), "'fast' is no budget"),
+        (("tune", path, "--budget", "fast"), "'fast' is not a budget"),
         (("tune", tmp_path), "no index at"),
         (("tune", path, "--qrels", judged), "no query is judged: give --queries"),
         (("tune", path, "--queries", tmp_path / "gone"), "gone cannot be read"),

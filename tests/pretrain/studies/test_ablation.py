@@ -15,11 +15,7 @@ SHORT = ["stage1.steps=2", "stage2.steps=2"]
 
 @pytest.fixture(scope="module")
 def command():
-    import typer
-
-    app = typer.Typer()
-    app.command()(ablation.main)
-    return lambda *args: CliRunner().invoke(app, list(args))
+    return lambda *args: CliRunner().invoke(ablation.app, list(args))
 
 
 def test_variants_are_what_the_stages_train_and_share_an_equal_stage_1(
@@ -33,7 +29,7 @@ def test_variants_are_what_the_stages_train_and_share_an_equal_stage_1(
 
     monkeypatch.setattr(loop, "train", noted)
     where = ["--config", tiny_run, "--run", f"{tmp_path}/study"]
-    picked = ["--only", "whole", "--only", "no queue", "--only", "no bottlenecks"]
+    picked = ["only=whole,no queue", "only=no bottlenecks"]
     done = command(*where, *picked, *SHORT)
     assert done.exit_code == 0, done.output
     assert [out.removeprefix(f"{tmp_path}/study/") for out in trained] == [
@@ -53,20 +49,20 @@ def test_variants_are_what_the_stages_train_and_share_an_equal_stage_1(
     assert "| no queue |" in done.output
 
     # A variant more joins those that were measured before, in the order of the study.
-    again = command(*where, "--only", "no own MLM", *SHORT)
+    again = command(*where, "only=no own MLM", *SHORT)
     assert again.exit_code == 0
     found = json.loads((tmp_path / "study" / "objectives.json").read_text())["variants"]
     assert list(found)[-2:] == ["no bottlenecks", "no own MLM"]
 
-    other = command(*where, "--only", "no queue", "stage1.steps=3")
+    other = command(*where, "only=no queue", "stage1.steps=3")
     assert other.exit_code == 2 and "other settings: give another --run" in other.output
 
 
 def test_the_frontier_is_drawn(tiny_run, tmp_path, command):
     pytest.importorskip("matplotlib")
     done = command(
-        *("--study", "frontier", "--config", tiny_run, "--run", f"{tmp_path}/study"),
-        *("--only", "grounding 0.1", "--only", "grounding 0.3", *SHORT),
+        *("study=frontier", "--config", tiny_run, "--run", f"{tmp_path}/study"),
+        *("only=grounding 0.1,grounding 0.3", *SHORT),
     )
     assert done.exit_code == 0, done.output
     assert (tmp_path / "study" / "frontier.svg").read_text().count("grounding") >= 2
@@ -82,8 +78,8 @@ def test_every_variant_is_a_change_that_settings_know(study):
 
 def test_unknown_names_are_told(command, tiny_run):
     for args, says in (
-        (["--study", "objective"], "choose from objectives, frontier"),
-        (["--only", "no luck"], "choose from whole"),
+        (["study=objective"], "choose from objectives, frontier"),
+        (["only=no luck"], "choose from whole"),
     ):
         done = command("--config", tiny_run, *args)
         assert done.exit_code == 2 and says in done.output

@@ -21,8 +21,9 @@ import pytest
 import torch
 
 from lexlip import Index, LexLIP
-from lexlip.data.scenes import make_scenes, true_words
+from lexlip.data.scenes import make_scenes
 from tests.support.browsing import CHROMIUM, best
+from tests.support.scenes import true_words
 
 PICTURES = 70
 STEPS = 120

@@ -1,4 +1,4 @@
-"""The index as it is served: one generation for the length of an answer, and one writer."""
+"""The served index: one generation for the length of an answer, and one writer."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Live:
-    """An index that others may write to meanwhile.
+class ServedIndex:
+    """An index that other processes may write to.
 
     Attributes
     ----------
-    speaking : threading.Lock
+    model_lock : threading.Lock
         Held around everything that the model does: its tokenizer is not for several threads, and
         two forward passes at a time are no faster than one after the other.
     """
 
     def __init__(self, path: Path, model: LexLIP | None) -> None:
         self.path = path
-        self.speaking = threading.Lock()
+        self.model_lock = threading.Lock()
         self._index = Index.open(path, model)
         self.model = self._index.model
         self._door = threading.Lock()  # who waits holds it, so nobody overtakes
@@ -42,7 +42,7 @@ class Live:
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
-        """Yield the index at its last commit; it stays at that commit meanwhile."""
+        """Yield the index at its last commit; it stays at that commit inside the block."""
         with self._door:
             if self._stale():
                 with self._left:
@@ -77,7 +77,7 @@ class Live:
 
     @contextmanager
     def writing(self) -> Iterator[Index]:
-        """Yield the index open for writing, which nobody else has meanwhile.
+        """Yield the index open for writing; inside the block nobody else writes.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class Live:
                 yield index
 
     def close(self) -> None:
-        """Let go of the files, once nobody reads."""
+        """Close the files, once nobody reads."""
         with self._door, self._left:
             self._left.wait_for(lambda: not self._inside, timeout=5)
             self._index.close()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lexlip.build import encoded as encoded_module
+from lexlip.build import encoded_parts as encoded_module
 from lexlip.build.encode import Chunk, encode_pictures
-from lexlip.build.encoded import Encoded
+from lexlip.build.encoded_parts import Encoded
+from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection, load_collection
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms
@@ -28,11 +29,13 @@ def pictures(photos, tmp_path):
     return folder
 
 
-def fill(folder, model, pictures, **options):
+RECIPE = Recipe(max_terms=8)
+
+
+def fill(folder, model, pictures, recipe=RECIPE, part_size=2):
     """Encode what is missing, in parts of two; return the numbers of the parts that were."""
     source = load_collection(pictures)
-    options = {"max_terms": 8, "part_size": 2, **options}
-    with Encoded.plan(folder, model, source, **options) as encoded:
+    with Encoded.plan(folder, model, source, recipe, part_size=part_size) as encoded:
         missing = encoded.missing()
         for number in missing:
             encoded.write(number, encode_pictures(model, source, encoded.rows(number)))
@@ -65,7 +68,7 @@ def test_what_is_written_is_read(model, pictures, photos, images, tmp_path):
 def test_metadata_come_back_as_they_were(model, photos, tmp_path, values):
     paths = [photos / f"{i:02}.png" for i in range(3)]
     source = Collection(list("abc"), [[], [], []], paths, columns={"x": values, "none": [None] * 3})
-    with Encoded.plan(tmp_path / "parts", model, source, 8) as encoded:
+    with Encoded.plan(tmp_path / "parts", model, source, RECIPE) as encoded:
         encoded.write(0, encode_pictures(model, source, encoded.rows(0)))
         columns = encoded.read(0).columns
     assert columns["x"] == values and list(map(type, columns["x"])) == list(map(type, values))
@@ -102,7 +105,7 @@ def test_a_flipped_byte_is_noticed(model, pictures, tmp_path, name):
 def test_other_models_budgets_and_pictures_are_encoded_anew(model, make_model, pictures, tmp_path):
     folder = tmp_path / "parts"
     fill(folder, model, pictures)
-    assert fill(folder, model, pictures, max_terms=7) == [0, 1, 2]
+    assert fill(folder, model, pictures, Recipe(max_terms=7)) == [0, 1, 2]
     assert fill(folder, make_model(seed=1), pictures) == [0, 1, 2]
     other = make_model(seed=1)
     other.lexicon_ids[0] += 1
@@ -123,10 +126,12 @@ def test_other_models_budgets_and_pictures_are_encoded_anew(model, make_model, p
 def test_parts_of_two_models_are_never_mixed(model, make_model, pictures, tmp_path):
     fill(tmp_path / "parts", model, pictures)
     source = load_collection(pictures)
-    with Encoded.plan(tmp_path / "parts", make_model(seed=1), source, 8, part_size=2) as encoded:
+    with Encoded.plan(
+        tmp_path / "parts", make_model(seed=1), source, RECIPE, part_size=2
+    ) as encoded:
         encoded.write(0, encode_pictures(model, source, encoded.rows(0)))
         assert encoded.missing() == [1, 2]  # killed here
-    with pytest.raises(LexLIPError, match="part 1 .*of another model"):
+    with pytest.raises(LexLIPError, match="part 1 .*from another model"):
         list(Encoded.open(tmp_path / "parts"))
 
 
@@ -140,7 +145,7 @@ def test_what_a_kill_left_is_swept(model, pictures, tmp_path):
 
 def test_one_process_at_a_time(model, pictures, tmp_path):
     source = load_collection(pictures)
-    with Encoded.plan(tmp_path / "parts", model, source, 8):
+    with Encoded.plan(tmp_path / "parts", model, source, RECIPE):
         with pytest.raises(LexLIPError, match=f"open for writing elsewhere .*{os.getpid()}"):
             fill(tmp_path / "parts", model, pictures)
     assert fill(tmp_path / "parts", model, pictures) == [0, 1, 2]
@@ -174,7 +179,10 @@ def test_other_folders_are_left_alone(model, pictures, tmp_path):
     ],
 )
 def test_what_no_index_takes_is_said_at_once(model, tmp_path, source, message):
-    with pytest.raises(LexLIPError, match=message), Encoded.plan(tmp_path / "p", model, source, 8):
+    with (
+        pytest.raises(LexLIPError, match=message),
+        Encoded.plan(tmp_path / "p", model, source, RECIPE),
+    ):
         pass
     assert not (tmp_path / "p").exists()
 
@@ -184,7 +192,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_part(model, pictures, tmp_path, m
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     source = load_collection(pictures)
-    with Encoded.plan(tmp_path / "parts", model, source, 8, part_size=2) as encoded:
+    with Encoded.plan(tmp_path / "parts", model, source, RECIPE, part_size=2) as encoded:
         chunk = encode_pictures(model, source, encoded.rows(0))
         with monkeypatch.context() as patch:
             patch.setattr(encoded_module, "save_npz", full)
@@ -197,7 +205,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_part(model, pictures, tmp_path, m
 
 def test_a_part_without_a_readable_picture(model, pictures, tmp_path):
     source = load_collection(pictures).select([5])
-    with Encoded.plan(tmp_path / "parts", model, source, 8) as encoded:
+    with Encoded.plan(tmp_path / "parts", model, source, RECIPE) as encoded:
         encoded.write(0, encode_pictures(model, source, encoded.rows(0)))
         chunk = encoded.read(0)
     assert chunk.ids == [] and chunk.weights.shape == (0, len(model.lexicon.tokens))

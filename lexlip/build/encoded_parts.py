@@ -1,12 +1,12 @@
-"""Vectors of a collection on disk, in parts: what a bulk build encodes into and indexes from.
+"""Encoded parts: vectors of a collection on disk, from which a bulk build indexes.
 
     manifest.json      the model, the term budget, and a key of each part
     part-000017/       weights.npz (CSR, float32), documents.json, manifest.json (key, checksums),
-                       and views.safetensors where what rerankers look at is kept
+                       and, if the recipe keeps views, views.safetensors
 
-A part is a fixed run of documents. Its key is a hash of all that it depends on: the model, the
-vocabulary, the term budget, and the ids, files and metadata of its documents. A part whose key and
-checksums are right need not be encoded again, whoever wrote it; any other one is.
+A part is a fixed range of documents. Its key is a hash of all that it depends on: the model, the
+vocabulary, the recipe, and the ids, files and metadata of its documents. A part with the right key
+and checksums is reused; any other part is encoded again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from scipy.sparse import csr_array, load_npz, save_npz
 
 from lexlip.build.encode import CHUNK, Chunk, columns_of
 from lexlip.build.manifest import ORIGIN, origin
+from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection
-from lexlip.engines.base import check_ids
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import read_columns
 from lexlip.impacts import top_terms
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.generations import LOCK, FolderLock
+from lexlip.storage.ids import check_ids
 from lexlip.views import Views
 
 if TYPE_CHECKING:
@@ -49,18 +50,18 @@ def _sha256(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A folder of encoded documents, in parts; iterating reads one chunk after the other.
+    """A folder of encoded documents, in parts; iterating reads them chunk by chunk.
 
     Attributes
     ----------
     folder : Path
     manifest : dict
-        `documents` (how many), `part_size`, `ids` and `parts` (hashes), and what
-        `lexlip.build.manifest.origin` says.
+        `documents` (their number), `part_size`, `ids` and `parts` (hashes), the recipe, and the
+        facts of `lexlip.build.manifest.origin`.
 
     Examples
     --------
-    >>> with Encoded.plan("photos.parts", model, photos, 64) as encoded:      # doctest: +SKIP
+    >>> with Encoded.plan("photos.parts", model, photos, recipe) as encoded:      # doctest: +SKIP
     ...     for number in encoded.missing():
     ...         encoded.write(number, encode_pictures(model, photos, encoded.rows(number)))
     >>> Index.from_encoded("photos.lex", "photos.parts")                      # doctest: +SKIP
@@ -76,47 +77,41 @@ class Encoded:
         folder: str | os.PathLike[str],
         model: LexLIP,
         source: Collection,
-        max_terms: int,
+        recipe: Recipe,
         checkpoint: str | os.PathLike[str] | None = None,
         part_size: int = CHUNK,
-        keep_views: bool = False,
-        crops: int = 0,
     ) -> Iterator[Encoded]:
-        """Say what the parts of a folder are to be; those that are there already stay.
+        """Plan the parts of a folder; sound parts stay.
 
-        Within the block no other process may plan this folder.
+        Within the block no other process can plan this folder.
 
         Parameters
         ----------
         folder : path
-            Made if there is none.
+            Created if missing.
         model : LexLIP
         source : Collection
-        max_terms : int
-            Terms kept of a picture.
+        recipe : Recipe
+            How pictures are encoded.
         checkpoint : path, optional
-            Where the model is found again; by default where it came from.
+            Where the model can be loaded from; by default where it came from.
         part_size : int
-            Documents a part. The first part with a readable picture fixes the scale of an index.
-        keep_views : bool
-            Whether parts hold what rerankers look at too.
-        crops : int
-            Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+            Documents per part. The first part with a readable picture fixes an index's scale.
 
         Raises
         ------
         LexLIPError
-            When the folder holds something else or another process writes it, there is no picture,
-            or ids or metadata are such that no index takes them.
+            When the folder holds something else or another process writes it, when there are no
+            pictures, or when no index would take their ids or metadata.
         """
-        if min(max_terms, part_size) < 1:
-            raise LexLIPError("keep at least one term a picture, and one picture a part")
+        if part_size < 1:
+            raise LexLIPError(f"part_size is {part_size}: give 1 or more")
         if not len(source):
             raise LexLIPError(f"no picture in {source.source}: give pictures to encode")
-        check_ids(source.ids)  # now, and not after an hour of encoding
+        check_ids(source.ids)  # before an hour of encoding
         read_columns(source.columns, len(source))
-        facts = origin(model, source, max_terms, checkpoint)
-        base = [*(facts[name] for name in ("model", "vocabulary", "max_terms")), keep_views, crops]
+        facts = origin(model, source, checkpoint)
+        base = [facts["model"], facts["vocabulary"], *recipe.encoding().values()]
         runs = [
             range(start, min(start + part_size, len(source)))
             for start in range(0, len(source), part_size)
@@ -124,10 +119,9 @@ class Encoded:
         manifest = {
             "format": FORMAT,
             **facts,
+            **recipe.encoding(),
             "documents": len(source),
             "part_size": part_size,
-            "keep_views": keep_views,
-            "crops": crops,
             "ids": _sha256(source.ids),
             "parts": [
                 _sha256([base, source.ids[run.start : run.stop], columns_of(source, run)])
@@ -139,7 +133,7 @@ class Encoded:
         try:
             write_json(encoded.folder / MANIFEST, manifest)
             kept = {encoded.part(number).name for number in range(len(runs))}
-            for entry in encoded.folder.iterdir():  # of a larger collection, or a killed process
+            for entry in encoded.folder.iterdir():  # from a larger collection, or a killed process
                 if entry.name not in kept and entry.name.startswith(("part-", ".part-")):
                     shutil.rmtree(entry, ignore_errors=True)
             yield encoded
@@ -147,9 +141,9 @@ class Encoded:
             lock.release()
 
     def _lock(self) -> FolderLock:
-        """Make the folder if there is none, see that it holds nothing else, and lock it."""
+        """Create the folder if missing, check that it holds nothing else, and lock it."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise LexLIPError(f"{self.folder} is a file: give the name of a folder")
+            raise LexLIPError(f"{self.folder} is a file: give a folder")
         names = {entry.name for entry in self.folder.iterdir()} if self.folder.exists() else set()
         if MANIFEST in names:
             Encoded.open(self.folder)
@@ -165,7 +159,7 @@ class Encoded:
         Raises
         ------
         LexLIPError
-            When it is none, or of another format.
+            When it is something else, or has another format.
         """
         if not (Path(folder) / MANIFEST).is_file():
             raise LexLIPError(f"no encoded documents in {folder}: encode a collection first")
@@ -188,12 +182,17 @@ class Encoded:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Return where the vectors come from; see `lexlip.build.manifest.origin`."""
+        """Return the origin of the vectors; see `lexlip.build.manifest.origin`."""
         return {name: self.manifest.get(name) for name in ORIGIN}
 
     @property
+    def recipe(self) -> Recipe:
+        """Return how the pictures were encoded; the other options have their defaults."""
+        return Recipe.of(self.manifest)
+
+    @property
     def _files(self) -> tuple[str, ...]:
-        views = (_VIEWS,) if self.manifest["keep_views"] else ()
+        views = (_VIEWS,) if self.recipe.keep_views else ()
         return (_WEIGHTS, _DOCUMENTS, *views)
 
     def part(self, number: int) -> Path:
@@ -201,17 +200,17 @@ class Encoded:
         return self.folder / f"part-{number:06}"
 
     def rows(self, number: int) -> range:
-        """Return which documents of the collection a part holds."""
+        """Return the row numbers of a part's documents in the collection."""
         size, total = self.manifest["part_size"], self.manifest["documents"]
         return range(number * size, min((number + 1) * size, total))
 
     def is_of(self, model: LexLIP, source: Collection) -> bool:
-        """Say whether the parts are planned for this model and these ids."""
+        """Return whether the parts are planned for this model and these ids."""
         ours = (self.manifest["model"], self.manifest["ids"])
         return ours == (model.fingerprint, _sha256(source.ids))
 
     def write(self, number: int, chunk: Chunk) -> None:
-        """Write a part, its weights cut to the term budget; it is there in full or not at all.
+        """Write a part, its weights cut to the term budget, in full or not at all.
 
         Raises
         ------
@@ -224,14 +223,14 @@ class Encoded:
             "columns": {name: column.values() for name, column in columns.items()},
             "skipped": chunk.skipped,
         }
-        kept = top_terms(csr_array(chunk.weights), self.manifest["max_terms"])
+        kept = top_terms(csr_array(chunk.weights), self.recipe.max_terms)
         places = kept.indices.astype(np.int32), kept.indptr.astype(np.int32)
         weights = csr_array((kept.data.astype(np.float32), *places), shape=kept.shape)
         try:
             with atomic_directory(self.part(number), marker=None) as folder:
                 save_npz(folder / _WEIGHTS, weights, compressed=False)
                 (folder / _DOCUMENTS).write_text(json.dumps(documents), "utf-8")
-                if self.manifest["keep_views"]:
+                if self.recipe.keep_views:
                     views = chunk.views or Views.empty(len(chunk.ids))
                     save_file(asdict(views), folder / _VIEWS)
                 files = {name: sha256_file(folder / name) for name in self._files}
@@ -243,15 +242,15 @@ class Encoded:
             raise LexLIPError(f"{self.part(number)} cannot be written: {reason}") from None
 
     def _check(self, number: int) -> None:
-        """Raise unless a part is there, of this plan, and sound."""
+        """Raise unless a part exists, belongs to this plan, and is sound."""
         folder = self.part(number)
         found = read_json(folder / MANIFEST)
         sums = {name: sha256_file(folder / name) for name in self._files}
         if found != {"key": self.manifest["parts"][number], "files": sums}:
-            raise LexLIPError("damaged, or of another model or collection")
+            raise LexLIPError("damaged, or from another model or collection")
 
     def missing(self) -> list[int]:
-        """Return the numbers of the parts that are missing, damaged, or of another plan."""
+        """Return the numbers of the parts that are missing, damaged, or from another plan."""
         absent = []
         for number in range(len(self)):
             try:
@@ -266,13 +265,13 @@ class Encoded:
         Raises
         ------
         LexLIPError
-            When it is missing, damaged, or of another model or collection.
+            When it is missing, damaged, or from another model or collection.
         """
         try:
             self._check(number)
         except LexLIPError as error:
             raise LexLIPError(
-                f"part {number} of {self.folder} cannot be used ({error}): encode again, sound "
+                f"part {number} of {self.folder} cannot be used ({error}): encode again; sound "
                 "parts stay"
             ) from None
         folder = self.part(number)
@@ -283,5 +282,5 @@ class Encoded:
             documents["columns"],
             0,
             [(name, reason) for name, reason in documents["skipped"]],
-            Views(**load_file(folder / _VIEWS)) if self.manifest["keep_views"] else None,
+            Views(**load_file(folder / _VIEWS)) if self.recipe.keep_views else None,
         )
