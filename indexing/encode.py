@@ -16,7 +16,6 @@ from concurrent.futures import as_completed
 from dataclasses import replace
 from typing import Any
 
-import torch
 import typer
 from tqdm import tqdm
 
@@ -27,8 +26,8 @@ from lexlip.build.processes import worker_processes
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
-from lexlip.models.checkpoints import load_checkpoint
-from lexlip.models.lexlip import LexLIP
+from lexlip.models import load, runtime
+from lexlip.models.speaker import Speaker
 from lexlip.settings import Data
 
 PARTS = ".parts"
@@ -56,7 +55,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
         disk is full, or a worker process died.
     """
     settings.check()
-    model = load_checkpoint(settings.model)
+    model = load(settings.model)
     check_heads(model, settings.recipe)
     source = _pictures(settings, data)
     with Encoded.plan(
@@ -84,7 +83,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
     return encoded
 
 
-def _encode(model: LexLIP, source: Collection, encoded: Encoded, number: int) -> Chunk:
+def _encode(model: Speaker, source: Collection, encoded: Encoded, number: int) -> Chunk:
     return encode_pictures(model, source, encoded.rows(number), recipe=encoded.recipe)
 
 
@@ -97,7 +96,7 @@ def _encode_apart(
 ) -> None:
     """Encode parts in worker processes, each taking the next one when it is done with one."""
     workers = min(settings.workers, len(todo))
-    threads = max(1, torch.get_num_threads() // workers)
+    threads = max(1, runtime.threads() // workers)
     advice = "run it again, with fewer workers if memory is short; finished parts stay"
     with worker_processes(workers, advice, _begin, settings, data, encoded, threads) as pool:
         futures = [pool.submit(_encode_part, number) for number in todo]
@@ -112,14 +111,14 @@ def _begin(settings: Settings, data: Data, encoded: Encoded, threads: int) -> No
     """Tell a worker its job."""
     global _job
     _job = (settings, data, encoded)
-    torch.set_num_threads(threads)
+    runtime.set_threads(threads)
 
 
 @functools.cache
-def _tools() -> tuple[LexLIP, Collection]:
+def _tools() -> tuple[Speaker, Collection]:
     """Open the model and the pictures of a worker, once."""
     settings, data, encoded = _job
-    model, source = load_checkpoint(settings.model), _pictures(settings, data)
+    model, source = load(settings.model), _pictures(settings, data)
     if not encoded.is_of(model, source):
         raise LexLIPError("the model or the pictures changed while encoding: run it again")
     return model, source

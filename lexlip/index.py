@@ -27,7 +27,7 @@ from lexlip.rerank.rescore import rescore_hits
 from lexlip.storage.files import atomic_directory
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
@@ -55,7 +55,7 @@ class Index:
     """
 
     def __init__(
-        self, path: Path, manifest: dict[str, Any], mode: Literal["r", "w"], model: LexLIP | None
+        self, path: Path, manifest: dict[str, Any], mode: Literal["r", "w"], model: Speaker | None
     ) -> None:
         self.path, self.manifest = path, manifest
         self.skipped: tuple[tuple[str, str], ...] = ()
@@ -69,12 +69,12 @@ class Index:
             raise
 
     @property
-    def model(self) -> LexLIP:
+    def model(self) -> Speaker:
         """The model that encodes: loaded when first needed from the checkpoint in the manifest."""
         if self._model is None:
-            from lexlip.models.checkpoints import load_checkpoint
+            from lexlip.models import load
 
-            model = load_checkpoint(self.manifest["checkpoint"])
+            model = load(self.manifest["checkpoint"])
             self._model = check_model(self.path, self.manifest, model)
         return self._model
 
@@ -82,7 +82,7 @@ class Index:
     def create(
         cls,
         path: str | os.PathLike[str],
-        model: LexLIP,
+        model: Speaker,
         source: Any,
         recipe: Recipe = Recipe(),
         *,
@@ -101,7 +101,7 @@ class Index:
         ----------
         path : path
             Folder of the index.
-        model : LexLIP
+        model : Speaker
         source : path, name, Collection or mapping
             What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
         recipe : Recipe
@@ -146,7 +146,7 @@ class Index:
         cls,
         path: str | os.PathLike[str],
         encoded: Encoded | str | os.PathLike[str],
-        model: LexLIP | None = None,
+        model: Speaker | None = None,
         recipe: Recipe | None = None,
         *,
         shards: int = 1,
@@ -161,7 +161,7 @@ class Index:
         ----------
         encoded : Encoded or path
             A folder of vectors in parts; all parts must be there.
-        model : LexLIP, optional
+        model : Speaker, optional
             Loaded when needed, as by `open`.
         recipe : Recipe, optional
             By default the one that the parts were encoded with; it must agree with that.
@@ -185,7 +185,7 @@ class Index:
     def open(
         cls,
         path: str | os.PathLike[str],
-        model: LexLIP | None = None,
+        model: Speaker | None = None,
         mode: Literal["r", "w"] = "r",
     ) -> Index:
         """Open an index, for searching (mode "r") or to change it as well ("w").
@@ -193,7 +193,7 @@ class Index:
         Parameters
         ----------
         path : path
-        model : LexLIP, optional
+        model : Speaker, optional
             Loaded when needed from the checkpoint that the manifest names when left out.
         mode : {"r", "w"}
 

@@ -22,7 +22,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from lexlip.lexicon import Lexicon
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_control import DenseDualEncoder
-from lexlip.models.lexlip import LexLIP, LexLIPPreTrainedModel
+from lexlip.models.lexlip import LexLIP
+from lexlip.models.pretrained import TwoTowers
 from lexlip.models.processing import Processor
 from lexlip.models.trunks import copy_weights, freeze_lowest
 from lexlip.models.trunks import side as one_side
@@ -102,7 +103,7 @@ def config_for(settings: Settings, processor: Processor, lexicon: Lexicon) -> Le
     )
 
 
-def _load_trunks(model: LexLIPPreTrainedModel, settings: Settings) -> None:
+def _load_trunks(model: TwoTowers, settings: Settings) -> None:
     for side, tower in (("vision", model.vision), ("text", model.text)):
         if side in settings.model.pretrained:
             name = resolve(settings.model.pretrained[side])
@@ -114,7 +115,7 @@ def _load_trunks(model: LexLIPPreTrainedModel, settings: Settings) -> None:
     freeze(model, settings)
 
 
-def freeze(model: LexLIPPreTrainedModel, settings: Settings) -> None:
+def freeze(model: TwoTowers, settings: Settings) -> None:
     """Hold still what the settings say: vision trunk, its lowest layers, word embeddings."""
     if settings.model.freeze_vision:
         model.vision.trunk.requires_grad_(False)
@@ -175,7 +176,7 @@ def calibrate(model: LexLIP, texts: Sequence[str], active: int = 128, spread: fl
         head.bias.sub_(torch.quantile(pooled, 1 - share, dim=1).mean())
 
 
-def build(settings: Settings, texts: Sequence[str], kind: type[LexLIPPreTrainedModel]) -> Any:
+def build(settings: Settings, texts: Sequence[str], kind: type[TwoTowers]) -> Any:
     """A model at step 0 of stage 1 (or of the dense control), from its settings.
 
     Parameters
@@ -201,7 +202,7 @@ def build(settings: Settings, texts: Sequence[str], kind: type[LexLIPPreTrainedM
     return model
 
 
-def load(folder: str | Path, settings: Settings, kind: type[LexLIPPreTrainedModel]) -> Any:
+def load(folder: str | Path, settings: Settings, kind: type[TwoTowers]) -> Any:
     """A finished checkpoint as the start of the next stage, frozen as the settings say.
 
     Pictures may have another size from now on (``model.image_size``).

@@ -15,7 +15,8 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from lexlip.data.collection import Collection
-from lexlip.models.lexlip import LexLIP, LexLIPPreTrainedModel
+from lexlip.models.lexlip import LexLIP
+from lexlip.models.pretrained import TwoTowers
 from lexlip.models.processing import Processor, fingerprint
 from pretrain.data import Tokens
 
@@ -100,7 +101,7 @@ def drawn_views(picture: Image.Image, number: int, flip: bool, crops: int) -> li
 
 @torch.no_grad()
 def cached_features(
-    model: LexLIPPreTrainedModel,
+    model: TwoTowers,
     collection: Collection,
     folder: str | Path,
     flip: bool = False,

@@ -32,7 +32,7 @@ from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
-from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models import load
 from lexlip.models.lexical_clip import LexicalCLIP
 from lexlip.models.lexical_head import LexicalHead
 from lexlip.models.pooling import log_saturate
@@ -239,7 +239,7 @@ def main(overrides: Overrides = None, config: Config = "scenes") -> None:
         raise LexLIPError("give model=CHECKPOINT (of lexlip lexicalise) and out=FOLDER")
     out, data = Path(settings.out), settings.data
     check_replaceable(out, "config.json")
-    speaker = load_checkpoint(settings.model)
+    speaker = load(settings.model)
     if not isinstance(speaker, LexicalCLIP):
         raise LexLIPError(
             f"{settings.model} is not a CLIP with a lexicon: make one with lexlip lexicalise"

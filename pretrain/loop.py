@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection, read_texts
 from lexlip.errors import LexLIPError
-from lexlip.models.lexlip import LexLIPPreTrainedModel
+from lexlip.models.pretrained import TwoTowers
 from lexlip.settings import resolve
 from lexlip.storage.files import read_json
 from pretrain import settings as settings_module
@@ -77,7 +77,7 @@ class Workbench:
         """All training captions: those of pictures first."""
         return [c for captions in self.train.captions for c in captions] + self.extra
 
-    def pairs(self, model: LexLIPPreTrainedModel, collection: Collection, train: bool) -> Pairs:
+    def pairs(self, model: TwoTowers, collection: Collection, train: bool) -> Pairs:
         """Tokenised captions beside cached pixels or, with a frozen trunk, cached features."""
         data, frozen = self.settings.data, self.settings.model.freeze_vision
         assert model.processor is not None
@@ -93,7 +93,7 @@ class Workbench:
         return Pairs.of(collection, views, model.processor.tokenizer, lexicon, length, extra)
 
 
-def _all_words(model: LexLIPPreTrainedModel) -> Any:
+def _all_words(model: TwoTowers) -> Any:
     from lexlip.lexicon import Lexicon
 
     assert model.processor is not None
@@ -123,7 +123,7 @@ def optimizer_for(task: Task, settings: Settings, stage: Stage) -> torch.optim.A
     )
 
 
-def set_dropout(model: LexLIPPreTrainedModel, share: float) -> None:
+def set_dropout(model: TwoTowers, share: float) -> None:
     """Set the dropout of what a stage trains: text tower, neck, private layers of the heads."""
     heads = getattr(model, "heads", None)
     private = [heads.text.layers, heads.image.layers] if heads is not None else []
@@ -133,7 +133,7 @@ def set_dropout(model: LexLIPPreTrainedModel, share: float) -> None:
                 module.p = share
 
 
-def forget_activations(model: LexLIPPreTrainedModel) -> None:
+def forget_activations(model: TwoTowers) -> None:
     """Let the trunks compute their activations again when the gradient needs them.
 
     Raises

@@ -20,9 +20,9 @@ from lexlip.errors import LexLIPError
 from lexlip.models.dense_branch import Dense
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.pooling import log_saturate
-from lexlip.rerank import gaussian
-from lexlip.rerank.late import late_interaction
-from lexlip.rerank.naaf import naaf
+from lexlip.models.scores import gaussian
+from lexlip.models.scores.late import late_interaction
+from lexlip.models.scores.naaf import naaf
 from pretrain import build, loop, objectives, stage2
 from pretrain import rerank_objectives as rerank
 from pretrain.cache import cached_states

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from lexlip.rerank.naaf import optimal_threshold
+from lexlip.models.scores.naaf import optimal_threshold
 
 
 def late_contrast(
@@ -101,7 +101,7 @@ def closed_form(
     Parameters
     ----------
     distance : Tensor [B, B]
-        `lexlip.rerank.gaussian.csd`.
+        `lexlip.models.scores.gaussian.csd`.
     match : Tensor [B, B]
         1 for pairs that match, 0 for others, between them for mixed pictures.
     scale, shift : float

@@ -12,7 +12,7 @@ from lexlip.impacts import overlap, top_terms, unit_normalise
 from lexlip.lexicon import STOP_WORDS
 from lexlip.models.dense_control import DenseDualEncoder
 from lexlip.models.lexlip import LexLIP
-from lexlip.rerank.late import late_interaction
+from lexlip.models.scores.late import late_interaction
 from lexlip.views import Views
 from pretrain.data import Pairs
 

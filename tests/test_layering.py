@@ -88,7 +88,7 @@ def within(name, package):
 
 def test_the_walk_finds_the_project():
     assert {"lexlip", "lexlip.data.scenes", "pretrain.stage1"} <= EVERYTHING.keys()
-    assert "lexlip.models.lexlip" in imports(LIBRARY["lexlip.index"])
+    assert "lexlip.models.speaker" in imports(LIBRARY["lexlip.index"])
     assert "lexlip.data.readers" in imports(LIBRARY["lexlip.data.collection"])
 
 
@@ -248,3 +248,28 @@ def test_lazy_names_are_the_real_ones():
     assert all(hasattr(lexlip, name) for name in lexlip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'LexLIPP'"):
         lexlip.LexLIPP  # noqa: B018
+
+
+# Rooms that run networks; a benchmark loads other people's.
+NETWORKS = ("lexlip.models", "pretrain", "eval.bench.baselines.clip")
+
+
+@pytest.mark.parametrize("name", sorted(EVERYTHING))
+def test_torch_ends_at_the_models(name):
+    found = {i.split(".")[0] for i in imports(EVERYTHING[name])}
+    if not any(within(name, room) for room in NETWORKS):
+        assert not found & {"torch", "transformers", "accelerate"}
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "lexlip.models, lexlip.models.speaker, lexlip.models.query_table, lexlip.models.runtime",
+        "lexlip.query.query, lexlip.query.lexicon_map, lexlip.index, lexlip.build.write",
+        "lexlip.rerank.stage, lexlip.rerank.rerankers, lexlip.tune.shares",
+        "lexlip.explain.explanation, lexlip.explain.sheet",
+        "lexlip.server, lexlip.server.app, lexlip.compare.systems",
+    ],
+)
+def test_all_but_the_networks_import_without_torch(modules):
+    assert not modules_after(f"import {modules}") & {"torch", "transformers", "accelerate"}

@@ -14,6 +14,7 @@ from eval.bench.systems import (
     batches,
     check_gallery,
     encoded_pictures,
+    load_model,
     looked_at,
     median_ms,
     require_folder,
@@ -86,11 +87,8 @@ class LexLIPSystem(System):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> LexLIPSystem:
         """Load a checkpoint folder; ``options`` are those of the class."""
-        path = require_folder(folder)
-        from lexlip import LexLIP
-
         options.setdefault("checkpoint", str(folder))
-        return cls(LexLIP.from_pretrained(path), **options)
+        return cls(load_model(str(folder)), **options)
 
     @classmethod
     def with_table(cls, folder: str | Path, **options: Any) -> LexLIPSystem:
@@ -161,7 +159,7 @@ class LexLIPSystem(System):
 
     def tokenize(self, text: str) -> list[str]:
         """Cut a caption into the model's word pieces."""
-        return list(self.model.processor.tokenizer.tokenize(text))
+        return list(self.model.tokenizer.tokenize(text))
 
     def close(self) -> None:
         """Close the engines and remove their folders."""

@@ -235,6 +235,6 @@ def load_model(folder: str | None) -> Any:
     """
     if not folder:
         raise LexLIPError("nothing to measure: give model=CHECKPOINT, or --run where there is one")
-    from lexlip.models.checkpoints import load_checkpoint
+    from lexlip.models import load
 
-    return load_checkpoint(require_folder(folder))
+    return load(require_folder(folder))

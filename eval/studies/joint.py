@@ -37,7 +37,7 @@ from lexlip.data.scenes import Scene, make_scenes, matches
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
-from lexlip.models.lexlip import LexLIP
+from lexlip.models.speaker import Speaker
 from lexlip.query.query import Query
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json
@@ -89,7 +89,7 @@ def pairs(scenes: Sequence[Scene], few: int = K) -> list[Pair]:
 class Sparse:
     """Searches with queries over the words of pictures."""
 
-    def __init__(self, model: LexLIP, gallery: Any, max_terms: int = 64) -> None:
+    def __init__(self, model: Speaker, gallery: Any, max_terms: int = 64) -> None:
         self.model, self.engine = model, PostingsEngine()
         weights = LexLIPSystem(model).picture_weights(gallery)
         self.engine.add(list(gallery.ids), document_impacts(weights, max_terms)[0])

@@ -10,7 +10,7 @@ picture has. In percent of cases:
 - near: it does, or one of its neighbours does;
 - centre: the patch with the centre of the word's heat does;
 - hidden: the patch that costs the word most when its pixels are hidden does
-  (`lexlip.explain.occlusion`);
+  (`lexlip.models.localisation.occlusion`);
 - chance, chance near: what patches drawn at random would reach.
 """
 
@@ -37,9 +37,8 @@ from lexlip.data.draw import COLOURS, Group, draw_scene
 from lexlip.data.grammar import SIZE_WORDS, TEXTURE_WORDS
 from lexlip.data.scenes import Scene, make_scenes
 from lexlip.errors import LexLIPError
-from lexlip.explain.occlusion import occlusion
-from lexlip.explain.provenance import Provenance, provenance
-from lexlip.models.lexlip import LexLIP
+from lexlip.models.localisation.results import Provenance
+from lexlip.models.speaker import require_places
 from lexlip.storage.files import write_json
 
 KINDS = ("shape", "colour", "texture", "size")
@@ -89,7 +88,7 @@ def judge(
     return dict(zip(MEASURES, map(float, values), strict=True))
 
 
-def measure(model: LexLIP, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
+def measure(model: Any, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
     """Judge every true word of every group that a picture has.
 
     Returns
@@ -107,8 +106,8 @@ def measure(model: LexLIP, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
             for kind, word in words_of(group):
                 if word in terms:
                     named[kind, word].append(group)
-        found = provenance(model, picture, [terms[word] for _, word in named])
-        lost = occlusion(model, picture, found.patches)
+        found = model.locate(picture, [terms[word] for _, word in named])
+        lost = model.locate_pixels(picture, found.patches)
         lies = {group: covered(scene, group, found.grid) for group in scene.groups}
         for (kind, word), groups in named.items():
             term = terms[word]
@@ -138,7 +137,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     """Measure how often the patch that won a word lies on what the word names."""
     settings = read_settings(Measured, config, overrides, run)
     encoder = load_model(settings.model)
-    rows = measure(encoder, scenes_of(settings))
+    rows = measure(require_places(encoder), scenes_of(settings))
     path = Path(settings.out) / "lit.json"
     write_json(path, {"format": 1, "checkpoint": settings.model, "split": settings.split,
                       "seed": settings.seed, "rows": rows})  # fmt: skip

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 from PIL.Image import Image
 
@@ -33,7 +32,8 @@ from lexlip.console import Job, Overrides
 from lexlip.data.draw import Group
 from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches
-from lexlip.models.lexlip import LexLIP
+from lexlip.models.runtime import set_threads
+from lexlip.models.speaker import require_views
 from lexlip.rerank.rerankers import open_reranker
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json
@@ -151,7 +151,7 @@ def _restrict(first: FirstStage, asked: Asked, depth: int) -> FirstStage:
 
 
 def lift(
-    model: LexLIP, gallery: Drawn, asked: Asked, name: str, folder: Path, depth: int = 100
+    model: Any, gallery: Drawn, asked: Asked, name: str, folder: Path, depth: int = 100
 ) -> dict[str, Any]:
     """Recall at 1 of the first stage, of a reranker alone, and of both together."""
     task = Task(gallery, asked.texts, asked.qrels)
@@ -178,7 +178,7 @@ def lift(
     }
 
 
-def vague(model: LexLIP, gallery: Drawn) -> dict[str, float | None]:
+def vague(model: Any, gallery: Drawn) -> dict[str, float | None]:
     """Spearman's correlation of uncertainty with the number of partners, for both sides.
 
     None where all have as many.
@@ -217,15 +217,14 @@ def main(overrides: Overrides = None) -> None:
     import tempfile
 
     settings = from_overrides(Settings, overrides or [])
-    encoder = load_model(settings.model)
-    torch.set_num_threads(1)
+    encoder = require_views(load_model(settings.model))
+    set_threads(1)
     gallery = Drawn(make_scenes(SKIPPED + settings.pictures, settings.seed)[SKIPPED:])
     results: dict[str, Any] = {"checkpoint": settings.model, "pictures": settings.pictures}
     results |= {"seed": settings.seed, "rows": []}
-    config = encoder.config
     wanted = {"small": (small, "filip"), "missing": (missing, "naaf")}
     for effect, (ask, name) in wanted.items():
-        if config.token_size and (name != "naaf" or config.naaf_threshold is not None):
+        if encoder.token_size and (name != "naaf" or encoder.naaf_threshold is not None):
             with tempfile.TemporaryDirectory(prefix="lexlip-eval-") as folder:
                 row = lift(encoder, gallery, ask(gallery.scenes), name, Path(folder) / "views")
             results["rows"].append({"effect": effect, **row})
@@ -234,7 +233,7 @@ def main(overrides: Overrides = None) -> None:
                 f"{100 * row['R@1']:.1f} by {name} alone, {100 * row['fused_R@1']:.1f} by both "
                 f"(p {row['p']:.3f})"
             )
-    if config.gaussian_size:
+    if encoder.gaussian_size:
         results["vague"] = vague(encoder, gallery)
         shares = ", ".join(
             f"{side} {'-' if share is None else f'{share:.2f}'}"

@@ -20,7 +20,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 
@@ -32,9 +31,9 @@ from eval.bench.task import Pooled, Task, load_task, read_settings
 from lexlip.build.recipe import Recipe
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.engines import PostingsEngine
-from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
-from lexlip.models.lexlip import LexLIP
+from lexlip.models.runtime import set_threads
+from lexlip.models.speaker import Speaker, require_views
 from lexlip.rerank.fuse import reranked
 from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
 from lexlip.settings import option, option_of
@@ -71,7 +70,7 @@ class FirstStage:
 
 
 def first_stage(
-    model: LexLIP, task: Task, max_terms: int, depth: int
+    model: Any, task: Task, max_terms: int, depth: int
 ) -> tuple[FirstStage, Views, PostingsEngine]:
     """Encode pictures and queries, and search; returns the pictures' views and the engine too."""
     weights, views = _represent_pictures(model, task.gallery)
@@ -90,7 +89,7 @@ def first_stage(
     return FirstStage(run, Views.concatenate([part[1] for part in parts])), views, engine
 
 
-def _represent_pictures(model: LexLIP, gallery: Gallery) -> tuple[Any, Views]:
+def _represent_pictures(model: Any, gallery: Gallery) -> tuple[Any, Views]:
     from scipy.sparse import csr_array, vstack
 
     check_gallery(gallery)
@@ -161,7 +160,7 @@ def _half(query: str) -> int:
 
 
 def measure(
-    model: LexLIP,
+    model: Any,
     task: Task,
     rerankers: Sequence[str],
     codecs: Sequence[str] = ("int8",),
@@ -253,7 +252,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     settings = read_settings(Settings, config, overrides, run, trained="heads", into_run=False)
     encoder = load_model(settings.model)
     names = settings.rerankers or possible(encoder)
-    torch.set_num_threads(1)
+    set_threads(1)
     task = load_task(settings)
     results = measure(encoder, task, names, settings.codecs, settings.max_terms, settings.depth)
     facts = {"split": settings.split, "seed": settings.seed}
@@ -269,16 +268,14 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     typer.echo(f"\nwrote {folder / 'metrics.json'}")
 
 
-def possible(model: LexLIP) -> list[str]:
+def possible(speaker: Speaker) -> list[str]:
     """Name the rerankers that a model's heads allow."""
-    config, names = model.config, list[str]()
-    if config.token_size:
+    model, names = require_views(speaker), list[str]()
+    if model.token_size:
         names += ["filip", "filip-i2t", "filip-avg", "scan"]
-        names += [] if config.naaf_threshold is None else ["naaf"]
-    if config.gaussian_size:
+        names += [] if model.naaf_threshold is None else ["naaf"]
+    if model.gaussian_size:
         names += ["csd", "mc", "mu", "w2", "elk", "bhattacharyya", "jeffreys", "hellinger"]
-    if not names:
-        raise LexLIPError("this model has no heads: train them with make pretrain-heads")
     return names
 
 

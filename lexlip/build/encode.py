@@ -16,10 +16,11 @@ from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
+from lexlip.models.speaker import Speaker, require_images, require_views
 from lexlip.views import Views
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 CHUNK = 1024
 """Documents between two commits; a kill costs at most these."""
@@ -70,17 +71,14 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     return load_collection(os.fspath(source), split)
 
 
-def check_heads(model: LexLIP, recipe: Recipe) -> None:
+def check_heads(model: Speaker, recipe: Recipe) -> None:
     """Raise when the recipe keeps views and the model has no heads."""
-    if recipe.keep_views and not (model.config.token_size or model.config.gaussian_size):
-        raise LexLIPError(
-            "this model has no heads to rerank with: train them (make pretrain-heads), or keep no "
-            "views"
-        )
+    if recipe.keep_views:
+        require_views(model)
 
 
 def chunks(
-    model: LexLIP,
+    model: Speaker,
     source: Collection | Mapping[str, str],
     known: Known | None = None,
     recipe: Recipe = Recipe(),
@@ -92,7 +90,7 @@ def chunks(
 
     Parameters
     ----------
-    model : LexLIP
+    model : Speaker
     source : Collection or mapping of str to str
         Pictures, or texts by id.
     known : callable, optional
@@ -113,7 +111,7 @@ def chunks(
                 names = [ids[i] for i in numbers]
                 texts = [source[name] for name in names]
                 if recipe.keep_views:
-                    weights, views = model.represent_text(texts)
+                    weights, views = require_views(model).represent_text(texts)
                     yield Chunk(names, weights, {}, 0, [], views)
                 else:
                     yield Chunk(names, model.encode_text(texts), {}, 0, [])
@@ -129,7 +127,7 @@ def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any
 
 
 def encode_pictures(
-    model: LexLIP,
+    model: Speaker,
     source: Collection,
     numbers: Sequence[int],
     known: Known | None = None,
@@ -152,15 +150,16 @@ def encode_pictures(
     parts: list[csr_array] = []
     views: list[Views] = []
     skipped: list[tuple[str, str]] = []
+    encode_image = require_images(model).encode_image
     for rows, images in chosen.batches(batch_size, skipped):
         if recipe.keep_views:
-            weights, seen = model.represent_image(images)
+            weights, seen = require_views(model).represent_image(images)
             views.append(seen)
         else:
-            weights = model.encode_image(images)
-        parts.append(with_crops(model.encode_image, images, recipe.crops, weights))
+            weights = encode_image(images)
+        parts.append(with_crops(encode_image, images, recipe.crops, weights))
         read += [fresh[row] for row in rows]
-    weights = vstack(parts, format="csr") if parts else model.encode_image([])
+    weights = vstack(parts, format="csr") if parts else encode_image([])
     return Chunk(
         [names[i] for i in read],
         csr_array(weights),

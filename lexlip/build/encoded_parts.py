@@ -38,7 +38,7 @@ from lexlip.storage.ids import check_ids
 from lexlip.views import Views
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 FORMAT = "lexlip-encoded/2"
 _WEIGHTS, _DOCUMENTS, _VIEWS = "weights.npz", "documents.json", "views.safetensors"
@@ -75,7 +75,7 @@ class Encoded:
     def plan(
         cls,
         folder: str | os.PathLike[str],
-        model: LexLIP,
+        model: Speaker,
         source: Collection,
         recipe: Recipe,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -89,7 +89,7 @@ class Encoded:
         ----------
         folder : path
             Created if missing.
-        model : LexLIP
+        model : Speaker
         source : Collection
         recipe : Recipe
             How pictures are encoded.
@@ -204,7 +204,7 @@ class Encoded:
         size, total = self.manifest["part_size"], self.manifest["documents"]
         return range(number * size, min((number + 1) * size, total))
 
-    def is_of(self, model: LexLIP, source: Collection) -> bool:
+    def is_of(self, model: Speaker, source: Collection) -> bool:
         """Return whether the parts are planned for this model and these ids."""
         ours = (self.manifest["model"], self.manifest["ids"])
         return ours == (model.fingerprint, _sha256(source.ids))

@@ -17,19 +17,19 @@ from lexlip.impacts import document_impacts, quantisation_error, top_terms, unit
 from lexlip.storage.files import MANIFEST, read_json
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 FORMAT = "lexlip-index/2"
 ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures")
 """Keys of `origin`."""
 
 
-def origin(model: LexLIP, documents: Any, checkpoint: Any = None) -> dict[str, Any]:
+def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, Any]:
     """Describe where vectors come from.
 
     Parameters
     ----------
-    model : LexLIP
+    model : Speaker
     documents : Collection or mapping
         What the model encodes.
     checkpoint : path, optional
@@ -101,7 +101,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_model(path: Path, manifest: Mapping[str, Any], model: LexLIP) -> LexLIP:
+def check_model(path: Path, manifest: Mapping[str, Any], model: Speaker) -> Speaker:
     """Return the model if it built the index at `path`.
 
     Raises

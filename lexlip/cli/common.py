@@ -9,6 +9,7 @@ import typer
 
 from lexlip.console import one_line, readable
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
 
 __all__ = [
     "Checkpoint", "LexiconTable", "in_our_words", "is_index", "load", "load_speaker", "one_line",
@@ -22,22 +23,14 @@ LexiconTable = Annotated[
 ]
 
 
-def quiet() -> None:
-    """Silence transformers while it loads."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 def load(checkpoint: str | None) -> Any:
     """Load a model; with None the index loads its own when needed."""
     if checkpoint is None:
         return None
-    from lexlip.models.checkpoints import load_checkpoint
+    from lexlip import models
 
     quiet()
-    return load_checkpoint(checkpoint)
+    return models.load(checkpoint)
 
 
 def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import one_line, quiet, readable
+from lexlip.console import one_line, readable
+from lexlip.models.runtime import quiet
 
 
 @app.command()

@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, quiet, readable
+from lexlip.cli.common import load, readable
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
 
 if TYPE_CHECKING:
     from lexlip.explain.explanation import Explanation

@@ -10,9 +10,10 @@ import typer
 
 from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
-from lexlip.cli.common import is_index, load, one_line, quiet, readable
+from lexlip.cli.common import is_index, load, one_line, readable
 from lexlip.console import with_options
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
 
 
 @app.command()

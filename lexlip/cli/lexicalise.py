@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import quiet, readable
+from lexlip.cli.common import readable
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
 
 SAMPLE = 500
 """Pictures whose mean is taken; its error is then a twentieth of the pictures' spread."""

@@ -15,11 +15,11 @@ from lexlip.cli.common import (
     in_our_words,
     load,
     load_speaker,
-    quiet,
     read_item,
     readable,
 )
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
 
 
 @app.command()
@@ -138,9 +138,10 @@ def align(
     out: Annotated[Path, typer.Option("-o", "--out", help="where to draw it")] = Path("align.png"),
 ) -> None:
     """Draw which word each patch matches best: lexlip align cat.jpg "a cat on grass" -m CKPT."""
-    from lexlip.explain.alignment import align, draw
+    from lexlip.explain.alignment import draw
+    from lexlip.models.speaker import require_places
 
-    found = align(load(model), picture, text)
+    found = require_places(load(model)).align(picture, text)
     draw(picture, found).save(out)
     for number, word in enumerate(found.words):
         typer.echo(f"{word:<20} {int((found.patches == number).sum()):4} patches")

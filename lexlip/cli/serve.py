@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, quiet, readable
+from lexlip.cli.common import load, readable
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet, set_threads
 
 _EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "bm25s")
 
@@ -45,7 +46,6 @@ def serve(
     missing = [part for part in _EXTRA if importlib.util.find_spec(part) is None]
     if missing:
         raise LexLIPError(f"{missing[0]} is missing: pip install 'lexlip[server]'")
-    import torch
     import uvicorn
 
     from lexlip.build.manifest import read_manifest
@@ -72,7 +72,7 @@ def serve(
         quiet()
         # One text is too little work for two cores: encoding it in a server thread took 71 ms when
         # torch used both cores of the machine, and 7 ms when it used one.
-        torch.set_num_threads(1)
+        set_threads(1)
         served = create_app(path, load(model), settings)
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"{path}: http://{shown}:{listening.getsockname()[1]} (Ctrl+C stops)")

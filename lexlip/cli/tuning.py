@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, quiet, readable
+from lexlip.cli.common import load, readable
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
 
 
 @app.command()

@@ -19,9 +19,7 @@ from lexlip.compare.bm25 import BM25, tokens
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
-from lexlip.models.checkpoints import is_lexical_clip
-from lexlip.models.dense_control import DenseDualEncoder
-from lexlip.models.lexical_clip import LexicalCLIP
+from lexlip.models import is_lexical_clip
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 if TYPE_CHECKING:
@@ -94,6 +92,9 @@ class _Encoder(NamedTuple):
 
 
 def _load(checkpoint: str | os.PathLike[str]) -> _Encoder:
+    from lexlip.models.dense_control import DenseDualEncoder
+    from lexlip.models.lexical_clip import LexicalCLIP
+
     if is_lexical_clip(checkpoint):
         clip = LexicalCLIP.from_pretrained(checkpoint)
         return _Encoder(clip.embed_text, clip.embed_image, clip.fingerprint)

@@ -32,5 +32,3 @@ def draw(picture: Any, found: WordPatches, width: int = 448) -> Image.Image:
         brush.text((place, base.height + 8), spoken, fill=colour, font=font(12))
         place += brush.textlength(spoken, font=font(12)) + 8
     return made
-
-

@@ -20,25 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
+from lexlip.build.recipe import Recipe
 from lexlip.data.crops import with_crops
 from lexlip.data.images import read_image
-from lexlip.explain.alignment import WordPatches, align
-from lexlip.explain.attention import text_attention
-from lexlip.explain.occlusion import occlusion
-from lexlip.explain.provenance import (
-    Provenance,
-    TextProvenance,
-    check_localises,
-    provenance,
-    text_provenance,
-)
 from lexlip.impacts import quantise, query_terms, top_terms, unit_normalise
+from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
+from lexlip.models.speaker import Localises, Speaker, require_images, require_places
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 
 if TYPE_CHECKING:
     from lexlip.index import Index
-    from lexlip.models.lexlip import LexLIP
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ class Explanation:
     alignment : WordPatches, optional
         Patches and the words of the wanted texts, where the model has a token for each patch.
     pixels : dict of int to float32 [rows, columns], optional
-        By term id, which pixels the word needs (`lexlip.explain.occlusion`), where asked for.
+        By term id, the pixels that the word needs, where asked for.
     changed : bool
         True when the picture does not give the impacts of the index: it, and so its patches, are
         not the ones that were indexed.
@@ -199,11 +191,11 @@ def explain(
     """
     model = index.model
     if pixels:
-        check_localises(model)
+        require_places(model)
     query, tokens = index.prepare(item), model.lexicon.tokens
     if words is None:
         words = index.explain(id, query)
-    if not model.localises:
+    if not isinstance(model, Localises):
         return Explanation(id, query, words, tokens)
     texts = _traced(model, query)
     if picture is None:
@@ -212,7 +204,6 @@ def explain(
     terms = _terms(words, query, tokens)
     held = {terms[word.word]: word.impact for word in words if word.impact > 0}
     wanted = " ".join(text.text for text in texts if text.weight > 0)
-    aligns = wanted and model.config.token_size and not model.config.token_count
     return Explanation(
         id,
         query,
@@ -220,9 +211,9 @@ def explain(
         tokens,
         texts,
         upright.size,
-        provenance(model, upright, terms.values(), index.manifest.get("crops", 0)),
-        align(model, upright, wanted) if aligns else None,
-        occlusion(model, upright, terms.values()) if pixels else None,
+        model.locate(upright, terms.values(), Recipe.of(index.manifest).crops),
+        model.align(upright, wanted) if wanted and model.aligns else None,
+        model.locate_pixels(upright, terms.values()) if pixels else None,
         not _same(index, model, upright, held),
     )
 
@@ -234,26 +225,26 @@ def _terms(
     return {word.word: named[word.word] for word in words}
 
 
-def _traced(model: LexLIP, query: PreparedQuery) -> list[TracedText]:
+def _traced(model: Localises, query: PreparedQuery) -> list[TracedText]:
     """Trace the texts of a query."""
     parts = () if query.query is None else query.query.summands
     return [
         TracedText(
             part.content,
             part.weight,
-            text_provenance(model, part.content, query.terms),
-            text_attention(model, part.content),
+            model.trace_text(part.content, query.terms),
+            model.text_attention(part.content),
         )
         for part in parts
         if isinstance(part.content, str)
     ]
 
 
-def _same(index: Index, model: LexLIP, picture: Image.Image, held: Mapping[int, int]) -> bool:
+def _same(index: Index, model: Speaker, picture: Image.Image, held: Mapping[int, int]) -> bool:
     """True when a picture gives the impacts that an index holds, but for rounding."""
-    crops = index.manifest.get("crops", 0)
-    weights = with_crops(model.encode_image, [picture], crops)
-    weights = top_terms(weights, index.manifest["max_terms"])
+    recipe = Recipe.of(index.manifest)
+    weights = with_crops(require_images(model).encode_image, [picture], recipe.crops)
+    weights = top_terms(weights, recipe.max_terms)
     now = query_terms(csr_array(quantise(unit_normalise(weights), index.manifest["scale"])))
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
 

@@ -93,7 +93,9 @@ class QueryTable(SpeakerMixin):
 
         A token or a pair counts once, however often it stands in the text.
         """
-        ids = np.array(self.tokenizer.raw.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        ids = np.array(
+            self.tokenizer.raw.encode(text, add_special_tokens=False).ids, dtype=np.int64
+        )
         return features_of(ids[: self.max_length - 2], len(self.lexicon.tokens), self.pairs)
 
     def weights_of(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -128,7 +130,7 @@ class QueryTable(SpeakerMixin):
     def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
         """Texts to weights over the vocabulary, csr_array float32 [N, V].
 
-        `batch_size` is part of the signature of a `lexlip.models.speaker.Speaker` and has no effect.
+        `batch_size` has no effect here.
         """
         found = [self.weights_of(text) for text in texts]
         ends = np.cumsum([0, *(len(ids) for ids, _ in found)])

@@ -55,7 +55,7 @@ class Speaker(Protocol):
         """The tokenizer whose vocabulary the words are."""
 
     @property
-    def name_or_path(self) -> str:
+    def name_or_path(self) -> str | None:
         """The folder or hub name that the speaker was loaded from; may be empty."""
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:

@@ -16,7 +16,7 @@ from lexlip.query.tree import Part
 
 if TYPE_CHECKING:
     from lexlip.filters.where import Where
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
     from lexlip.query.query import Query
 
 
@@ -61,7 +61,7 @@ class PreparedQuery:
     conditions: tuple[Condition, ...] = ()
     penalty: int = 0
     query: Query | None = None
-    speaker: LexLIP | None = field(default=None, repr=False)
+    speaker: Speaker | None = field(default=None, repr=False)
     seen: QueryViews = field(default=(), repr=False)
 
     def search(self, engine: Engine, k: int, where: Where | None = None) -> list[Hit]:

@@ -26,7 +26,7 @@ from lexlip.query.terms import DUST, add_up, encode_parts, terms_of
 from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, Words, picture_path
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,7 +189,7 @@ class Query(Tree):
 
     def prepare(
         self,
-        model: LexLIP,
+        model: Speaker,
         max_terms: int = 64,
         max_weight: int = MAX_QUERY_WEIGHT,
         views: bool = False,
@@ -198,7 +198,7 @@ class Query(Tree):
 
         Parameters
         ----------
-        model : LexLIP
+        model : Speaker
         max_terms : int
             Number of heaviest terms that are kept, of either sign; words with weights all are.
         max_weight : int
@@ -242,16 +242,16 @@ class Query(Tree):
                 terms[int(total.argmax())] = 1
         return PreparedQuery(terms, exact, conditions, self.penalty, self, model, seen)
 
-    def resolved(self, model: LexLIP, max_terms: int = 64) -> Query:
+    def resolved(self, model: Speaker, max_terms: int = 64) -> Query:
         """Return the words that the query adds up to; see `PreparedQuery.resolved`."""
         return self.prepare(model, max_terms).resolved
 
-    def words(self, model: LexLIP | None = None, max_terms: int = 64) -> dict[str, float]:
+    def words(self, model: Speaker | None = None, max_terms: int = 64) -> dict[str, float]:
         """Return {word: weight}, heaviest first; ``Query.from_words`` takes it back.
 
         Parameters
         ----------
-        model : LexLIP, optional
+        model : Speaker, optional
             Turns texts and pictures into words. Left out, the query must be words with weights.
         max_terms : int
             As for `prepare`.
@@ -268,7 +268,7 @@ class Query(Tree):
 
 def prepare(
     item: Any,
-    model: Callable[[], LexLIP],
+    model: Callable[[], Speaker],
     max_terms: int = 64,
     max_weight: int = MAX_QUERY_WEIGHT,
     views: bool = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,9 @@ from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STOP_WORDS, may_be_term
+from lexlip.models.speaker import Speaker, require_images, require_views
 from lexlip.query.tree import Part
 from lexlip.views import Views
-
-if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
 
 Vector = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Term ids and weights of a part."""
@@ -28,7 +26,7 @@ DUST = 1e-12
 """Remainder of words that cancel out, as a share of their sum, that counts as zero."""
 
 
-def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
+def terms_of(model: Speaker, text: str) -> tuple[int, ...]:
     """Return the ids of a text's own words, function words and one-letter pieces left out.
 
     Raises
@@ -36,7 +34,7 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
     LexLIPError
         For a word that is not in the lexicon, so that no picture can have it.
     """
-    tokenizer = model.processor.tokenizer  # type: ignore[union-attr]
+    tokenizer = model.tokenizer
     found: list[int] = []
     for word in text.split():
         ids = tokenizer(word, add_special_tokens=False)["input_ids"]
@@ -49,7 +47,7 @@ def terms_of(model: LexLIP, text: str) -> tuple[int, ...]:
     return tuple(sorted(set(found)))
 
 
-def _term(model: LexLIP, token: str, word: str) -> int:
+def _term(model: Speaker, token: str, word: str) -> int:
     """Return the id of a token; an error names it `word`."""
     lexicon = model.lexicon
     if token in lexicon.numbers:
@@ -91,13 +89,13 @@ def add_up(
 
 
 def encode_parts(
-    model: LexLIP, parts: Sequence[Part], views: bool = False
+    model: Speaker, parts: Sequence[Part], views: bool = False
 ) -> tuple[list[Vector], QueryViews]:
     """Encode the parts of a query: one batch of texts, one batch of pictures.
 
     Parameters
     ----------
-    model : LexLIP
+    model : Speaker
     parts : sequence of Part
     views : bool
         Encode what rerankers look at in the same pass.
@@ -120,11 +118,14 @@ def encode_parts(
     for kind, some in _by_kind(parts).items():
         items: Any = [part.content for part in some]
         if views:
-            look = model.represent_text if kind == "text" else model.represent_image
+            sees = require_views(model)
+            look = sees.represent_text if kind == "text" else sees.represent_image
             weights, found = look(items)
             seen += [(part.weight, found.take([row])) for row, part in enumerate(some)]
+        elif kind == "text":
+            weights = model.encode_text(items)
         else:
-            weights = (model.encode_text if kind == "text" else model.encode_image)(items)
+            weights = require_images(model).encode_image(items)
         encoded[kind] = iter(_rows(weights))
     for part in parts:
         if isinstance(part.content, tuple):
@@ -136,7 +137,7 @@ def encode_parts(
     return vectors, seen
 
 
-def views_of(model: LexLIP | None, parts: Sequence[Part]) -> QueryViews:
+def views_of(model: Speaker | None, parts: Sequence[Part]) -> QueryViews:
     """Encode what rerankers look at: each text and picture with its weight.
 
     Words that were given as words have no views, and count in the first stage only.

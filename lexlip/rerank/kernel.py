@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import ArrayLike, NDArray
 
-_NOTHING = np.float32(-1)  # what lexlip.rerank.late gives a pair in which a side has no token
+_NOTHING = np.float32(-1)  # score of a pair in which a side has no token
 _WORDS = 4
 """Words that meet a pair of patches at once."""
 

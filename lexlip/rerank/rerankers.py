@@ -1,4 +1,4 @@
-"""Rerankers: what the second stage says of the first one's candidates.
+"""Rerankers: scores of the first stage's candidates from the views of both sides.
 
 Each compares the views of a query (`lexlip.views`) with those of candidates that a forward store
 holds, and gives a number each, higher for better. A candidate that cannot be compared (the store
@@ -9,24 +9,17 @@ it loses, and nothing is NaN.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lexlip.errors import LexLIPError
-from lexlip.rerank import gaussian
+from lexlip.models.speaker import Speaker, require_views
 from lexlip.rerank.kernel import late_scores
-from lexlip.rerank.late import late_interaction
-from lexlip.rerank.naaf import naaf, scan
 from lexlip.storage.forward import ForwardStore, Gathered, Spread
 from lexlip.views import Views
-
-if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
 
 Mode = Literal["t2i", "i2t", "avg"]
 
@@ -123,9 +116,9 @@ class Filip(Reranker):
             codes, scales, counts = candidates.codes, candidates.scales, candidates.counts
             t2i, i2t = late_scores(codes, scales, counts, words[0])
         else:
-            there = torch.ones(words.shape[:2], dtype=torch.bool)
-            both = late_interaction(*_tokens(candidates), torch.from_numpy(words), there)
-            i2t, t2i = (scores[:, 0].numpy() for scores in both)
+            from lexlip.models.scores import arrays
+
+            i2t, t2i = arrays.late(candidates, words)
         if self.mode == "avg":
             return (t2i + i2t) * np.float32(0.5)
         return t2i if self.mode == "t2i" else i2t
@@ -155,18 +148,9 @@ class Attention(Reranker):
         return found, found.counts > 0
 
     def _compare(self, query: Views, candidates: Views) -> NDArray[np.float32]:
-        width = max(1, int(query.counts[0]))
-        words, there = (each[:, :width] for each in _tokens(query))
-        patches, here = _tokens(candidates)
-        if self.threshold is None:
-            scores = scan(patches, here, words, there)
-        else:
-            scores = naaf(patches, here, words, there, self.threshold, propagate=True)
-        return scores[:, 0].numpy()
+        from lexlip.models.scores import arrays
 
-
-Likeness = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Means and log-variances of K documents and of a query, [N, D] each, to a likeness [K, 1]."""
+        return arrays.attention(query, candidates, self.threshold)
 
 
 class Pcme(Reranker):
@@ -174,44 +158,28 @@ class Pcme(Reranker):
 
     needs = "gaussians"
 
-    def __init__(self, store: ForwardStore, likeness: Likeness | None = None) -> None:
+    def __init__(
+        self, store: ForwardStore, likeness: str = "csd", curve: tuple[float, float] | None = None
+    ) -> None:
         super().__init__(store)
-        self.likeness = likeness
+        self.likeness, self.curve = likeness, curve
 
     def _find(self, ids: Sequence[str]) -> tuple[Spread, NDArray[np.bool_]]:
         found = self.store.gaussians(ids)
         return found, found.held
 
     def _compare(self, query: Views, candidates: Spread) -> NDArray[np.float32]:
-        mean = _widened(candidates.mean)
-        if self.likeness is None:  # -CSD as one product; the query's own variance moves no rank
-            return 2 * (mean.numpy() @ query.mean[0]) - candidates.total_variance
-        other = map(torch.from_numpy, (query.mean, query.log_variance))
-        return self.likeness(mean, _widened(candidates.log_variance), *other)[:, 0].numpy()
+        if self.likeness == "csd":  # as one product; the query's own variance moves no rank
+            mean = candidates.mean.astype(np.float32)
+            return 2 * (mean @ query.mean[0]) - candidates.total_variance
+        from lexlip.models.scores import arrays
+
+        spread = candidates.mean, candidates.log_variance
+        return arrays.likeness(self.likeness, *spread, query, self.curve)
 
 
-def _tokens(views: Views) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(views.tokens), torch.from_numpy(views.mask)
-
-
-def _widened(halves: NDArray[np.float16]) -> Tensor:
-    return torch.from_numpy(halves).float()  # numpy takes ten times as long
-
-
-def _near(distance: Likeness) -> Likeness:
-    """Turn a distance into a likeness."""
-    return lambda *given: -distance(*given)
-
-
-LIKENESSES: dict[str, Likeness | None] = {
-    "csd": None,
-    "mu": lambda mean, _, other, __: mean @ other.T,
-    "w2": _near(gaussian.squared_wasserstein),
-    "elk": gaussian.log_elk,
-    "bhattacharyya": _near(gaussian.bhattacharyya),
-    "jeffreys": _near(gaussian.jeffreys),
-    "hellinger": _near(gaussian.squared_hellinger),
-}
+LIKENESSES = ("csd", "mu", "w2", "elk", "bhattacharyya", "jeffreys", "hellinger")
+"""Ways to compare Gaussians by their means and variances alone."""
 
 MODES: dict[str, Mode] = {"filip": "t2i", "filip-i2t": "i2t", "filip-avg": "avg"}
 
@@ -219,7 +187,7 @@ RERANKERS = (*MODES, "naaf", "scan", *LIKENESSES, "mc")
 """Names for `open_reranker` and ``Index.search(rerank=...)``."""
 
 
-def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
+def open_reranker(name: str, store: ForwardStore, speaker: Speaker) -> Reranker:
     """Return a reranker by name.
 
     Parameters
@@ -227,8 +195,8 @@ def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
     name : str
         One of `RERANKERS`.
     store : ForwardStore
-    model : LexLIP
-        Whose heads made the views: NAAF's threshold and the scale of a match are theirs.
+    speaker : Speaker
+        The model whose heads made the views: NAAF's threshold and the scale of a match are theirs.
 
     Raises
     ------
@@ -237,18 +205,13 @@ def open_reranker(name: str, store: ForwardStore, model: LexLIP) -> Reranker:
     """
     if name not in RERANKERS:
         raise LexLIPError(f"no reranker {name!r}: choose one of {', '.join(RERANKERS)}")
-    if getattr(model, "heads", None) is None:  # also of a query table
-        raise LexLIPError("no heads to rerank with: use the model that the index was built by")
+    model = require_views(speaker)
     if name in MODES:
         return Filip(store, MODES[name])
     if name == "scan":
         return Attention(store)
     if name == "naaf":
-        if model.config.naaf_threshold is None:
+        if model.naaf_threshold is None:
             raise LexLIPError("this model was trained without NAAF: choose another reranker")
-        return Attention(store, model.config.naaf_threshold)
-    if name == "mc":
-        heads: Any = model.heads
-        scale, shift = heads.sample_scale.item(), heads.sample_shift.item()
-        return Pcme(store, lambda a, b, c, d: gaussian.match_probability(a, b, c, d, scale, shift))
-    return Pcme(store, LIKENESSES[name])
+        return Attention(store, model.naaf_threshold)
+    return Pcme(store, name, model.match_curve() if name == "mc" else None)

@@ -23,7 +23,7 @@ from lexlip.storage.files import read_json, write_json
 from lexlip.storage.forward import ForwardStore
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 SETTINGS = "rerank.json"
 DEPTH = 100
@@ -66,7 +66,7 @@ class SecondStage:
         The index.
     store : ForwardStore or None
         Its views.
-    model : LexLIP
+    model : Speaker
         Of the index.
 
     Raises
@@ -75,7 +75,7 @@ class SecondStage:
         When the index keeps no views.
     """
 
-    def __init__(self, folder: Path, store: ForwardStore | None, model: LexLIP) -> None:
+    def __init__(self, folder: Path, store: ForwardStore | None, model: Speaker) -> None:
         if store is None:
             raise LexLIPError(
                 f"{folder} keeps nothing to rerank with: build it with --keep-views, by a model "

@@ -13,8 +13,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.staticfiles import StaticFiles
 
-from lexlip.models.checkpoints import load_checkpoint
-from lexlip.models.lexlip import LexLIP
+from lexlip.models import load
+from lexlip.models.speaker import Speaker
 from lexlip.server import schemas
 from lexlip.server.failures import answer_errors
 from lexlip.server.guard import Guard
@@ -42,7 +42,7 @@ _ERRORS = {
 
 def create_app(
     index_path: str | os.PathLike[str],
-    model: LexLIP | str | os.PathLike[str] | None = None,
+    model: Speaker | str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
 ) -> FastAPI:
     """Return an ASGI application that serves one index.
@@ -52,7 +52,7 @@ def create_app(
     Parameters
     ----------
     index_path : path
-    model : LexLIP or path, optional
+    model : Speaker or path, optional
         By default the checkpoint that the index names.
     settings : Settings, optional
         Rights and limits; safe ones by default.
@@ -68,7 +68,7 @@ def create_app(
     >>> uvicorn.run(create_app("photos.lex"), port=8000)        # doctest: +SKIP
     """
     path, settings = Path(index_path), settings or Settings()
-    speaker = load_checkpoint(model) if isinstance(model, str | os.PathLike) else model
+    speaker = load(model) if isinstance(model, str | os.PathLike) else model
     service = Service.open(path, speaker, settings)
     if service.pictures.problem:
         log.warning(

@@ -15,7 +15,7 @@ from lexlip.index import Index
 from lexlip.server.failures import Refused
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class ServedIndex:
         two forward passes at a time are no faster than one after the other.
     """
 
-    def __init__(self, path: Path, model: LexLIP | None) -> None:
+    def __init__(self, path: Path, model: Speaker | None) -> None:
         self.path = path
         self.model_lock = threading.Lock()
         self._index = Index.open(path, model)

@@ -17,7 +17,7 @@ from lexlip.server.settings import Settings
 from lexlip.server.work import Workers
 
 if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
+    from lexlip.models.speaker import Speaker
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
 
     @classmethod
-    def open(cls, path: Path, model: LexLIP | None, settings: Settings) -> Service:
+    def open(cls, path: Path, model: Speaker | None, settings: Settings) -> Service:
         """Open an index and its pictures."""
         served = ServedIndex(path, model)
         with served.reading() as index:

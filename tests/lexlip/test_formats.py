@@ -15,7 +15,7 @@ import pytest
 
 from lexlip import Index
 from lexlip.build.encoded_parts import Encoded
-from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models import load
 from lexlip.models.query_table import QueryTable
 from lexlip.storage.files import read_json
 
@@ -64,6 +64,6 @@ def test_an_index_can_be_changed(stored):
 
 
 def test_checkpoints_and_parts_open(stored):
-    model = load_checkpoint(stored / "checkpoint")
+    model = load(stored / "checkpoint")
     assert QueryTable.from_pretrained(stored / "checkpoint").fingerprint == model.fingerprint
     assert len(Encoded.open(stored / "encoded").read(0).ids) == 8

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
-from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models import load
 from lexlip.models.lexical_clip import lexicalise
 from lexlip.models.lexical_head import LexicalHead
 from pretrain.distil import Distillation, Embeddings, distil, main, word_vectors
@@ -184,7 +184,7 @@ def test_a_clip_with_words_is_distilled_into_a_checkpoint(tiny_run, images, tmp_
     before.save_pretrained(tmp_path / "words")
     how = ["terms=2", "query_terms=2", "start_terms=4", "steps=5"]
     main([f"model={tmp_path / 'words'}", f"out={tmp_path / 'out'}", *how], tiny_run)
-    after = load_checkpoint(tmp_path / "out")
+    after = load(tmp_path / "out")
     assert after.head.steps == 0 and before.head.steps > 0
     state = before.clip.state_dict()
     assert all(torch.equal(state[n], value) for n, value in after.clip.state_dict().items())

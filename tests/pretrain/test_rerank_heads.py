@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from lexlip import LexLIP
 from lexlip.errors import LexLIPError
-from lexlip.rerank.gaussian import csd
-from lexlip.rerank.late import late_interaction
+from lexlip.models.scores.gaussian import csd
+from lexlip.models.scores.late import late_interaction
 from pretrain import loop, stage1, stage2
 from pretrain import rerank_heads as heads
 from pretrain.objectives import no_negative

@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import logsigmoid, normalize
 from torch.testing import assert_close
 
-from lexlip.rerank import gaussian
-from lexlip.rerank.late import late_interaction
-from lexlip.rerank.naaf import optimal_threshold
+from lexlip.models.scores import gaussian
+from lexlip.models.scores.late import late_interaction
+from lexlip.models.scores.naaf import optimal_threshold
 from pretrain import rerank_objectives as losses
 
 

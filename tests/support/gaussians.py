@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lexlip.rerank.gaussian import Gaussians
+from lexlip.models.scores.gaussian import Gaussians
 
 
 def gaussians(means, deviations):

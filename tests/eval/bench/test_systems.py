@@ -206,15 +206,11 @@ def test_search_all_warms_up_then_times_every_query():
 
 
 def test_a_checkpoint_folder_is_loaded_and_remembered(tmp_path, monkeypatch):
-    import lexlip
+    def load(folder):
+        assert folder == tmp_path
+        return ColourModel()
 
-    class Loader:
-        @staticmethod
-        def from_pretrained(folder):
-            assert folder == tmp_path
-            return ColourModel()
-
-    monkeypatch.setattr(lexlip, "LexLIP", Loader, raising=False)
+    monkeypatch.setattr("lexlip.models.load", load)
     with pytest.raises(LexLIPError, match="no checkpoint in"):
         LexLIPSystem.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")

@@ -13,7 +13,7 @@ from eval.studies import lit
 from lexlip.data.draw import RADII, REGIONS
 from lexlip.data.scenes import make_scenes
 from lexlip.errors import LexLIPError
-from lexlip.explain.provenance import Provenance
+from lexlip.models.localisation.results import Provenance
 
 SCENES = make_scenes(30, seed=3)
 
@@ -65,12 +65,12 @@ def test_a_case_is_judged_by_its_patch():
 
 
 @pytest.fixture
-def planted(monkeypatch):
+def planted():
     """A model whose patches are told: right for colours, wrong for all else."""
     tokens = ["circle", "circles", "red", "purple", "star", "stars", "blue", "large", "small"]
     lookup = iter(())
 
-    def provenance(model, picture, terms):
+    def locate(picture, terms):
         scene = next(lookup)
         patches, heat = {}, {}
         for term in terms:
@@ -89,12 +89,12 @@ def planted(monkeypatch):
     def start(scenes):
         nonlocal lookup
         lookup = iter(scenes)
-        return SimpleNamespace(lexicon=SimpleNamespace(tokens=tokens))
+        return SimpleNamespace(
+            lexicon=SimpleNamespace(tokens=tokens),
+            locate=locate,
+            locate_pixels=lambda picture, terms: {t: np.ones((8, 8)) for t in terms},
+        )
 
-    monkeypatch.setattr(lit, "provenance", provenance)
-    monkeypatch.setattr(
-        lit, "occlusion", lambda model, picture, terms: {t: np.ones((8, 8)) for t in terms}
-    )
     return start
 
 

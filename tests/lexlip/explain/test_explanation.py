@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 from lexlip import Index
 from lexlip.cli import app
 from lexlip.errors import LexLIPError
-from lexlip.explain.alignment import align, draw
+from lexlip.explain.alignment import draw
 from lexlip.explain.drawing import cell, fit, paint, sheet, warm
 from lexlip.explain.explanation import explain
 from lexlip.explain.lookup import find_id, find_picture
-from lexlip.explain.occlusion import occlusion
 from lexlip.explain.sheet import draw_explanation
+from lexlip.models.localisation.alignment import align
+from lexlip.models.localisation.occlusion import occlusion
 from lexlip.query.contributions import contributions
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query

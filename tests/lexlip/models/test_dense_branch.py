@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from transformers import AutoModel
 
 from lexlip.build.encode import check_heads
+from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_branch import Dense, GaussianHead, TokenHead, TokenReduction, to_views
@@ -190,7 +191,7 @@ def test_a_model_without_heads_gives_empty_views(make_model, images):
         assert words.shape[0] == len(views) == 5
         assert not views.has_tokens and not views.has_gaussians
     with pytest.raises(LexLIPError, match="no heads"):
-        check_heads(model, True)
+        check_heads(model, Recipe(keep_views=True))
 
 
 @pytest.mark.parametrize(("tokens", "gaussians"), [(8, 0), (0, 6)])
@@ -200,7 +201,7 @@ def test_either_head_alone(with_heads, images, tokens, gaussians):
         assert views.has_tokens == bool(tokens) and views.has_gaussians == bool(gaussians)
         assert views.tokens.shape[2] == tokens and views.mean.shape == (5, gaussians)
         assert bool(views.counts.any()) == bool(tokens)
-    check_heads(model, True)
+    check_heads(model, Recipe(keep_views=True))
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -17,10 +17,10 @@ from lexlip.cli import app
 from lexlip.compare.systems import DenseVectors
 from lexlip.errors import LexLIPError
 from lexlip.explain.explanation import explain
-from lexlip.explain.provenance import provenance, text_provenance
-from lexlip.models.checkpoints import load_checkpoint
+from lexlip.models import load
 from lexlip.models.lexical_clip import LexicalCLIP, clip_words, lexicalise
 from lexlip.models.lexlip import LexLIP
+from lexlip.models.speaker import HasViews, Localises, require_places, require_views
 
 WORDS = ("red", "circle", "star", "night", "dog", "beach", "running", "green")
 
@@ -120,7 +120,7 @@ def test_its_clip_can_be_compared_with(speaker, photos, tmp_path):
 
 def test_a_checkpoint_stands_alone(speaker, images, tmp_path):
     speaker.save_pretrained(tmp_path / "ckpt")
-    again = load_checkpoint(tmp_path / "ckpt")
+    again = load(tmp_path / "ckpt")
     assert type(again) is LexicalCLIP and again.fingerprint == speaker.fingerprint
     assert (again.encode_image(images) - speaker.encode_image(images)).nnz == 0
     for mine, its in zip(speaker.words_of("red dog"), again.words_of("red dog"), strict=True):
@@ -128,14 +128,14 @@ def test_a_checkpoint_stands_alone(speaker, images, tmp_path):
     (tmp_path / "ckpt" / "clip" / "tokenizer.json").unlink()
     (tmp_path / "ckpt" / "clip" / "tokenizer_config.json").unlink()
     with pytest.raises(LexLIPError, match="tokenizer is missing"):
-        load_checkpoint(tmp_path / "ckpt")
+        load(tmp_path / "ckpt")
 
 
 def test_other_checkpoints_are_what_they_were(checkpoint, model, tmp_path):
-    loaded = load_checkpoint(checkpoint)
+    loaded = load(checkpoint)
     assert type(loaded) is LexLIP and loaded.fingerprint == model.fingerprint
     with pytest.raises(LexLIPError, match="no checkpoint"):
-        load_checkpoint(tmp_path)
+        load(tmp_path)
 
 
 def test_from_the_command_line_to_an_explained_hit(clip_folder, photos, tmp_path):
@@ -148,7 +148,7 @@ def test_from_the_command_line_to_an_explained_hit(clip_folder, photos, tmp_path
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "8 words, means of 12 pictures" in done.stdout
-    again = load_checkpoint(tmp_path / "ckpt")
+    again = load(tmp_path / "ckpt")
     with Index.create(tmp_path / "photos.lex", again, photos, engine="postings") as index:
         weights = again.encode_image([photos / f"{i:02}.png" for i in range(12)])
         assert len(index) == 12 and len(index.skipped) == 1
@@ -165,10 +165,10 @@ def test_from_the_command_line_to_an_explained_hit(clip_folder, photos, tmp_path
             explain(index, hits[0].id, Query.text("red dog"), photos / hits[0].id, pixels=True)
         with pytest.raises(LexLIPError, match="not in the model's lexicon"):
             index.search(Query.text("dog").must("zebra"))
-    with pytest.raises(LexLIPError, match="its words have no place"):
-        provenance(again, photos / "00.png", [1])
-    with pytest.raises(LexLIPError, match="its words have no place"):
-        text_provenance(again, "red")
+    assert not isinstance(again, Localises | HasViews | LexLIP)
+    for require, complaint in ((require_places, "have no place"), (require_views, "no heads")):
+        with pytest.raises(LexLIPError, match=f"LexicalCLIP .*{complaint}"):
+            require(again)
     asked = ["explain", str(tmp_path / "photos.lex"), "red dog", hits[0].id]
     shown = runner.invoke(app, [*asked, "-o", str(tmp_path / "why.png")])
     assert shown.exit_code == 0 and "no patches to draw" in shown.stderr

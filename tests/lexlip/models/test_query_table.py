@@ -43,7 +43,7 @@ def folder(model, checkpoint, photos, tmp_path_factory):
 def by_hand(table, words, pairs=()):
     """Add up rows of words and of numbered pairs, over the full vocabulary."""
     size = len(table.lexicon.tokens)
-    ids = {table.tokenizer.token_to_id(word) for word in words}
+    ids = {table.tokenizer.raw.token_to_id(word) for word in words}
     total = sum(table.rows.toarray()[i] for i in [*ids, *(size + p for p in pairs)])
     full = np.zeros(size)
     full[table.lexicon.ids] = np.maximum(total, 0)
@@ -53,7 +53,9 @@ def by_hand(table, words, pairs=()):
 def test_a_text_is_the_sum_of_its_tokens_and_pairs(table):
     found = table.encode_text(["red star", "red circle", "star circle red", "circle star circle"])
     first, second = table.pairs // len(table.lexicon.tokens), (0, 1)
-    number = {table.tokenizer.id_to_token(int(t)): p for t, p in zip(first, second, strict=True)}
+    number = {
+        table.tokenizer.raw.id_to_token(int(t)): p for t, p in zip(first, second, strict=True)
+    }
     expected = [
         by_hand(table, ["red", "star"]),
         by_hand(table, ["red", "circle"], [number["red"]]),
@@ -135,7 +137,7 @@ def test_an_index_is_asked_with_a_table(table, folder, model):
 
 
 def test_a_table_of_another_model_is_refused(table, folder):
-    other = QueryTable(table.tokenizer, table.lexicon, table.rows, table.pairs, "0" * 64, 16)
+    other = QueryTable(table.tokenizer.raw, table.lexicon, table.rows, table.pairs, "0" * 64, 16)
     with pytest.raises(LexLIPError, match="another model"):
         Index.open(folder, other)
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lexlip.models.scores.late import late_interaction
 from lexlip.rerank.kernel import late_scores
-from lexlip.rerank.late import late_interaction
 from tests.support import rerank_oracles as oracles
 
 

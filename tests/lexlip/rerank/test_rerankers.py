@@ -7,15 +7,31 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from lexlip.errors import LexLIPError
 from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
 from lexlip.storage.forward import ForwardStore
 from lexlip.views import Views
 
-HEADS = SimpleNamespace(sample_scale=torch.tensor(3.0), sample_shift=torch.tensor(2.0))
-MODEL = SimpleNamespace(config=SimpleNamespace(naaf_threshold=0.2), heads=HEADS)
+
+class Heads:
+    """The heads of a model, without the model."""
+
+    token_size, gaussian_size = 16, 8
+
+    def __init__(self, naaf_threshold=0.2):
+        self.naaf_threshold = naaf_threshold
+
+    def match_curve(self):
+        return 3.0, 2.0
+
+    def represent_text(self, texts, batch_size=128):
+        raise AssertionError("rerankers encode nothing")
+
+    represent_image = represent_text
+
+
+MODEL = Heads()
 
 
 def unit(rng, *shape):
@@ -141,9 +157,11 @@ def test_numbers_that_overflow_lose(store, name):
 
 def test_what_cannot_be_opened_says_why(store):
     held, _ = store
-    for model in (SimpleNamespace(heads=None), SimpleNamespace()):  # also a query table
+    headless = Heads()
+    headless.token_size = headless.gaussian_size = 0
+    for model in (headless, SimpleNamespace()):  # also a query table
         for name in RERANKERS:
-            with pytest.raises(LexLIPError, match="no heads to rerank with: use the model"):
+            with pytest.raises(LexLIPError, match="no heads to rerank with: use a model with"):
                 open_reranker(name, held, model)
     with pytest.raises(LexLIPError, match="no mode 'both': use t2i, i2t or avg"):
         Filip(held, "both")
@@ -156,7 +174,7 @@ def test_naaf_fines_a_missing_word_and_scan_does_not(tmp_path, no_flush):
     query = Views(axes[[0, 1]][None], np.array([2], np.int32), nothing[:1], nothing[:1])
     with closing(ForwardStore(tmp_path / "v", "w")) as held:
         held.write(["both", "one"], Views(tokens, np.array([2, 2], np.int32), nothing, nothing))
-        model = SimpleNamespace(config=SimpleNamespace(naaf_threshold=0.5), heads=HEADS)
+        model = Heads(0.5)
         gaps = {}
         for name in ("naaf", "scan"):
             both, one = open_reranker(name, held, model).score(query, ["both", "one"])
@@ -166,6 +184,6 @@ def test_naaf_fines_a_missing_word_and_scan_does_not(tmp_path, no_flush):
             open_reranker("csd", held, model)
         with pytest.raises(LexLIPError, match="no reranker 'best'"):
             open_reranker("best", held, model)
-        model.config.naaf_threshold = None
+        model.naaf_threshold = None
         with pytest.raises(LexLIPError, match="without NAAF"):
             open_reranker("naaf", held, model)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lexlip import Index, Query
 from lexlip.cli import app
 from lexlip.errors import LexLIPError
-from lexlip.explain.alignment import align, heat
+from lexlip.models.localisation.alignment import align
 from lexlip.query.prepared import PreparedQuery
 from lexlip.rerank.stage import RerankedHit
 from lexlip.tune.shares import choose
@@ -218,9 +218,6 @@ def test_words_find_their_patches(model_with_heads, pictures):
     cosines = views.tokens[0] @ said.tokens[0, : said.counts[0]].T
     np.testing.assert_array_equal(found.patches.ravel(), cosines.argmax(1))
     assert len(found.words) == said.counts[0] and "red" in found.words
-    shares = heat(model_with_heads, pictures["00"], "circle", ["a {}", "a {}"])
-    once = heat(model_with_heads, pictures["00"], "circle", ["a {}"])
-    np.testing.assert_array_equal(shares, once)
 
 
 def test_the_command_line_reranks(tmp_path, model_with_heads, pictures, no_flush):

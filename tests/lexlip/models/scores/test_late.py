@@ -10,9 +10,8 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lexlip.errors import LexLIPError
-from lexlip.rerank import pairs
-from lexlip.rerank.late import alignment, late_interaction, template_ensemble
+from lexlip.models.scores import pairs
+from lexlip.models.scores.late import late_interaction
 from tests.support import rerank_oracles as oracles
 
 FILIP = (
@@ -168,41 +167,3 @@ def test_mixed_precision_trains():
         assert_close(ours.double(), exact, atol=0.02, rtol=0)
     sum(s.sum() for s in scores).backward()
     assert image.grad.isfinite().all() and image.grad.any()
-
-
-def test_ensembles_average_similarities():
-    image, image_mask = oracles.batch(1)
-    texts = [oracles.batch(seed, 4) for seed in (5, 6, 7)]
-    text, text_mask = (torch.stack(parts) for parts in zip(*texts, strict=True))
-    single = [late_interaction(image, image_mask, *one) for one in texts]
-    wanted = [torch.stack(scores).mean(0) for scores in zip(*single, strict=True)]
-    assert_close(list(template_ensemble(image, image_mask, text, text_mask)), wanted)
-    first = template_ensemble(image, image_mask, text[:1], text_mask[:1])
-    assert_close(first, single[0])
-    copies = template_ensemble(image, image_mask, text[[0, 0, 0]], text_mask[[0, 0, 0]])
-    assert_close(copies, single[0])
-    with pytest.raises(LexLIPError, match="template"):
-        template_ensemble(image, image_mask, text[:0], text_mask[:0])
-
-
-def test_planted_words_are_found_again():
-    generator = torch.Generator().manual_seed(0)
-    words = normalize(torch.randn(7, 16, generator=generator), dim=1)
-    image = normalize(torch.randn(49, 16, generator=generator), dim=1)
-    planted = [3, 17, 18, 44]
-    image[planted] = words[5]
-    found = alignment(image, words)
-    assert set(planted) <= set(torch.nonzero(found.words == 5).flatten().tolist())
-    assert_close(found.cosines[planted], torch.ones(4))
-    for patch in range(49):
-        cosines = [oracles.dot(image[patch].tolist(), word) for word in words.tolist()]
-        assert found.words[patch] == cosines.index(max(cosines))
-        assert found.cosines[patch].item() == pytest.approx(max(cosines), abs=1e-6)
-    exact = alignment(words[[2, 2, 0]], words)
-    assert exact.words.tolist() == [2, 2, 0]
-
-
-def test_alignment_without_words_or_patches():
-    found = alignment(torch.ones(3, 4), torch.ones(0, 4))
-    assert found.words.tolist() == [-1] * 3 and found.cosines.tolist() == [-1.0] * 3
-    assert alignment(torch.ones(0, 4), torch.ones(2, 4)).words.shape == (0,)

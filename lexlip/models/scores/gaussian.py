@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lexlip.rerank.pairs import pairwise, widened
+from lexlip.models.scores.pairs import pairwise, widened
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -75,27 +75,10 @@ def csd(
 ) -> Tensor:
     """Closed-form sampled distance: the mean squared distance of a sample each, sum(d^2 + v1 + v2).
 
-    PCME++ is trained with it. See `csd_vectors` for the same as an inner product.
+    PCME++ is trained with it.
     """
     v1, v2 = (widened(log).exp().sum(-1) for log in (log_variance, other_log_variance))
     return _squared_distance(mean, other_mean) + v1[:, None] + v2
-
-
-def csd_vectors(mean: Tensor, log_variance: Tensor, query: bool = False) -> Tensor:
-    """Vectors [N, D + 1] whose inner products rank as `csd` does, for unit means [N, D].
-
-    With V the sum of an item's variances, documents become [mean, -V / 2] and queries [mean, 1]:
-    ``csd = 2 + V_query - 2 * <document, query>``, so the largest product is the least distance.
-
-    Examples
-    --------
-    >>> items = Gaussians(torch.eye(2), torch.log(torch.tensor([[0.5, 0.5], [0.1, 0.1]])))
-    >>> (csd_vectors(*items) @ csd_vectors(*items, query=True).T).argmax(0).tolist()
-    [0, 1]
-    """
-    mean, log_variance = widened(mean), widened(log_variance)
-    last = torch.ones_like(mean[:, 0]) if query else -log_variance.exp().sum(-1) / 2
-    return torch.cat([mean, last[:, None]], 1)
 
 
 def squared_wasserstein(
@@ -165,18 +148,6 @@ def squared_hellinger(
 ) -> Tensor:
     """Squared Hellinger distance, 0..1: 1 - exp(-`bhattacharyya`)."""
     return -torch.expm1(-bhattacharyya(mean, log_variance, other_mean, other_log_variance))
-
-
-def distance_variance(
-    mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor
-) -> Tensor:
-    """Variance of the squared distance whose mean is `csd`: sum(2 w^2 + 4 w d^2), w = v1 + v2."""
-
-    def summand(d: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
-        both = l1.exp() + l2.exp()
-        return 2 * both * (both + 2 * d.square())
-
-    return _sum_over_directions(summand, mean, log_variance, other_mean, other_log_variance)
 
 
 def draw(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from PIL import Image
 from transformers import BertTokenizer
 
 from lexlip.errors import LexLIPError
-from lexlip.explain.attention import text_attention
-from lexlip.explain.occlusion import occlusion
-from lexlip.explain.provenance import Raised, layout, provenance, text_provenance, whole_words
 from lexlip.models.lexlip import LexLIP
+from lexlip.models.localisation.occlusion import occlusion
+from lexlip.models.localisation.pictures import layout, provenance
+from lexlip.models.localisation.results import Raised
+from lexlip.models.localisation.texts import text_attention, text_provenance, whole_words
 
 TEXTS = (
     "a red circle above two blue squares",
@@ -100,9 +101,9 @@ def test_words_that_no_picture_can_have(model, images):
     assert found.patches == {mask: -1} and not found.heat[mask].any()
     assert provenance(model, images[0], []).patches == {}
     for term in (-1, len(model.lexicon.tokens), 2.5, "red"):
-        with pytest.raises(LexLIPError, match="no term id"):
+        with pytest.raises(LexLIPError, match="not a term id"):
             provenance(model, images[0], [term])
-        with pytest.raises(LexLIPError, match="no term id"):
+        with pytest.raises(LexLIPError, match="not a term id"):
             text_provenance(model, "a red circle", [term])
 
 

@@ -13,8 +13,8 @@ from scipy.special import erfc
 from torch.testing import assert_close
 
 from lexlip.errors import LexLIPError
-from lexlip.rerank import pairs
-from lexlip.rerank.naaf import naaf, optimal_threshold, scan, threshold_cost
+from lexlip.models.scores import pairs
+from lexlip.models.scores.naaf import naaf, optimal_threshold, scan, threshold_cost
 from tests.support import rerank_oracles as oracles
 
 PRINTED = 2e-8  # the authors' programs count in float32 and print eight digits

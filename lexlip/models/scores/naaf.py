@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from lexlip.errors import LexLIPError
-from lexlip.rerank.pairs import both, mean_of, pairwise, penalty, tokens_of
+from lexlip.models.scores.pairs import both, mean_of, pairwise, penalty, tokens_of
 
 _EPSILON = 1e-8  # norms below it are not divided by
-_NOTHING = -1.0  # SCAN's score of a pair in which a side has no token, as in lexlip.rerank.late
+_NOTHING = -1.0  # SCAN's score of a pair in which a side has no token, as in `late`
 
 
 def threshold_cost(

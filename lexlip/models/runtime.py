@@ -1,0 +1,25 @@
+"""The runtime of networks: threads, and messages while they load. Importing this loads no torch."""
+
+from __future__ import annotations
+
+
+def threads() -> int:
+    """Return the number of threads that torch uses."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def set_threads(count: int) -> None:
+    """Let torch use `count` threads in this process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def quiet() -> None:
+    """Silence transformers while it loads."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
