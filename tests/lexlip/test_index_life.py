@@ -184,7 +184,7 @@ def test_pictures_come_in_any_form(model, images, photos, tmp_path):
         assert index.add(forms).unchanged == 2
     with Index.create(tmp_path / "one.lex", model, photos / "05.png", engine="postings") as index:
         assert ids(index.search(images[5])) == ["05.png"]
-    with pytest.raises(LexLIPError, match="texts or pictures, not both"):
+    with pytest.raises(LexLIPError, match="texts and pictures: index them separately"):
         Index.create(tmp_path / "no.lex", model, {"a": "text", "b": photos / "00.png"})
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import torch
 
 from lexlip import Query
+from tests.lexlip.server.page.conftest import served
 from tests.support.browsing import BROWSER, ask, best, shown, until, wait_for_hits
 
 pytestmark = BROWSER
@@ -75,6 +77,27 @@ def test_the_details_add_up_to_the_score(visit, index, keep):
     dialog.get_by_role("button", name="Find similar").click()
     dialog.wait_for(state="hidden")
     until(page, "(name) => document.querySelector('.tile .name').textContent === name", name)
+
+
+def test_the_details_name_subtracted_texts_and_a_changed_picture(
+    visit, index, index_path, pictures, tmp_path
+):
+    query = "red circle -0.5:night"
+    first, second = best(index, query)[:2]
+    folder = shutil.copytree(pictures, tmp_path / "changed")
+    shutil.copy(folder / best(index, "blue snow")[0], folder / first)
+    with served(index_path, pictures=str(folder)) as address:
+        page = visit({"q": query}, address)
+        dialog, note = page.get_by_role("dialog"), page.locator("#detail-note")
+        for number, changed in ((0, True), (1, False)):
+            page.locator(".tile .open").nth(number).click()
+            until(page, "() => document.querySelector('#sum').textContent")
+            assert dialog.get_by_role("heading").inner_text() == (first, second)[number]
+            until(page, "() => document.querySelector('#tokens').textContent")
+            assert dialog.locator("#tokens dt").all_inner_texts() == ["red", "circle", "−night"]
+            assert ("has changed since it was indexed" in note.inner_text()) == changed
+            page.keyboard.press("Escape")
+            dialog.wait_for(state="hidden")
 
 
 def test_a_deleted_picture_is_gone(visit, index, server):
