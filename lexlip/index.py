@@ -13,7 +13,7 @@ from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chu
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.manifest import check_model, origin, read_manifest
 from lexlip.build.recipe import Recipe
-from lexlip.build.side_stores import Beside
+from lexlip.build.side_stores import SideStores
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
 from lexlip.engines import Engine, Hit, open_engine
@@ -63,7 +63,9 @@ class Index:
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
         try:
-            self.beside = Beside(path, manifest, mode)  # after the engine: never older than it
+            self.side_stores = SideStores(
+                path, manifest, mode
+            )  # after the engine: never older than it
         except BaseException:
             self.engine.close()
             raise
@@ -248,7 +250,7 @@ class Index:
         return chunks(self.model, documents, known, Recipe.of(self.manifest))
 
     def _write_all(self, coming: Iterable[Chunk]) -> Added:
-        return write_chunks(self.path, self.manifest, self.engine, self.beside, coming)
+        return write_chunks(self.path, self.manifest, self.engine, self.side_stores, coming)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete documents by id and return how many were there."""
@@ -259,7 +261,7 @@ class Index:
     def compact(self) -> None:
         """Drop remains of deleted and replaced documents, and merge: searches are faster."""
         self.engine.compact()
-        self.beside.keep(self.engine.fetch)
+        self.side_stores.keep(self.engine.fetch)
 
     def prepare(
         self,
@@ -354,7 +356,7 @@ class Index:
             return hits
         if query.penalty:
             raise LexLIPError("rescore cannot count missing words: leave out one of the two")
-        scale, floats = self.manifest["scale"], self.beside.floats
+        scale, floats = self.manifest["scale"], self.side_stores.floats
         return rescore_hits(hits, query.terms, query.exact, floats, scale, self.engine)[:k]
 
     @property
@@ -363,7 +365,7 @@ class Index:
         if self._second is None:
             from lexlip.rerank.stage import SecondStage
 
-            self._second = SecondStage(self.path, self.beside.views, self.model)
+            self._second = SecondStage(self.path, self.side_stores.views, self.model)
         return self._second
 
     def rerank(
@@ -415,17 +417,17 @@ class Index:
             **facts,
             "terms_per_image": facts["postings"] / count,
             "bytes_per_image": facts["bytes"] / count,
-            **self.beside.stats(),
+            **self.side_stores.stats(),
         }
 
     def check(self) -> list[str]:
         """Read every file of the index again; return the names of corrupted ones."""
-        return self.engine.verify() + self.beside.verify()
+        return self.engine.verify() + self.side_stores.verify()
 
     def reopen(self) -> bool:
         """See the last commit; True when that is a newer one."""
         newer = self.engine.reopen()
-        self.beside.reopen()  # after the engine: never older than its commit
+        self.side_stores.reopen()  # after the engine: never older than its commit
         return newer
 
     def __len__(self) -> int:
@@ -434,7 +436,7 @@ class Index:
     def close(self) -> None:
         """Close the engine's files; uncommitted changes are lost."""
         self.engine.close()
-        self.beside.close()
+        self.side_stores.close()
 
     def __enter__(self) -> Index:
         return self

@@ -18,7 +18,7 @@ from lexlip.storage.forward import ForwardStore
 FLOATS, VIEWS = "floats", "views"
 
 
-class Beside:
+class SideStores:
     """The stores of an index besides its engine, opened and changed together.
 
     Parameters
@@ -92,7 +92,7 @@ class Beside:
         for store in self._stores():
             store.close()
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> SideStores:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,7 +24,7 @@ from lexlip.build.encoded_parts import Encoded
 from lexlip.build.manifest import is_index, new_manifest
 from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
-from lexlip.build.side_stores import Beside
+from lexlip.build.side_stores import SideStores
 from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
@@ -116,7 +116,7 @@ def write_chunks(
     folder: Path,
     manifest: Mapping[str, Any],
     engine: Engine,
-    beside: Beside | None,
+    side_stores: SideStores | None,
     coming: Iterable[Chunk],
     commit_each: bool = True,
 ) -> Added:
@@ -128,8 +128,8 @@ def write_chunks(
         The index.
     manifest : mapping
         Its scale and term budget.
-    engine, beside
-        Open for writing; `beside` is None where the side stores are written elsewhere.
+    engine, side_stores
+        Open for writing; `side_stores` is None where the side stores are written elsewhere.
     coming : iterable of Chunk
     commit_each : bool
         Commit after each chunk; otherwise once at the end.
@@ -139,8 +139,8 @@ def write_chunks(
     for chunk in coming:
         impacts, _ = document_impacts(chunk.weights, manifest["max_terms"], manifest["scale"])
         if chunk.ids:
-            if beside is not None:  # first: a killed writer must not lose any
-                beside.write(chunk)
+            if side_stores is not None:  # first: a killed writer must not lose any
+                side_stores.write(chunk)
             engine.add(chunk.ids, impacts, chunk.columns)
             if commit_each:
                 engine.commit()
@@ -169,7 +169,7 @@ def _write_shards(
     manifest: dict[str, Any],
     folder: Path,
     count: int,
-    beside: Beside,
+    side_stores: SideStores,
 ) -> Added:
     """Write an index in `count` processes, and merge their shards."""
     from lexlip.engines.lucene.merge import merge_engines
@@ -182,10 +182,10 @@ def _write_shards(
             pool.submit(_write_shard, encoded, manifest, shard, range(*run))
             for shard, run in zip(shards, pairwise(bounds), strict=True)
         ]
-        if beside:
+        if side_stores:
             for chunk in encoded:
                 if chunk.ids:
-                    beside.write(chunk)
+                    side_stores.write(chunk)
         done = [future.result() for future in futures]
     merge_engines([shard / ENGINE for shard in shards], folder / ENGINE)
     shutil.rmtree(folder / "shards")
@@ -224,10 +224,10 @@ def build_from(encoded: Encoded, folder: Path, recipe: Recipe, shards: int = 1) 
     manifest, _ = begin(folder, iter(encoded), encoded.origin, recipe)
     count = min(shards, len(encoded)) if recipe.engine == "lucene" else 1
     with ExitStack() as closing:
-        beside = closing.enter_context(Beside(folder, manifest, "w"))
+        side_stores = closing.enter_context(SideStores(folder, manifest, "w"))
         if count > 1:
-            return _write_shards(encoded, manifest, folder, count, beside)
+            return _write_shards(encoded, manifest, folder, count, side_stores)
         writer = open_engine(recipe.engine, folder / ENGINE, "w")
         closing.callback(writer.close)
         coming = tqdm(encoded, "indexing", len(encoded), unit="part", disable=None)
-        return write_chunks(folder, manifest, writer, beside, coming, commit_each=False)
+        return write_chunks(folder, manifest, writer, side_stores, coming, commit_each=False)

@@ -34,7 +34,7 @@ _BATCH = 32
 _AGAIN = "write it again with lexlip compare INDEX --dense CHECKPOINT"
 
 
-class Rival(ABC):
+class ComparedSystem(ABC):
     """Another system over documents of an index.
 
     Attributes
@@ -102,7 +102,7 @@ def _load(checkpoint: str | os.PathLike[str]) -> _Encoder:
     return _Encoder(model.encode_query, model.encode_document, model.fingerprint)
 
 
-class DenseVectors(Rival):
+class DenseVectors(ComparedSystem):
     """Unit vectors of the pictures of an index, and exact search by inner product.
 
     Parameters
@@ -216,7 +216,7 @@ def _fit(ids: Any, vectors: NDArray[Any]) -> bool:
     )
 
 
-class CaptionIndex(Rival):
+class CaptionIndex(ComparedSystem):
     """BM25 (Lucene's formula) over captions that people wrote; it sees no pictures.
 
     Parameters

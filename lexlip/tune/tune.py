@@ -168,7 +168,7 @@ def tune(
         raise LexLIPError("no query has a word of the lexicon: give others")
     facts = index.manifest
     points = curve(facts["engine"], documents, facts["max_terms"], names, vectors, qrels)
-    if index.beside.floats is not None:
+    if index.side_stores.floats is not None:
         points.append(_rescored(index, names, vectors, qrels))
     best = choose(points, budget) if budget else None
     return Tuned(points, best, _commands(index, best.setting) if best else [], said)
@@ -176,7 +176,7 @@ def tune(
 
 def _rescored(index: Index, names: Sequence[str], queries: csr_array, qrels: Qrels | None) -> Point:
     """Measure the index itself with its best hits rescored, against itself without."""
-    engine, floats, facts = index.engine, index.beside.floats, index.stats()
+    engine, floats, facts = index.engine, index.side_stores.floats, index.stats()
     rows = quantise_query(queries)
     asked = {
         name: (query_terms(rows, row), query_terms(queries, row))

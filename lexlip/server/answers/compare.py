@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lexlip.compare.systems import DENSE, CaptionIndex, DenseVectors, Rival
+from lexlip.compare.systems import DENSE, CaptionIndex, ComparedSystem, DenseVectors
 from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
 from lexlip.query.query import Query
@@ -59,10 +59,10 @@ class ComparedSystems:
         with self._lock:
             return self._dense is not None or bool(self._captions)
 
-    def systems(self) -> list[Rival]:
+    def systems(self) -> list[ComparedSystem]:
         """Return all of them."""
         with self._lock:
-            found: list[Rival] = [] if self._dense is None else [self._dense]
+            found: list[ComparedSystem] = [] if self._dense is None else [self._dense]
             return [*found, self._caption_index] if self._captions else found
 
 

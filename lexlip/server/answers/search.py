@@ -166,7 +166,7 @@ def _hits(
 
 def rerankers(served: ServedIndex, index: Index) -> list[str]:
     """Return the rerankers that an index can be searched with."""
-    if index.beside.views is None:
+    if index.side_stores.views is None:
         return []
     found = []
     for name in RERANKERS:

@@ -124,14 +124,14 @@ def test_parts_of_a_query_count_with_their_weights(index, model_with_heads, pict
 
 def test_views_follow_what_is_added_replaced_and_deleted(index, pictures):
     index.add({"00": pictures["01"], "new": pictures["02"]}, force=True)
-    views = index.beside.views.read(["00", "01", "02", "new"])
+    views = index.side_stores.views.read(["00", "01", "02", "new"])
     np.testing.assert_array_equal(views.tokens[0], views.tokens[1])
     np.testing.assert_array_equal(views.tokens[2], views.tokens[3])
     assert index.delete(["03"]) == 1
     index.compact()
-    assert index.beside.views.held(["03", "00"]).tolist() == [False, True]
+    assert index.side_stores.views.held(["03", "00"]).tolist() == [False, True]
     facts = index.stats()
-    assert facts["view_bytes"] == index.beside.views.bytes > 0 and index.check() == []
+    assert facts["view_bytes"] == index.side_stores.views.bytes > 0 and index.check() == []
 
 
 def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures, no_flush, index):
@@ -150,7 +150,7 @@ def test_a_bulk_build_keeps_the_same_views(tmp_path, model_with_heads, pictures,
         tmp_path / "b.lex", folder, model_with_heads, engine="postings"
     ) as built:
         ids = list(pictures)
-        ours, theirs = (each.beside.views.read(ids) for each in (built, index))
+        ours, theirs = (each.side_stores.views.read(ids) for each in (built, index))
         # The scale of the codes is fitted to the first part, here a smaller one.
         np.testing.assert_allclose(ours.tokens, theirs.tokens, atol=0.02)
         np.testing.assert_array_equal(ours.mean, theirs.mean)

@@ -205,12 +205,12 @@ def test_a_rescored_search_is_the_exact_cosine(index, model, pictures, photos):
     terms = index.query("star")
     norm = np.sqrt(sum(w * w for w in terms.values()))
     best = index.search(terms, 1, rescore=6)[0]
-    row = index.beside.floats.read([best.id]).toarray()[0]
+    row = index.side_stores.floats.read([best.id]).toarray()[0]
     assert best.score == pytest.approx(sum(row[t] * w for t, w in terms.items()) / norm)
     assert index.search(pictures / "03.png", 1, rescore=6)[0].id == "03.png"
     assert index.search("star", 6, rescore=1) == index.search("star", 6, rescore=6)
     stats = index.stats()
-    assert stats["float_bytes"] == index.beside.floats.bytes > 0
+    assert stats["float_bytes"] == index.side_stores.floats.bytes > 0
 
 
 def test_floats_follow_what_is_added_replaced_and_deleted(index, model, pictures, photos):
@@ -226,7 +226,11 @@ def test_floats_follow_what_is_added_replaced_and_deleted(index, model, pictures
     assert_exact(index, model, pictures)
     index.compact()
     assert_exact(index, model, pictures)
-    assert index.beside.floats.read(["01.png"]).nnz == 0 < index.beside.floats.read(["00.png"]).nnz
+    assert (
+        index.side_stores.floats.read(["01.png"]).nnz
+        == 0
+        < index.side_stores.floats.read(["00.png"]).nnz
+    )
     assert index.check() == []
 
 
@@ -241,7 +245,7 @@ def test_a_killed_writer_leaves_no_wrong_scores(index, model, pictures, photos, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        target = index.beside.floats if when == "before" else index.engine
+        target = index.side_stores.floats if when == "before" else index.engine
         patch.setattr(target, "write" if when == "before" else "commit", dies)
         with pytest.raises(KeyboardInterrupt):
             index.update(changed)
@@ -262,8 +266,8 @@ def test_a_killed_writer_leaves_no_wrong_scores(index, model, pictures, photos, 
 
 def test_lost_vectors_are_replaced_by_impacts(index, model, pictures):
     exact = {hit.id: hit.score for hit in index.search("star", rescore=50)}
-    index.beside.floats.keep(lambda ids: [None for _ in ids])
-    assert index.beside.floats.read(list(exact)).nnz == 0
+    index.side_stores.floats.keep(lambda ids: [None for _ in ids])
+    assert index.side_stores.floats.read(list(exact)).nnz == 0
     found = {hit.id: hit.score for hit in index.search("star", rescore=50)}
     assert found == pytest.approx(exact, abs=4 / index.manifest["scale"]) and found != exact
 

@@ -256,7 +256,7 @@ def test_an_index_is_tuned_and_stays_as_it_is(
     with Index.open(path, model) as index:
         stats = index.stats()
         assert stats["max_terms"] == 8 and stats["engine"] == kind
-        assert index.beside.floats is not None
+        assert index.side_stores.floats is not None
         assert stats["terms_per_image"] == pytest.approx(tuned.best.terms, rel=0.05)
         assert stats["bytes_per_image"] == pytest.approx(tuned.best.bytes, rel=0.05)
 
