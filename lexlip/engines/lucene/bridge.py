@@ -15,13 +15,14 @@ import importlib.util
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from lexlip.engines.lucene import java
 from lexlip.errors import LexLIPError
+from lexlip.storage.fair_lock import FairLock
 
 PACKAGE = "org.apache.lucene."
 _NO_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
@@ -75,25 +76,16 @@ class Turnstile:
     """Lets calls on one object run side by side, and calls on different objects in turn."""
 
     def __init__(self) -> None:
-        self._door = threading.Lock()  # who waits holds it, so nobody overtakes
-        self._left = threading.Condition()
+        self._lock = FairLock()
         self._receiver: Any = None
-        self._inside = 0
 
-    @contextmanager
-    def on(self, receiver: Any) -> Iterator[None]:
+    def on(self, receiver: Any) -> AbstractContextManager[None]:
         """Hold the turnstile for calls on `receiver`."""
-        with self._door, self._left:
-            while self._inside and self._receiver is not receiver:
-                self._left.wait()
+
+        def turn() -> None:
             self._receiver = receiver
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._left:
-                self._inside -= 1
-                self._left.notify()
+
+        return self._lock.shared(lambda: self._receiver is not receiver, turn)
 
 
 WRITING = threading.Lock()
