@@ -13,6 +13,7 @@ from lexlip.build.manifest import read_manifest
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.server.failures import Refused
+from lexlip.storage.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
@@ -35,28 +36,14 @@ class ServedIndex:
         self.model_lock = threading.Lock()
         self._index = Index.open(path, model)
         self.model = self._index.model
-        self._door = threading.Lock()  # who waits holds it, so nobody overtakes
-        self._left = threading.Condition()
-        self._inside = 0
+        self._readers = FairLock()
         self._writing = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
         """Yield the index at its last commit; it stays at that commit inside the block."""
-        with self._door:
-            if self._stale():
-                with self._left:
-                    self._left.wait_for(lambda: not self._inside)
-                self._renew()
-            with self._left:
-                self._inside += 1
-                index = self._index
-        try:
-            yield index
-        finally:
-            with self._left:
-                self._inside -= 1
-                self._left.notify_all()
+        with self._readers.shared(self._stale, self._renew):
+            yield self._index
 
     def _stale(self) -> bool:
         try:
@@ -94,6 +81,5 @@ class ServedIndex:
 
     def close(self) -> None:
         """Close the files, once nobody reads."""
-        with self._door, self._left:
-            self._left.wait_for(lambda: not self._inside, timeout=5)
+        with self._readers.alone(timeout=5):
             self._index.close()
