@@ -318,7 +318,7 @@ def test_mistakes_are_one_line_and_leave_what_was_there(
     Image.new("RGB", (8, 8)).save(empty / "other.png")
     for arguments, said in [
         ((dense_index, "--dense", tmp_path / "none"), "no checkpoint"),
-        ((dense_index, "--dense", checkpoint), "is no DenseDualEncoder checkpoint"),
+        ((dense_index, "--dense", checkpoint), "is not a DenseDualEncoder checkpoint"),
         ((tmp_path / "no.lex", "--dense", dense_checkpoint), "no index at"),
         ((dense_index, "--dense", dense_checkpoint, "--pictures", empty), "has no picture of"),
     ]:
