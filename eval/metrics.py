@@ -23,7 +23,7 @@ Qrels = Mapping[str, set[str]]
 
 KS = (1, 5, 10)
 
-# Function words, in many captions whatever they show: they would make any picture look grounded.
+# Function words occur in captions of any picture: they would make all of them look grounded.
 # Not `lexlip.lexicon.STOP_WORDS`: the measure must stay the same when a model's lexicon changes.
 # Numbers and words of place ("two", "under") say something about a picture and count.
 IGNORED_WORDS = frozenset(

@@ -31,7 +31,7 @@ from lexlip.models.speaker import Speaker
 from lexlip.settings import Data
 
 PARTS = ".parts"
-"""What follows an index's name in the name of the folder that its parts lie in."""
+"""Suffix of the folder of an index's encoded parts."""
 
 
 def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> Encoded:

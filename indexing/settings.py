@@ -16,7 +16,7 @@ from lexlip.settings import Data, option
 
 @dataclass(frozen=True)
 class Settings(Recipe):
-    """What to index and how; each field is a key of the jobs and of the table ``[index]``."""
+    """Settings of the jobs; each field is a key, and one of ``[index]``."""
 
     data: str = option("scenes", "data set name, folder, CSV, parquet or JSON")
     split: str | None = option(None, "split of the data set")

@@ -122,7 +122,7 @@ def _grounded(
 
 
 def chance(task: Task) -> dict[str, dict[str, float]]:
-    """What random rankings would score on the task, in expectation."""
+    """Expected scores of random rankings on the task."""
     back = metrics.invert(task.qrels)
     sides = {"t2i": (task.qrels, len(task.gallery)), "i2t": (back, len(task.queries))}
     return {

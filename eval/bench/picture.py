@@ -174,7 +174,7 @@ def rows_of(index: Any, gallery: Any, queries: Sequence[str]) -> list[ResultRow]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is drawn; each field is a key."""
+    """Settings of the drawing; each field is a key."""
 
     count: int = option(6, "queries to draw")
 

@@ -142,7 +142,7 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _notes(runs: Mapping[str, Mapping[str, Any]], markdown: bool) -> list[str]:
-    """What every system reads, how much was asked, and what the first row's lead is worth."""
+    """Notes: input of every system, number of queries, and significance of the first row's lead."""
     bullet = "- " if markdown else ""
     notes: dict[str, None] = {}
     for results in runs.values():
@@ -164,7 +164,7 @@ def _notes(runs: Mapping[str, Mapping[str, Any]], markdown: bool) -> list[str]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the table is printed; each field is a key."""
+    """Settings of the printed table; each field is a key."""
 
     markdown: bool = option(False, "Markdown instead of aligned text")
 

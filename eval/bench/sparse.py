@@ -33,7 +33,7 @@ class LexLIPSystem(System):
 
     Text to image: the pictures are the documents. Image to text: a second, temporary index holds
     the captions, and a picture's own terms are the query. Both rank by the same dot product;
-    document vectors are cut to ``max_terms``, brought to length one and quantised.
+    document vectors are cut to ``max_terms``, normalised and quantised.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class System(ABC):
         return split_words(text)
 
     def vectors(self, ids: Sequence[str], queries: Mapping[str, str]) -> tuple[Any, Any] | None:
-        """Return what pictures and texts became, a row each, or None where that is no vector."""
+        """Return the vectors of pictures and texts, a row each, or None where there are none."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most systems hold nothing
@@ -187,7 +187,7 @@ def median_ms(call: Callable[[str], object], texts: Sequence[str], sample: int =
 def encoded_pictures(
     encode: Callable[[Sequence[Image]], Any], gallery: Gallery, size: int, crops: int, what: str
 ) -> list[Any]:
-    """Encode all pictures of a gallery, `size` at a time, whole and in so many corners."""
+    """Encode all pictures of a gallery, `size` at a time, whole and in `crops` corners."""
     return [
         with_crops(encode, [gallery.image(i) for i in part], crops)
         for part in batches(len(gallery), size, what)
@@ -195,7 +195,7 @@ def encoded_pictures(
 
 
 def looked_at(crops: int) -> str:
-    """What notes say of pictures that are looked at more than once.
+    """Note on pictures that are encoded more than once.
 
     Examples
     --------

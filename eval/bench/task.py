@@ -44,7 +44,7 @@ class Pooled(Measured):
 
 @dataclass(frozen=True)
 class Settings(Pooled):
-    """What the benchmark measures; each field is a key, and one of ``[bench]``."""
+    """Settings of the benchmark; each field is a key, and one of ``[bench]``."""
 
     dense: str | None = option(None, "checkpoint folder of a dense dual encoder")
     clip: str | None = option(None, "CLIP checkpoint, name or folder")
@@ -135,7 +135,7 @@ def load_task(settings: Pooled) -> Task:
 
 
 def read_pool(path: str | Path) -> tuple[set[str], dict[str, str] | None]:
-    """Read a pool: a JSON list of picture ids and, if it stands beside it, ``queries.tsv``.
+    """Read a pool: a JSON list of picture ids and, if it is in the same folder, ``queries.tsv``.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def read_settings(
     Raises
     ------
     LexLIPError
-        Unreadable file, or a key that is no setting (the nearest one is named).
+        Unreadable file, or an unknown key (the nearest one is named).
     """
     table: dict[str, Any] = {}
     if config is not None:

@@ -70,7 +70,7 @@ class Vectors:
 
 
 class Contender(ABC):
-    """One engine, built and searched in processes of its own.
+    """One engine, built and searched in separate processes.
 
     Attributes
     ----------

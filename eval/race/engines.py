@@ -9,7 +9,7 @@ writes:
     python -m eval.bench --config flickr8k-tiny --run runs/x vectors=runs/x/vectors.npz
     python -m eval.race vectors=runs/x/vectors.npz
 
-Each engine runs in a process of its own, in one thread. Exact engines are checked against scipy
+Each engine runs in a separate process, in one thread. Exact engines are checked against scipy
 before they are timed; approximate ones have their settings raised until recall is 0.99 (0.95 for a
 dense graph, against exact dense search). What is timed starts with a vector at hand and ends with
 the numbers and scores of documents at hand.
@@ -43,7 +43,7 @@ FILE = "flickr"
 
 @dataclass(frozen=True)
 class Settings(Rules):
-    """What to race; each field is a key."""
+    """Settings of a race; each field is a key."""
 
     out: str = option("runs/bench-engine", "folder for numbers, table and plot")
     documents: tuple[int, ...] = option((10_000, 100_000), "numbers of made-up documents")

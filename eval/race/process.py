@@ -86,7 +86,7 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process, whatever state it is in."""
+        """End the process, in any state."""
         self._process.kill()
         self._process.communicate()
         self._log.close()

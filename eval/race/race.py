@@ -28,7 +28,7 @@ _SLICE = 4 * 2**20
 
 @dataclass(frozen=True)
 class Rules:
-    """How engines are timed: the same for all."""
+    """Rules of timing: the same for all engines."""
 
     k: int = option(10, "documents wanted")
     rounds: int = option(5, "turns of every engine; medians over them are reported")
@@ -89,7 +89,7 @@ class Lane:
             for key in ("p50_ms", "p99_ms", "qps", "cpu_ms")
         }
         if self.engine.interpreter:
-            middle["cpu_ms"] = None  # the work is done in a process of its own
+            middle["cpu_ms"] = None  # the work is done in a separate process
         return {
             "engine": self.engine.name,
             "kind": self.engine.kind,

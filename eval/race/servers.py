@@ -73,7 +73,7 @@ class Pyserini(Contender):
 class MilvusLite(Contender):
     """Milvus Lite 2.5: the C++ index of Milvus behind a local socket.
 
-    Its pins clash with newer packages, so it runs in an interpreter of its own:
+    Its pins clash with newer packages, so it runs in a separate interpreter:
     ``pip install milvus-lite==2.5.1 pymilvus==2.6.17 'setuptools<81'`` into another environment,
     and LEXLIP_MILVUS_PYTHON names its python.
     """

@@ -85,7 +85,7 @@ def write_file(
         Float32 [N, d] documents and [Q, d] queries of a dense system, if there is one.
     qrels
         [R, 2] judgements: the number of a query and that of a document which is relevant to it.
-        Races do not read them; who feeds the vectors to an engine of their own may.
+        Races do not read them; they help to feed the vectors to another engine.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def unpack(path: Path, folder: Path) -> int:
     Raises
     ------
     LexLIPError
-        When there is no such file, or it is none that `write_file` wrote.
+        When there is no such file, or `write_file` did not write it.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -136,6 +136,7 @@ def unpack(path: Path, folder: Path) -> int:
                 np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise LexLIPError(
-            f"{path} is no file of vectors ({error}): python -m eval.bench vectors=FILE writes one"
+            f"{path} is not a file of vectors ({error}): "
+            "python -m eval.bench vectors=FILE writes one"
         ) from None
     return int(documents.shape[0])

@@ -148,7 +148,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class Settings(Pooled):
-    """What is weighed; each field is a key."""
+    """Settings of the study; each field is a key."""
 
     crops: int = option_of(Recipe, "crops")
     terms: tuple[int, ...] = option(TERMS, "term budgets")

@@ -48,7 +48,7 @@ Answers = list[str]
 
 
 class Thing(NamedTuple):
-    """What one part of a query asks for: a text, its one word that matters, and its meaning."""
+    """One part of a query: a text, its one word that matters, and its meaning."""
 
     text: str
     word: str
@@ -184,7 +184,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured; each field is a key."""
+    """Settings of the study; each field is a key."""
 
     model: str = option("", "checkpoint trained on scenes")
     dense: str | None = option(None, "dense dual encoder trained on scenes")

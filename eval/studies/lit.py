@@ -134,7 +134,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
-    """Measure how often the patch that won a word lies on what the word names."""
+    """Measure how often the patch that won a word is on the thing that the word names."""
     settings = read_settings(Measured, config, overrides, run)
     encoder = load_model(settings.model)
     rows = measure(require_places(encoder), scenes_of(settings))

@@ -204,7 +204,7 @@ def vague(model: Any, gallery: Drawn) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured; each field is a key."""
+    """Settings of the study; each field is a key."""
 
     model: str = option("", "checkpoint with heads, trained on scenes")
     pictures: int = option(1000, "number of scenes to draw")

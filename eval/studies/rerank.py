@@ -55,7 +55,7 @@ HEADS = (
 
 @dataclass(frozen=True)
 class FirstStage:
-    """What the index found: candidates and their scores, and what was asked.
+    """The first stage's result: candidates, their scores, and the queries.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ def best_weights(
 
 
 def _half(query: str) -> int:
-    """Which half the picture of a query is in: all captions of a picture are in one."""
+    """Half of each query's picture: all captions of a picture are in one half."""
     return sum(query.rpartition("#")[0].encode()) % 2
 
 
@@ -238,7 +238,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Settings(Pooled):
-    """What is measured; each field is a key."""
+    """Settings of the study; each field is a key."""
 
     out: str = option("runs/bench-rerank", "folder for the numbers")
     max_terms: int = option_of(Recipe, "max_terms")

@@ -247,10 +247,10 @@ class Encoded:
         found = read_json(folder / MANIFEST)
         sums = {name: sha256_file(folder / name) for name in self._files}
         if found != {"key": self.manifest["parts"][number], "files": sums}:
-            raise LexLIPError("damaged, or from another model or collection")
+            raise LexLIPError("corrupted, or from another model or collection")
 
     def missing(self) -> list[int]:
-        """Return the numbers of the parts that are missing, damaged, or from another plan."""
+        """Return the numbers of the parts that are missing, corrupted, or from another plan."""
         absent = []
         for number in range(len(self)):
             try:
@@ -265,7 +265,7 @@ class Encoded:
         Raises
         ------
         LexLIPError
-            When it is missing, damaged, or from another model or collection.
+            When it is missing, corrupted, or from another model or collection.
         """
         try:
             self._check(number)

@@ -17,7 +17,7 @@ from lexlip.settings import option
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an index is made; chosen once, kept in its manifest.
+    """Options of an index, chosen once and kept in its manifest.
 
     Options marked `encodes` decide what a document's vectors are. The others decide how the
     vectors are stored, so encoded parts can be indexed with any value of those.

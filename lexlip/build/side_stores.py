@@ -72,7 +72,7 @@ class SideStores:
             store.keep(there)
 
     def verify(self) -> list[str]:
-        """Read every file again, and return the names of damaged ones."""
+        """Read every file again, and return the names of corrupted ones."""
         return [name for store in self._stores() for name in store.verify()]
 
     def stats(self) -> dict[str, int]:

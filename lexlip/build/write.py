@@ -211,7 +211,7 @@ def build_from(encoded: Encoded, folder: Path, recipe: Recipe, shards: int = 1) 
     Raises
     ------
     LexLIPError
-        When a part is missing, damaged or encoded otherwise, when no document is readable, when
+        When a part is missing, corrupted or encoded otherwise, when no document is readable, when
         metadata conflict, or when a process dies.
     """
     if shards < 1:

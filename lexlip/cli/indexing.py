@@ -106,5 +106,5 @@ def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
     with Index.open(path) as opened:
         damaged = opened.check()
     if damaged:
-        raise LexLIPError(f"{path} is damaged ({', '.join(damaged[:3])}): build it again")
+        raise LexLIPError(f"{path} is corrupted ({', '.join(damaged[:3])}): build it again")
     typer.echo(f"{path}: every file is sound")

@@ -126,7 +126,7 @@ def font(size: int) -> Any:
 
 
 def _shortened(text: str, width: int, letters: Any) -> str:
-    """Cut a line to so many pixels."""
+    """Cut a line to a width in pixels."""
     if letters.getlength(text) <= width:
         return text
     while text and letters.getlength(text + "...") > width:

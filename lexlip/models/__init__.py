@@ -24,7 +24,7 @@ def load(name: str | os.PathLike[str]) -> Speaker:
     Raises
     ------
     LexLIPError
-        When there is no such checkpoint, it is damaged, or it is of another model.
+        When the checkpoint is missing, corrupted, or of another model.
 
     Examples
     --------

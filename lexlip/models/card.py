@@ -39,7 +39,7 @@ WHAT = {
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What training noted beside a checkpoint: settings, steps, metrics; empty where nothing is."""
+    """Record of training in a checkpoint: settings, steps, metrics; empty where there is none."""
     file = Path(folder) / MANIFEST
     return read_json(file) if file.is_file() else {}
 

@@ -27,10 +27,10 @@ class LexLIPConfig(PreTrainedConfig):
         Trainable transformer layers between the vision trunk and the image head, at the trunk's
         width. They are what learns when the trunk is frozen.
     neck_positions : bool
-        Learn where each grid cell lies; for convolutional trunks, which do not know.
+        Learn the place of each grid cell; for convolutional trunks, which do not know it.
     own_word_boost : bool
         Learn a weight per term which is added, after the relu, for every term that the text itself
-        contains: a text keeps its own words whatever it expands to.
+        contains: a text keeps its own words when it expands.
     max_text_length : int
         Longest text in tokens, special tokens included.
     excluded_token_ids : list of int
@@ -40,7 +40,7 @@ class LexLIPConfig(PreTrainedConfig):
     token_size : int
         Width of the patch and word vectors for late interaction (FILIP: 256); 0 for none.
     token_count : int
-        Patches are reduced to so many tokens by attention pooling (12 to 24); 0 keeps them all.
+        Number of tokens that attention pooling reduces patches to (12 to 24); 0 keeps all patches.
     gaussian_size : int
         Dimensions of the Gaussians (PCME); 0 for none.
     head_layers : int

@@ -24,7 +24,7 @@ from lexlip.views import Views
 
 
 class Dense(NamedTuple):
-    """What the branch says of a batch of B items, on the device and with its gradient.
+    """Output of the branch for a batch of B items, on the device and with its gradient.
 
     A model without one of the heads gives tokens, or means and log-variances, of width 0.
     """

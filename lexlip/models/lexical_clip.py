@@ -35,7 +35,7 @@ from lexlip.models.towers import batches
 from lexlip.models.word_tokenizer import word_tokenizer
 
 CLIP_TOKENIZER = "clip"
-"""Folder of CLIP's own tokenizer in a checkpoint; the one of the words lies beside the weights."""
+"""Folder of CLIP's own tokenizer in a checkpoint; the words' tokenizer is next to the weights."""
 
 PROMPT = "a photo of a {}"
 
@@ -112,7 +112,7 @@ class LexicalCLIP(WordModel):
         return model
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save weights, both tokenizers and preprocessing: the folder stands alone."""
+        """Save weights, both tokenizers and preprocessing: the folder is complete."""
         super().save_pretrained(save_directory, **kwargs)
         self.clip_tokenizer.save_pretrained(Path(save_directory) / CLIP_TOKENIZER)
 

@@ -56,7 +56,7 @@ class LexicalHead(nn.Module):
         self.steps, self.penalty = steps, penalty
 
     def centred(self, vectors: Tensor, kind: Kind) -> Tensor:
-        """Unit embeddings less the mean of their kind, brought to length one again."""
+        """Unit embeddings less the mean of their kind, normalised again."""
         mean = self.image_mean if kind == "image" else self.text_mean
         return normalize(normalize(vectors.float(), dim=-1) - mean, dim=-1)
 

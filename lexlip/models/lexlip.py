@@ -81,7 +81,7 @@ class LexLIP(TwoTowers, WordModel):
         self.text_head = LexiconHead(config)
         self.image_head = LexiconHead(config)
         if config.own_word_boost:
-            # Added after the relu, so a text never loses a word of its own. Without it, words that
+            # Added after the relu, so a text never loses its own words. Without it, words that
             # pictures cannot say yet die on the text side in the first steps, and a dead relu has
             # no gradient to come back: on scenes a text kept 4.5 terms, and 14 with it.
             self.own_word_boost = nn.Parameter(torch.full((config.lexicon_size,), 2.0))

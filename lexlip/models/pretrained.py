@@ -38,7 +38,7 @@ class SavedModel(PreTrainedModel):
         Raises
         ------
         LexLIPError
-            When there is no such checkpoint, it is damaged, or it is of another model.
+            When the checkpoint is missing, corrupted, or of another model.
         """
         kwargs["output_loading_info"] = True
         try:
@@ -59,7 +59,7 @@ class SavedModel(PreTrainedModel):
         return model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save weights, tokenizer, preprocessing and a model card: the folder stands alone."""
+        """Save weights, tokenizer, preprocessing and a model card: the folder is complete."""
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save first, then call push_to_hub(repo_id)")
         super().save_pretrained(save_directory, **kwargs)

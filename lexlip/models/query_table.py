@@ -31,7 +31,7 @@ from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_js
 
 FORMAT = "lexlip-query-table/1"
 FOLDER = "queries"
-"""Where a table lies in the checkpoint whose text encoder it stands for."""
+"""Folder of a table in the checkpoint whose text encoder it replaces."""
 
 
 def is_table(checkpoint: str | os.PathLike[str]) -> bool:
@@ -91,7 +91,7 @@ class QueryTable(SpeakerMixin):
     def features(self, text: str) -> NDArray[np.int64]:
         """Return the rows that a text adds up: distinct tokens, then known pairs, ascending.
 
-        A token or a pair counts once, however often it stands in the text.
+        A token or a pair counts once, however often it occurs in the text.
         """
         ids = np.array(
             self.tokenizer.raw.encode(text, add_special_tokens=False).ids, dtype=np.int64
@@ -145,7 +145,7 @@ class QueryTable(SpeakerMixin):
         Parameters
         ----------
         folder : path
-            The checkpoint that the table was fitted to, or any other folder: it stands alone.
+            The checkpoint that the table was fitted to, or any other folder.
         facts
             What else the manifest says: how it was fitted.
         """
@@ -175,7 +175,7 @@ class QueryTable(SpeakerMixin):
         Raises
         ------
         LexLIPError
-            When there is none, or it is damaged or of another format.
+            When it is missing, corrupted, or of another format.
         """
         from tokenizers import Tokenizer
 
@@ -197,11 +197,11 @@ class QueryTable(SpeakerMixin):
             data = tensors["weights"].astype(np.float64)
             rows = csr_array((data, tensors["indices"], tensors["indptr"]), shape=shape)
         except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise LexLIPError(f"the query table at {folder} is damaged: {advice}") from error
+            raise LexLIPError(f"the query table at {folder} is corrupted: {advice}") from error
         except Exception as error:  # tokenizers raises nothing more special
-            raise LexLIPError(f"{folder}/tokenizer.json is damaged: {advice}") from error
+            raise LexLIPError(f"{folder}/tokenizer.json is corrupted: {advice}") from error
         if lexicon.hash != manifest["vocabulary"]:
-            raise LexLIPError(f"the query table at {folder} is damaged: {advice}")
+            raise LexLIPError(f"the query table at {folder} is corrupted: {advice}")
         table = cls(tokenizer, lexicon, rows, pairs, manifest["model"], manifest["max_length"])
         table.name_or_path = str(name)
         return table

@@ -1,4 +1,4 @@
-"""Speakers: whatever turns texts, and mostly pictures, into weighted words of one vocabulary.
+"""Speakers: models that turn texts, and mostly pictures, into weighted words of one vocabulary.
 
 A `Speaker` is a network (`lexlip.models.lexlip.LexLIP`, `lexlip.models.lexical_clip.LexicalCLIP`)
 or a table (`lexlip.models.query_table.QueryTable`). Some can do more: `EncodesImages`, `HasViews`,

@@ -89,7 +89,7 @@ class VisionTower(nn.Module):
         return self.out(self.neck(self.seen(features, kept)).last_hidden_state[:, 1:])
 
     def seen(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
-        """What the neck reads of features: with places, where they are learned, and kept patches.
+        """Input of the neck: features with places, where they are learned, and kept patches.
 
         The trunk's [CLS] always stays, at position 0.
         """
@@ -127,7 +127,7 @@ class TextTower(nn.Module):
         return self.states(input_ids, attention_mask, below=(0,))[0]
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, below: Sequence[int]) -> Tensor:
-        """Token ids [B, L] to states so many layers below the last, [len(below), B, L, D]."""
+        """Token ids [B, L] to states `below` layers under the last, [len(below), B, L, D]."""
         entry, given = "input_ids", input_ids
         if takes_embeddings(self.trunk):
             # Looked up once: the gradient of each look-up is a table as large as the vocabulary.

@@ -1,4 +1,4 @@
-"""What differs between transformers' families of trunks, in one place."""
+"""Differences between transformers' families of trunks, in one place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lexlip.errors import LexLIPError
 
 POSITIONS = "position_embedding"  # ViT, DeiT, DINOv2, CLIP, SigLIP, BEiT with absolute positions
 DISTANCES = "relative_position_bias_table"  # BEiT
-BESIDE_GRID = 3  # entries of such a table that are no distances: [CLS] to patch, back, and itself
+BESIDE_GRID = 3  # entries of such a table that are not distances: [CLS] to patch, back, and itself
 
 
 def tower(config: Any) -> Any:
@@ -57,7 +57,7 @@ def _measured_width(config: str) -> int:
 
 
 def head_config(config: Any) -> BertConfig:
-    """What a masked-language head needs to know of a text trunk, in BERT's own names."""
+    """Facts of a text trunk for a masked-language head, in BERT's own names."""
     act = str(getattr(config, "hidden_act", None) or getattr(config, "activation", "gelu"))
     epsilon = getattr(config, "layer_norm_eps", 1e-12)
     return BertConfig(hidden_size=config.hidden_size, hidden_act=act, layer_norm_eps=epsilon)
@@ -69,7 +69,7 @@ def takes_embeddings(trunk: Any) -> bool:
 
 
 def feature_map(trunk: Any, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a vision trunk and lay its patches out as the picture lies.
+    """Run a vision trunk and arrange its patches as in the picture.
 
     Parameters
     ----------

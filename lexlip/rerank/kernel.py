@@ -51,7 +51,7 @@ def _score(codes, scales, counts, query, m, t2i, i2t):
     """Fill `t2i` and `i2t`.
 
     `query` has a multiple of four rows, the last of `m` words repeated; `scales` has one column
-    or P. Where patches or words run out the last one stands in: it changes no maximum.
+    or P. Where patches or words run out the last one is repeated: it changes no maximum.
     """
     d = codes.shape[2]
     step = 1 if scales.shape[1] > 1 else 0

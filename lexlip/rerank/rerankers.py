@@ -94,7 +94,7 @@ class Filip(Reranker):
     """Late interaction: each word's best patch ("t2i"), each patch's best word ("i2t"), or both.
 
     The means of Yao et al. (FILIP, ICLR 2022), between -1 and 1. The query's tokens are the words,
-    whatever they come from.
+    of a text or of a picture.
     """
 
     needs = "tokens"

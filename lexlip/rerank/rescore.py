@@ -52,7 +52,7 @@ def rescore_hits(
     Raises
     ------
     LexLIPError
-        When there are no vectors.
+        When the index has no vectors.
     """
     if vectors is None:
         raise LexLIPError(

@@ -55,7 +55,7 @@ class CLIPEncoder:
         """
         import transformers
 
-        # The PIL processor has a name of its own since transformers 5.
+        # The PIL processor has a different name since transformers 5.
         processor = getattr(transformers, "CLIPImageProcessorPil", None)
         processor = processor or transformers.CLIPImageProcessor
         attempts = [True] if Path(name).exists() else [True, False]

@@ -234,7 +234,7 @@ def match_probability(
 def intersection(
     mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor
 ) -> Gaussians:
-    """What is in both, item by item: the normalised product of the densities, [N, D].
+    """Intersection, item by item: the normalised product of the densities, [N, D].
 
     Precisions add, ``1 / v = 1 / v1 + 1 / v2``; the logarithm of the norm is `log_elk`.
     """
@@ -246,7 +246,7 @@ def intersection(
 def union(
     mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor
 ) -> Gaussians:
-    """What is in either, item by item: the Gaussian with the moments of the equal mixture, [N, D].
+    """Union, item by item: the Gaussian with the moments of the equal mixture, [N, D].
 
     ``v = (v1 + v2) / 2 + d^2 / 4``.
     """
@@ -259,7 +259,7 @@ def union(
 def inclusion(
     mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor
 ) -> Tensor:
-    """How well each item lies inside each other: log of the integral of p(x)^2 q(x), [Bi, Bt].
+    """Inclusion of each item in each other: log of the integral of p(x)^2 q(x), [Bi, Bt].
 
     p lies inside q rather than q inside p where this is larger than its transpose with the roles
     exchanged (ProLIP, Chun et al., ICLR 2025).
@@ -274,7 +274,7 @@ def inclusion(
 
 
 def uncertainty(log_variance: Tensor) -> Tensor:
-    """How vague items are, [N, D] to [N]: the mean logarithm of their standard deviations.
+    """Uncertainty of items, [N, D] to [N]: the mean logarithm of their standard deviations.
 
     Its exponential is the geometric mean. The determinant itself would underflow.
     """

@@ -32,7 +32,7 @@ def threshold_cost(
     sigma_neg: ArrayLike,
     alpha: ArrayLike = 2.0,
 ) -> NDArray[np.float64]:
-    """What it costs to call words with a best cosine below `t` absent.
+    """Cost of calling words with a best cosine below `t` absent.
 
     ``F(t) = alpha * P(absent word > t) + P(present word < t)``, where the best cosines of present
     and absent words are normal, with `mu_pos`, `sigma_pos` and `mu_neg`, `sigma_neg`.
@@ -151,7 +151,7 @@ def scan(
     image, text : Tensor [Bi, n, d], [Bt, m, d]
         Unit vectors of regions and words.
     image_mask, text_mask : bool Tensor [Bi, n], [Bt, m]
-        True at those that take part.
+        True at tokens that take part.
     direction : "t2i" or "i2t"
         Who attends.
     pool : "avg" or "lse"
@@ -220,7 +220,7 @@ def naaf(
     image, text : Tensor [Bi, n, d], [Bt, m, d]
         Unit vectors of regions and words.
     image_mask, text_mask : bool Tensor [Bi, n], [Bt, m]
-        True at those that take part.
+        True at tokens that take part.
     threshold : float
         Best cosine below which a word is absent: `optimal_threshold` for training;
         ``mu_pos - 3 * sigma_pos``, which is surer, for search.

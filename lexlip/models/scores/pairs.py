@@ -55,7 +55,7 @@ def pairwise(
 def tokens_of(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return tokens [B, P, d], zero where the mask [B, P] is False, and the mask; P is at least 1.
 
-    So nothing that stands in the padding, not even NaN, is heard or gets a gradient.
+    So padding, even NaN, changes no score and gets no gradient.
     """
     mask = mask.bool()
     if not tokens.shape[1]:  # a maximum over nothing is an error

@@ -327,7 +327,7 @@ def test_judgements_of_what_is_not_in_the_file_are_refused(tmp_path, pair):
         (["engine=eval.nothing:Engine"], "no engine 'eval.nothing:Engine'"),
         (["data=medium"], "no data 'medium'"),
         (["data=flickr"], "give vectors=FILE"),
-        (["vectors=nothing.npz"], "nothing.npz is no file of vectors"),
+        (["vectors=nothing.npz"], "nothing.npz is not a file of vectors"),
         (["rounds=0"], "1 or more"),
     ],
 )

@@ -244,7 +244,7 @@ def test_an_index_grows_shrinks_and_is_checked(photos, checkpoint, tmp_path):
     data = bytearray(largest.read_bytes())
     data[-1] ^= 1
     largest.write_bytes(data)
-    assert_one_line(lexlip("check", path), "is damaged")
+    assert_one_line(lexlip("check", path), "is corrupted")
     anew = lexlip(*command, "--replace")
     assert "3 pictures" not in anew.stdout and "4 pictures" in anew.stdout
     assert_one_line(lexlip("index", pictures, "-o", tmp_path / "new"), "--model")

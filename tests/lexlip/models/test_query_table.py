@@ -108,11 +108,11 @@ def test_damage_is_one_line(table, tmp_path):
     file = tmp_path / "queries" / "table.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LexLIPError, match="damaged"):
+    with pytest.raises(LexLIPError, match="corrupted"):
         QueryTable.from_pretrained(tmp_path)
     file.write_bytes(whole)
     (tmp_path / "queries" / "tokenizer.json").write_text("{}")
-    with pytest.raises(LexLIPError, match="damaged"):
+    with pytest.raises(LexLIPError, match="corrupted"):
         QueryTable.from_pretrained(tmp_path)
     manifest = tmp_path / "queries" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("query-table/1", "query-table/9"))
