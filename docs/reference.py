@@ -1,4 +1,4 @@
-"""What mkdocs does beyond its own: a page of reference for each module of the library.
+"""Hooks of mkdocs: a page of reference for each module of the library.
 
 Links to files outside of docs/, which only a clone has, become plain text in the site.
 """

@@ -1,4 +1,4 @@
-"""What is counted: recall of a run, groundedness of words, and whether a difference is real.
+"""Metrics: recall of a run, groundedness of words, and significance of a difference.
 
 A run maps a query id to its ranking, best first. The order of the list *is* the ranking: scores
 are kept for people and files, and nothing here sorts by them again. That matters because sparse

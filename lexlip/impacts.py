@@ -21,7 +21,7 @@ MAX_QUERY_WEIGHT = 64
 
 MAX_QUERY_TERMS = 1024
 """Terms in one query. 1024 * 255 * 64 = 16,711,680 < 2**24, so a score is an integer that
-float32 holds exactly whatever the order of the sum: all engines agree to the last bit."""
+float32 holds exactly in any order of the sum: all engines agree to the last bit."""
 
 _UNSATURATED = 0.9999
 """Share of postings which `fit_scale` keeps from being clipped."""
@@ -73,7 +73,7 @@ def _with_data(like: csr_array, data: NDArray[np.generic]) -> csr_array:
 def unit_normalise(weights: csr_array) -> csr_array:
     """Divide each row by its L2 norm; empty rows stay empty.
 
-    The representation is trained with the cosine, so documents are brought to unit length before
+    The representation is trained with the cosine, so documents are normalised before
     they are quantised (indexing the raw weights gives another ranking).
 
     Parameters

@@ -284,12 +284,19 @@ class Index:
         views : bool
             Encode what rerankers look at in the same pass; else they encode it when first needed.
 
+        Raises
+        ------
+        LexLIPError
+            As `Query.prepare`; with `views`, when the index keeps none.
+
         Examples
         --------
         >>> query = index.prepare("a dog on a beach")                       # doctest: +SKIP
         >>> hits = index.search(query)                                      # doctest: +SKIP
         >>> reasons = [index.explain(hit.id, query) for hit in hits]        # doctest: +SKIP
         """
+        if views:
+            _ = self.second_stage  # an index without views says so before anything is encoded
         return prepare(item, lambda: self.model, max_terms, max_weight, views)
 
     def query(

@@ -57,7 +57,7 @@ def vocabulary(tokenizer: Any) -> tuple[str, ...]:
 
     WordPieces (``dog``, ``##gy``) stay as they are. Where the tokenizer marks the ends of words, as
     CLIP's does, ``dog</w>`` is spelled ``dog`` and the beginning ``dog`` of longer words ``dog…``,
-    which is no term. The end of a rare word (``ing``) cannot be told from a word.
+    which is not a term. The end of a rare word (``ing``) cannot be told from a word.
 
     Raises
     ------

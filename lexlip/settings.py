@@ -56,7 +56,7 @@ def option_of(cls: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Data:
-    """Where pictures and captions come from."""
+    """Source of pictures and captions."""
 
     source: str = option("scenes", "data set name, folder, table; scenes are drawn")
     train: str = option("train", "split to train on")

@@ -25,7 +25,7 @@ class Views:
     counts : int32 [N]
         How many tokens each item has, 0..P.
     mean : float32 [N, D]
-        Unit vectors: where each item lies.
+        Unit vectors: the place of each item.
     log_variance : float32 [N, D]
         Natural logarithm of the variance in each direction.
 

@@ -58,7 +58,7 @@ def processor_for(settings: Settings, texts: Sequence[str]) -> Processor:
     else:
         images = ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
     size = {"height": model.image_size, "width": model.image_size}
-    # Squeeze, never crop: what stands at the border is searched for as well.
+    # Squeeze, never crop: people also search for things at the border.
     images.size, images.do_center_crop = size, False
     images.do_resize = images.do_rescale = images.do_normalize = True
     return Processor(tokenizer, images)
@@ -213,4 +213,4 @@ def load(folder: str | Path, settings: Settings, kind: type[TwoTowers]) -> Any:
     return model
 
 
-__all__ = ["DenseDualEncoder", "LexLIP", "build", "calibrate", "load", "word_tokenizer"]
+__all__ = ["DenseDualEncoder", "LexLIP", "build", "calibrate", "caption_tokenizer", "load"]

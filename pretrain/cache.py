@@ -1,4 +1,4 @@
-"""What does not change computed once, as memory maps: resized bytes, features of frozen trunks."""
+"""Caches as memory maps, computed once: resized bytes, features of frozen trunks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _key(collection: Collection, *parts: str) -> str:
 
 
 def _pictures(processor: Processor) -> str:
-    """How pictures are resized and normalised, as text."""
+    """Description of resizing and normalisation, as text."""
     # Sorted: a preprocessor read back from a checkpoint lists the same settings in another order.
     return json.dumps(processor.image_processor.to_dict(), default=str, sort_keys=True)
 

@@ -23,7 +23,7 @@ FORMAT = "lexlip-checkpoint/1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that stands alone for searching, with what training needs in ``train_state/``."""
+    """A folder that is complete for searching, with the state of training in ``train_state/``."""
 
     path: str | Path
 

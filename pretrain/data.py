@@ -18,7 +18,7 @@ from lexlip.lexicon import Lexicon
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised captions: ids and word numbers, int32 [M, L], padded; -1 is no word."""
+    """Tokenised captions: ids and word numbers, int32 [M, L], padded; -1 for no word."""
 
     input_ids: np.ndarray
     word_ids: np.ndarray
@@ -74,7 +74,7 @@ class Pairs:
     text : int64 array [M]
         Number of the distinct caption text: equal texts share it.
     words : csr_array [N, Va]
-        How often each lexicon word stands in the captions of a picture.
+        Count of each lexicon word in the captions of a picture.
     extra : Tokens or None
         Captions without pictures.
     """

@@ -27,7 +27,7 @@ class DenseTask(loop.Task):
         self.weights = {"contrast": 1.0}
 
     def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
-        """Which patches are looked at."""
+        """Draw the kept patches."""
         kept = draw_patches(self.model, batch["pictures"], self.stage.kept_patches, generator)
         return {**batch, "shared": {"kept": kept}}
 

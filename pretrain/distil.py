@@ -44,7 +44,7 @@ from pretrain.validate import recall
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a head is distilled."""
+    """Settings of distillation."""
 
     terms: int = option(64, "terms of a picture that take part in the end")
     query_terms: int = option(64, "terms of a text that take part in the end")
@@ -62,7 +62,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Settings(Distillation):
-    """What is distilled, and how; each field is a key."""
+    """Settings of the job; each field is a key."""
 
     model: str = option("", "what lexlip lexicalise wrote")
     out: str = option("", "folder of the new checkpoint")
@@ -71,7 +71,7 @@ class Settings(Distillation):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What a head learns from: float32 arrays as a dense model gives them.
+    """Training data of a head: float32 arrays of a dense model.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Embeddings:
     owner : int64 array [M]
         Picture of each text; -1 for texts without one.
     said : csr_array [N, Va], optional
-        How often each word stands in the captions of a picture.
+        Count of each word in the captions of a picture.
     """
 
     images: np.ndarray
@@ -186,7 +186,7 @@ def _mix(rows: Tensor, pool: Tensor, most: float) -> Tensor:
 
 
 def _student(head: LexicalHead, centred: Tensor, first: int, last: int, falling: float) -> Tensor:
-    """Unit vectors of so many terms; the budget falls from `first` to `last`."""
+    """Unit vectors cut to a budget of terms, which falls from `first` to `last`."""
     weights = log_saturate(centred @ head.words.T + head.bias)
     budget = round(first + (last - first) * falling)
     if budget < weights.shape[1]:
@@ -213,7 +213,7 @@ def caption_words(collection: Collection, tokenizer: Any, lexicon: Lexicon) -> c
 
 def recall_of(head: LexicalHead, images: np.ndarray, texts: np.ndarray, judged: csr_array,
               terms: int | None, query_terms: int | None) -> dict[str, float]:  # fmt: skip
-    """Recall of texts against pictures by words, each cut to so many terms (None keeps all)."""
+    """Recall of texts against pictures by words, each cut to a number of terms (None keeps all)."""
     with torch.no_grad():
         rows = head(torch.from_numpy(images), "image"), head(torch.from_numpy(texts), "text")
     shown, asked = (csr_array(weights.numpy()) for weights in rows)

@@ -44,7 +44,7 @@ TERMS = 64
 
 @dataclass(frozen=True)
 class Fit:
-    """How a table is fitted."""
+    """Settings of the fit."""
 
     terms: int = option(32, "terms kept of each row")
     # On Flickr8k dev pairs gained nothing: R@1/10 26.9/66.9 with 4,448 of them (16 terms a row),
@@ -129,7 +129,7 @@ def regress(bag: csr_array, target: csr_array, lexicon: Lexicon, ridge: float) -
 
 
 def heaviest(rows: csr_array, terms: int) -> csr_array:
-    """Keep the entries of each row that are largest in size, whatever their sign."""
+    """Keep the entries of each row that are largest in size, of either sign."""
     rows = csr_array(rows, copy=True)
     sizes = csr_array((np.abs(rows.data), rows.indices, rows.indptr), shape=rows.shape)
     kept = top_terms(sizes, terms)

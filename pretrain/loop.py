@@ -163,7 +163,7 @@ def ramp(step: int, steps: int) -> float:
 
 
 def weighted_sum(task: Task, ramped: float, losses: Mapping[str, Tensor]) -> Tensor:
-    """What is minimised, or the share of it that these losses have."""
+    """The minimised sum, or these losses' share of it."""
     terms = [
         losses[k] * w * task.factor(k, ramped) for k, w in task.weights.items() if w and k in losses
     ]

@@ -63,7 +63,7 @@ class Backward:
     parts : int
         Micro batches of each process.
     autocast : callable
-        Makes the context in which losses are computed. Each pass has one of its own: autocast
+        Makes the context in which losses are computed. Each pass has a new one: autocast
         remembers weights that it cast, and those from a pass without gradient have none.
     """
 

@@ -61,7 +61,7 @@ class MomentumEncoder(nn.Module):
 class Queue(nn.Module):
     """A ring of the last `size` keys with the picture that each belongs to.
 
-    Starts empty: unlike the official code's signed noise, nothing that is no lexicon vector is
+    Starts empty: unlike the official code's signed noise, only lexicon vectors are
     ever a negative. A batch that reaches past the end wraps around; nothing is dropped.
 
     Parameters

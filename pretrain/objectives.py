@@ -71,7 +71,7 @@ def contrast(
     temperature : float
     same : bool Tensor [B, B], optional
         Pairs off the diagonal that belong together (captions of one picture, equal captions):
-        they are no negatives.
+        they are not negatives.
     """
     scores = queries @ keys.T / temperature
     if same is not None:
@@ -98,7 +98,7 @@ def queue_contrast(
         Unit rows, keys of other items: the queue, the batch itself; constants.
     temperature : float
     same : bool Tensor [B, sum of K_n], optional
-        Entries that are no negatives of a query.
+        Entries that are not negatives of a query.
     """
     positive = (queries * keys.detach()).sum(-1, keepdim=True)
     # Each in its own precision: a float32 copy of the queue would cost more than the product.

@@ -23,7 +23,7 @@ from torch import Tensor, distributed, nn
 from lexlip.errors import LexLIPError
 
 PATIENCE = timedelta(hours=4)
-"""How long processes wait while the first one fills a cache or measures the model on dev."""
+"""Time that processes wait while the first one fills a cache or measures the model on dev."""
 
 
 @dataclass(frozen=True)

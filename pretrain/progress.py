@@ -1,4 +1,4 @@
-"""What a run notes as it goes: its log, and the steps that it had to skip."""
+"""Progress of a run: its log, and skipped steps."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _step(line: str) -> float:
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as they are read: five digits, and nothing for what is no number.
+    """Numbers as people read them: five digits, and nothing for other values.
 
     Examples
     --------

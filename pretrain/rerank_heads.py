@@ -64,7 +64,7 @@ class HeadsTask(loop.Task):
         stage, config = settings.heads, model.config
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / stage.token_temperature)))
         self.miner = rerank.ThresholdMiner(stage.naaf_alpha)
-        # Words that shall stay are held by what made them.
+        # Stage 2's losses are kept so that the words do not drift.
         lexical = {**stage2.WEIGHTS, **settings.stage2.weights}
         del lexical["batch_contrast"]  # there is no queue here: contrast is within the batch
         self.weights = loop.merge_weights(

@@ -22,7 +22,7 @@ def late_contrast(
 ) -> Tensor:
     """FILIP's two InfoNCE terms (Yao et al., ICLR 2022, equation 3).
 
-    Each with a similarity of its own: pictures look for their text by `i2t`, texts for their
+    Each with its own similarity: pictures look for their text by `i2t`, texts for their
     picture by `t2i`.
 
     Parameters
@@ -32,7 +32,7 @@ def late_contrast(
     scale : float
         Inverse temperature.
     same : bool Tensor [B, B], optional
-        Pairs off the diagonal that are no negatives.
+        Pairs off the diagonal that are not negatives.
     """
     target = torch.arange(len(i2t), device=i2t.device)
     losses = []
@@ -149,7 +149,7 @@ def hinge(scores: Tensor, same: Tensor, margin: float = 0.2) -> Tensor:
     ----------
     scores : Tensor [B, B]
     same : bool Tensor [B, B]
-        Pairs that are no negatives; the diagonal never is.
+        Pairs that are not negatives; the diagonal never is.
     """
     own = scores.diagonal()
     eye = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
@@ -206,7 +206,7 @@ def mix(features: Tensor, count: int, generator: torch.Generator) -> Mixed:
 
 
 def mixed_match(match: Tensor, share: Tensor) -> Tensor:
-    """What a batch matches whose first pictures are mixed: [B, B], from that of the pictures.
+    """Targets of a batch whose first pictures are mixed: [B, B], from those of the pictures.
 
     Examples
     --------
@@ -286,6 +286,6 @@ class ThresholdMiner(nn.Module):
 
 
 def draw(mean: Tensor, log_variance: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` points of each Gaussian [B, D], with noise of its own: [B, count, D]."""
+    """Draw `count` points of each Gaussian [B, D], with independent noise: [B, count, D]."""
     noise = torch.randn(len(mean), count, mean.shape[1], generator=generator).to(mean)
     return mean[:, None] + torch.exp(log_variance / 2)[:, None] * noise

@@ -140,7 +140,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def load_as(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
-    """Read the settings of a job that has tables or keys of its own besides."""
+    """Read the settings of a job with additional tables or keys."""
     table = toml.read(path, overrides, kind)
     for other in OTHERS:
         if other not in kind.__dataclass_fields__:

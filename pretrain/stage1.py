@@ -47,7 +47,7 @@ class Stage1(loop.Task):
         self.weights = loop.merge_weights(WEIGHTS, settings.stage1.weights)
 
     def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
-        """Which patches are looked at, and which words are masked.
+        """Draw the kept patches and the masked words.
 
         Masked are the paired captions (or the first of them) and captions that have no picture:
         another pass through the text tower and one through the decoder, the dearest of a step.

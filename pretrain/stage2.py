@@ -45,7 +45,7 @@ class Stage2(loop.Task):
         self.steering = Steering.of(settings.sparsity, self.weights)
 
     def draw(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
-        """Which patches are looked at."""
+        """Draw the kept patches."""
         kept = draw_patches(self.model, batch["pictures"], self.stage.kept_patches, generator)
         return {**batch, "shared": {"kept": kept}}
 

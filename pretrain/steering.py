@@ -1,4 +1,4 @@
-"""Sparsity on a budget: the weights of regularisers, steered until items have so many terms."""
+"""Sparsity on a budget: weights of regularisers, steered until items have a number of terms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ no weight moves a term."""
 # the integral one, keeps the weight from swinging.
 INTEGRAL, PROPORTIONAL = 1.0, 3.0
 MOST = 0.7
-"""How far the logarithm of a factor may move at a count: a doubling."""
+"""Largest step of a factor's logarithm at a count: a doubling."""
 
 LEAST = 1e-3
 """Of a factor: as good as none. Below it the way back would be long, should terms grow again: texts
@@ -42,7 +42,7 @@ class Steering(nn.Module):
     Parameters
     ----------
     targets : mapping of str to int
-        Terms that an item shall have in the end, of ``image`` and ``text``; none steers nothing.
+        Target number of terms, of ``image`` and ``text``; none steers nothing.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Steering(nn.Module):
         Raises
         ------
         LexLIPError
-            When a weight that shall be steered is 0.
+            When a weight to steer is 0.
         """
         if min(settings.target_terms, settings.text_terms) < 0:
             raise LexLIPError("sparsity asks for less than no terms: give numbers above 0")

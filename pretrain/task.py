@@ -1,4 +1,4 @@
-"""What a training stage is to the loop: a model with its losses."""
+"""Tasks: training stages as the loop sees them, a model with its losses."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Task(nn.Module):
         """Do what follows an optimiser step; nothing by default."""
 
     def report(self) -> dict[str, float]:
-        """Name what the log shall hold beside the losses; nothing by default."""
+        """Name more figures for the log besides the losses; none by default."""
         return {}
 
     def validate(self, dev: Pairs, relevant: csr_array, texts: list[str]) -> dict[str, float]:
@@ -116,7 +116,7 @@ def draw_patches(
     """Patches that a step looks at: the same for all its rows, `None` for all of them."""
     if share >= 1:
         return None
-    # Counted on one picture, which neither batch normalisation nor autocast shall remember.
+    # Counted on one picture, which neither batch normalisation nor autocast should remember.
     mode, kind = model.vision.training, model.device.type
     model.vision.eval()
     with torch.no_grad(), torch.autocast(kind, enabled=False):

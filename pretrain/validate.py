@@ -1,4 +1,4 @@
-"""What training watches on dev: recall of words and of heads, whether words mean something."""
+"""Validation on dev: recall of words and of heads, and groundedness of words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: one small base class, and what systems share.
+"""Systems of the benchmark: one small base class, and their shared helpers.
 
 A system is given the gallery once, then asked in both directions. All rankings are by score
 descending and id ascending, so that runs of different systems can be laid side by side.

@@ -1,4 +1,4 @@
-"""What to measure: settings (config, run folder, options), pictures, texts and judgements."""
+"""Tasks of the benchmark: settings (config, run folder, keys), pictures, texts and judgements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a contender is, and the vectors that all of them are given.
+"""Contenders of a race, and the vectors that all of them are given.
 
 Only numpy and the standard library are imported here: some contenders run in an interpreter of
 their own, where nothing else of this project may be installed.

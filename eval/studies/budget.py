@@ -1,4 +1,4 @@
-"""What pictures cost on disk when fewer of their words are kept, and what that costs in recall.
+"""Budgets: bytes on disk and recall when fewer words of a picture are kept.
 
     python -m eval.studies.budget --config flickr8k-tiny --run runs/x terms=8,16,32,64,128
 

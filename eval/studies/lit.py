@@ -1,4 +1,4 @@
-"""Whether the patch that won a word lies on the thing that the word names.
+"""Localisation: how often the patch that won a word is on the thing that the word names.
 
     python -m eval.studies.lit --config scenes --run runs/demo
 

@@ -1,4 +1,4 @@
-"""Whether uncertainty says something: recall of queries, the surest tenth first."""
+"""Uncertainty study: recall of queries, the surest tenth first."""
 
 from __future__ import annotations
 

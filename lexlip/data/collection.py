@@ -22,7 +22,7 @@ __all__ = ["Collection", "Place", "load_collection", "read_texts"]
 
 
 class Place(NamedTuple):
-    """Where a collection was read from, so that its pictures can be found again."""
+    """The place that a collection was read from, to find its pictures again."""
 
     path: str  # absolute
     split: str | None = None
@@ -107,7 +107,7 @@ class Collection:
         }
 
     def picture(self, i: int) -> Path | bytes:
-        """Return picture number `i` as it lies there, not decoded."""
+        """Return picture number `i`, not decoded."""
         return self._all[self._rows[i]]
 
     def image(self, i: int) -> Image.Image:
@@ -196,7 +196,7 @@ def load_collection(
         A split, or several joined by ``+``. Needed where a folder of parquet has several (as the
         two names do); else None is everything.
     limit : int, optional
-        Only the first so many pictures.
+        Number of first pictures to take.
     cache : str or Path, optional
         Folder for drawn scenes and memory-mapped tables; by default ``lexlip`` in the user's
         cache folder (XDG_CACHE_HOME, or ``~/.cache``).

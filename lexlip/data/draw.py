@@ -135,7 +135,7 @@ def centres(group: Group, rng: Random) -> list[Point]:
     Returns
     -------
     list of (x, y)
-        One centre a shape, in fractions of the side. In a corner a pair lies on a diagonal and
+        One centre per shape, in fractions of the side. In a corner a pair is on a diagonal and
         three form a triangle; elsewhere they form a line along the region's long side.
     """
     cx, cy = REGIONS[group.region]

@@ -57,7 +57,7 @@ def read_image(source: ImageSource, name: str | None = None) -> Image.Image:
     Raises
     ------
     LexLIPError
-        If there is no such file, or it is no picture, damaged, truncated or too large.
+        If the file is missing, not a picture, corrupted, truncated or too large.
 
     Examples
     --------

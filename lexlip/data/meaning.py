@@ -1,4 +1,4 @@
-"""What a caption says, apart from its words: patterns of groups, and how groups lie.
+"""Meanings of captions, apart from their words: patterns of groups, and their places.
 
 `lexlip.data.scenes` states the meaning in full; here it is as data and functions.
 """
@@ -14,7 +14,7 @@ from lexlip.data.draw import REGIONS, Group
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a noun phrase says of one group; None says nothing."""
+    """A noun phrase's description of one group; None says nothing."""
 
     shape: str | None = None
     colour: str | None = None

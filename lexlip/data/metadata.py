@@ -1,4 +1,4 @@
-"""Metadata: what stands beside a picture, as columns that an index can filter by."""
+"""Metadata of pictures, as columns that an index can filter by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_METADATA = ("folder", "bytes", "modified")
-"""What every picture file tells about itself: the folder of its id, its size, its date."""
+"""Metadata of every picture file: the folder of its id, its size, its date."""
 
 
 def typed(cells: Sequence[Any]) -> list[Any]:
@@ -18,7 +18,7 @@ def typed(cells: Sequence[Any]) -> list[Any]:
     Parameters
     ----------
     cells
-        Text, or None; an empty cell is None. What is no text stays as it is.
+        Text, or None; an empty cell is None. Other values stay as they are.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def _truth(text: str) -> bool:
 def rows_to_columns(rows: Iterable[Mapping[str, Any]], without: Iterable[str]) -> dict[str, Any]:
     """Turn one mapping a picture into columns, with None where a picture lacks one.
 
-    Values that are no text, number or truth value (lists, objects) are left out.
+    Values other than texts, numbers and truth values (lists, objects) are skipped.
     """
     rows, left_out = list(rows), set(without)
     names = list(dict.fromkeys(name for row in rows for name in row if name not in left_out))

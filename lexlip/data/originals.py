@@ -14,7 +14,7 @@ from lexlip.errors import LexLIPError
 
 
 class Originals:
-    """Where the pictures of an index lie.
+    """The place of an index's pictures.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Originals:
 
     @property
     def collection(self) -> Collection | None:
-        """What was indexed, as it is now; None where it cannot be read as a collection."""
+        """The indexed collection, as it is now; None where it cannot be read."""
         return self._loaded[0]
 
     @property

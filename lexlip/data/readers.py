@@ -1,4 +1,4 @@
-"""Readers: one function for each way a collection of pictures lies on disk.
+"""Readers: one function for each form of a collection of pictures on disk.
 
 Each returns `Records`, in which pictures are still files or bytes: nothing is decoded here, and a
 missing or broken picture is found when it is asked for.
@@ -36,7 +36,7 @@ class Pictures(Protocol):
 
 @dataclass
 class Records:
-    """What a reader found: ids, captions as they are (empty ones too), pictures, metadata."""
+    """The result of a reader: ids, captions as they are (empty ones too), pictures, metadata."""
 
     ids: list[str]
     captions: list[list[str]]
@@ -120,7 +120,7 @@ def _shards(folder: Path, splits: Sequence[str] | None) -> tuple[list[str], list
 def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Records:
     """Read ``<split>-*.parquet`` in a folder or its ``data/``, or one file, through `datasets`.
 
-    Rows are memory-mapped from a copy in `cache`: any order of access is cheap, whatever the size.
+    Rows are memory-mapped from a copy in `cache`: access is cheap in any order and size.
     """
     import datasets
     import pyarrow.parquet as pq

@@ -13,9 +13,9 @@ What a caption means:
   little, large or big): all shapes of that group have it. What is not named may be anything, and
   "shape" is any shape.
 - Two noun phrases speak of two different groups.
-- "on the left": the group lies in the left half or a left corner; likewise right, top, bottom.
+- "on the left": the group is in the left half or a left corner; likewise right, top, bottom.
   "in the top left corner": in that corner. "in the middle": in the centre of the picture.
-- "X left of Y": X lies on the left and Y on the right; "X above Y": X at the top and Y at the
+- "X left of Y": X is on the left and Y on the right; "X above Y": X at the top and Y at the
   bottom; the mirror images likewise. "X beside Y": left or right of it, and neither above nor
   below it.
 - "only", "just", "alone", "nothing but": the scene has no other group. They occur only in captions

@@ -1,4 +1,4 @@
-"""What every engine does: the protocol, and the checks that keep all of them equal.
+"""The engine protocol, and the checks that keep all engines equal.
 
 The contract: impacts are integers 1..255, query weights integers 1..64, at most 1,024 terms a
 query. A score is the integer sum of weight times impact, below 2**24, so that every engine
@@ -39,7 +39,7 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a hit must fulfil: it has all of some terms, or it does not have all of them.
+    """A condition on hits: they have all of some terms, or they do not have all of them.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class Engine(Protocol):
     def fetch(self, ids: Sequence[str]) -> list[dict[str, Value] | None]:
         """Return the metadata {column: value} of documents, missing values left out.
 
-        None stands where there is no such document.
+        None for a missing document.
         """
         ...
 
@@ -223,7 +223,7 @@ def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
     Raises
     ------
     LexLIPError
-        For k < 1, more than 1,024 terms, negative term ids, or weights that are no integers 1..64.
+        For k < 1, more than 1,024 terms, negative term ids, or weights other than integers 1..64.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def check_conditions(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
     Raises
     ------
     LexLIPError
-        For a condition without terms, negative term ids, an impact that is no integer 1..255, or
+        For a condition without terms, negative term ids, an impact other than an integer 1..255, or
         more than 1,024 terms.
     """
     checked = []
@@ -285,7 +285,7 @@ def check_documents(ids: Sequence[str], impacts: csr_array) -> tuple[list[str], 
     Raises
     ------
     LexLIPError
-        When the numbers of ids and rows differ, or impacts are no integers 1..255.
+        When the numbers of ids and rows differ, or impacts are not integers 1..255.
     """
     names = check_ids(ids)
     matrix = csr_array(impacts, copy=True)

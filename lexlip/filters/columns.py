@@ -233,7 +233,7 @@ def read_columns(columns: Mapping[str, Iterable[Any]] | None, count: int) -> dic
     Raises
     ------
     LexLIPError
-        For a name that is no text or empty, a column of another length, or bad values.
+        For a name that is not text or empty, a column of another length, or bad values.
 
     Examples
     --------

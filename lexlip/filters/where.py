@@ -3,7 +3,7 @@
 The language is a small part of Python's expressions: a column compared with a constant by
 ``== != < <= > >=``, ``in`` and ``not in`` a list of constants, chains such as
 ``2000 <= year < 2020``, ``is None`` and ``is not None``, a bare column of truth values, ``and``,
-``or``, ``not``, parentheses. ``column("my tag")`` names a column that is no Python name.
+``or``, ``not``, parentheses. ``column("my tag")`` names a column that is not a Python name.
 
 There are two truth values. A comparison with a missing value is false, whichever it is: a picture
 without a year fulfils neither ``year == 2020`` nor ``year != 2020``, and it does fulfil

@@ -74,7 +74,7 @@ class Strings(Sequence[bytes]):
         return [joined[start:end] for start, end in spans]
 
     def find(self, strings: Collection[bytes]) -> dict[bytes, int]:
-        """Return {string: row} of those that are here."""
+        """Return {string: row} of the strings found."""
         if len(strings) * _SCAN > len(self):
             wanted = frozenset(strings)
             every = self.take(np.arange(len(self)))

@@ -4,7 +4,7 @@
 |---|---|---|
 | float16 | 2 d | rounds; the one to compare the others with |
 | int8 | d | steps of one size for the whole store |
-| int8-token | d + 2 | steps of a size of its own for each token |
+| int8-token | d + 2 | a step size per token |
 | residual4, residual2 | d / 2 + 2, d / 4 + 2 | the nearest of some centroids, and 4 or 2 bits a |
 | | | component for what is left of it (ColBERTv2, Santhanam et al., NAACL 2022) |
 """
@@ -69,7 +69,7 @@ class Codec(ABC):
 
 
 def _quantise(tokens: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Quantise each token in steps of its own."""
+    """Quantise each token with its own step size."""
     largest = np.maximum(tokens.max(-1, initial=0), -tokens.min(-1, initial=0))
     scales = largest * np.float32(1 / _STEPS)
     return _in_steps(tokens, scales[..., None]), scales
@@ -128,7 +128,7 @@ class Int8(Codec):
 
 
 class Int8Token(Codec):
-    """Steps of a size of its own for each token; nothing is cut off."""
+    """A step size per token; nothing is clipped."""
 
     @classmethod
     def fit(cls, sample: NDArray[np.float32]) -> Self:

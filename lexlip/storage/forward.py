@@ -66,7 +66,7 @@ class _Rows:
 
 
 def _take(places: Places[_Rows], name: str) -> NDArray[Any]:
-    """Return rows of a field: zeros for those that are nowhere, and behind shorter ones."""
+    """Return rows of a field, zeros for missing ones and after the end of shorter ones."""
     shapes = [source.fields[name].shape[1:] for source in places.sources]
     shape = (len(places), *map(max, zip(*shapes, strict=True)))
     spans = [(source.fields[name], where, rows) for source, where, rows in places.spans]
@@ -93,7 +93,7 @@ class Spread:
 
     @property
     def held(self) -> NDArray[np.bool_]:
-        """Which candidates the store holds, bool [K]."""
+        """True for candidates that the store holds, bool [K]."""
         return self._places.source >= 0
 
     @cached_property
@@ -240,7 +240,7 @@ class ForwardStore(PartStore[_Rows]):
 
     @property
     def codec(self) -> str | None:
-        """How tokens are kept; None where there are none."""
+        """Codec of the tokens; None where there are none."""
         return self._current().facts.get("codec")
 
     def write(self, ids: Sequence[str], views: Views) -> None:

@@ -60,7 +60,7 @@ class Generation:
     following
         The number of the next new part: a name is never used twice.
     mark
-        The line of CURRENT: no two generations share it, in whatever folder.
+        The line of CURRENT: unique to a generation, across all folders.
     """
 
     folder: Path
@@ -146,7 +146,7 @@ def open_current(path: str | os.PathLike[str], load: Callable[[Generation], T]) 
     Raises
     ------
     LexLIPError
-        When there is no generation, or it is damaged, or `load` says so.
+        When there is no generation, it is corrupted, or `load` raises.
     """
     folder = Path(path)
     for _ in range(_TRIES):

@@ -16,7 +16,7 @@ def check_ids(ids: Iterable[str]) -> list[str]:
     Raises
     ------
     LexLIPError
-        For an id that is no string, is empty, is longer than 1,024 bytes, or holds a lone
+        For an id that is not a string, is empty, is longer than 1,024 bytes, or holds a lone
         surrogate (a file name that is not UTF-8).
     """
     if isinstance(ids, str):

@@ -83,7 +83,7 @@ def checksums(names: Sequence[bytes]) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True)
 class Places(Generic[R]):
-    """Where K rows lie: each in one of several sources, or nowhere (source -1)."""
+    """Places of K rows: each in one of several sources, or missing (source -1)."""
 
     sources: Sequence[R]
     source: NDArray[np.int64]
@@ -122,7 +122,7 @@ class Snapshot(Generic[R]):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the generation says beside the names of its parts; empty before the first write."""
+        """Facts of the generation besides the names of its parts; empty before the first write."""
         return self.generation.data
 
     def find(self, ids: Iterable[str] | Sequence[bytes]) -> Places[R]:

@@ -1,10 +1,10 @@
-"""What each part of the recipe brings: short trainings that differ in one thing.
+"""Ablation: short trainings that differ in one part of the recipe.
 
     python -m pretrain.studies.ablation --config flickr8k-tiny --run runs/ablation stage1.steps=64 stage2.steps=64
     python -m pretrain.studies.ablation --config flickr8k-tiny --run runs/ablation study=frontier ...
 
 Every variant is trained by both stages, from the same seed, and measured on dev as training does.
-Those that change nothing in stage 1 share it. A variant that is finished is not trained again, so
+Variants that change nothing in stage 1 share it. A finished variant is not trained again, so
 that a study can be stopped, gone on with, and divided (``only="no queue"``).
 """  # noqa: E501
 
@@ -54,7 +54,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "contrast within the batch": ("stage2.weights.batch_contrast=1",),
     "random text tower": (RANDOM_TEXT, "model.freeze_embeddings=false"),
 }
-"""What is taken away, added, or made worse on purpose."""
+"""Variants: parts that are removed, added, or made worse on purpose."""
 
 FRONTIER: dict[str, tuple[str, ...]] = {
     **{
@@ -68,13 +68,13 @@ FRONTIER: dict[str, tuple[str, ...]] = {
         for weight in (0.1, 0.3, 3.0)
     },
 }
-"""How much words must say the captions. Equal names share a folder."""
+"""Weights of grounding. Equal names share a folder."""
 
 BUDGETS: dict[str, tuple[str, ...]] = {
     WHOLE: (),
     **{f"{terms} terms": (f"sparsity.target_terms={terms}",) for terms in (16, 32, 64)},
 }
-"""How many there may be: for stages of full length, a third of a pass is too short to get there."""
+"""Budgets of terms, for stages of full length: a third of a pass is too short to reach them."""
 
 STUDIES = {"objectives": OBJECTIVES, "frontier": FRONTIER, "budgets": BUDGETS}
 

@@ -1,4 +1,4 @@
-"""What words cost a dense model that cannot be run here: cross-validation on its vectors alone.
+"""Cost of words for a dense model that cannot be run here: cross-validation on its vectors.
 
 python -m pretrain.studies.distil_crossval embeddings=$LEXLIP_PEERS/clip-b32-flickr8k
 
@@ -25,7 +25,7 @@ from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.lexical_head import LexicalHead
 from lexlip.settings import Data, from_overrides, option, resolve
-from pretrain.build import word_tokenizer
+from pretrain.build import caption_tokenizer
 from pretrain.distil import (
     Distillation,
     Embeddings,
@@ -75,7 +75,7 @@ def read_vectors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.nd
 
 
 def halves(owner: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split picture numbers in two, those that are asked for evenly."""
+    """Split picture numbers in two; pictures with queries are split evenly."""
     rng = np.random.default_rng(seed)
     asked = rng.permutation(np.unique(owner))
     others = rng.permutation(np.setdiff1d(np.arange(count), owner))
@@ -96,7 +96,7 @@ def measure(
             source="vectors",
         )  # fmt: skip
         said = [c for some in known.captions for c in some]
-        tokenizer = word_tokenizer(said)
+        tokenizer = caption_tokenizer(said)
         spoken = tokenizer(said, add_special_tokens=False)["input_ids"]
         lexicon = Lexicon.from_tokenizer(tokenizer, spoken, min_count=3)
         words = caption_words(known, tokenizer, lexicon)
@@ -127,7 +127,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Settings(Distillation):
-    """Which vectors, and how a head is fitted to them; each field is a key."""
+    """Settings of the study; each field is a key."""
 
     embeddings: str = option("", "folder of vectors")
     source: str = option("flickr8k", "data set with the pictures' captions")

@@ -1,8 +1,8 @@
-"""What a training step holds in memory, whole batches beside micro batches.
+"""Memory of a training step: whole batches against micro batches.
 
 python -m pretrain.studies.memory batch=128,256,512 micro=32
 
-Each step runs in a process of its own on made-up captions and features; figures are the growth of
+Each step runs in a separate process on made-up captions and features; figures are the growth of
 its peak resident memory (Linux, macOS).
 """
 
@@ -92,7 +92,7 @@ def measure(batch: int, micro: int, words: int) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured; each field is a key."""
+    """Settings of the study; each field is a key."""
 
     batch: tuple[int, ...] = option((128, 256, 512), "batch sizes")
     micro: int = option(32, "rows of a micro batch")

@@ -174,7 +174,7 @@ def _cause(error: Any) -> tuple[str, str]:
 
 
 def damaged_files(directory: Any) -> list[str]:
-    """Read all files of a directory's newest commit, and name those that differ from their sums."""
+    """Read all files of a directory's newest commit; name files that differ from their sums."""
     lucene = classes()
     damaged = []
     newest = lucene.DirectoryReader.listCommits(directory).toArray()[-1]

@@ -1,6 +1,6 @@
 """Metadata in Lucene: the fields that hold it, and filters as Lucene queries.
 
-Every value is a field of its own, found by its kind and column. Whole numbers and fractions are
+Every value is a separate field, found by its kind and column. Whole numbers and fractions are
 one kind of field, float64 with points and doc values: it holds both exactly, so a column may turn
 from the one into the other. All values of a document are stored once more, as JSON, for `fetch`;
 and the kinds of all columns are kept with the commit, for the errors that `Where.check` gives.
@@ -21,7 +21,7 @@ from lexlip.filters.where import And, Compare, Expression, Not
 
 STORED = "columns"
 KINDS = "lexlip.filters.columns"
-"""Where a commit's user data holds the kinds of the columns."""
+"""Key of a commit's user data that holds the kinds of the columns."""
 
 _MOST_FORMS = 256
 
@@ -43,7 +43,7 @@ def dump_kinds(kinds: Mapping[str, Kind]) -> str:
 
 
 def load_kinds(text: str | None) -> dict[str, Kind]:
-    """Read what `dump_kinds` wrote; no text is no columns.
+    """Read the output of `dump_kinds`; no text means no columns.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Postings on disk: one immutable segment of an inverted index, searched where it lies."""
+"""The postings engine: immutable segments of an inverted index, searched on disk."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _WEIGHT_ROOM = 65535 // MAX_IMPACT
 """Dense rows are added in 16 bits while their weights sum to at most this: nothing overflows."""
 
 _FEW = 8
-"""With less than one posting to so many documents, visiting postings beats scanning a block."""
+"""With more documents than this per posting, visiting postings beats scanning a block."""
 
 
 def _jit(signature: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -94,7 +94,7 @@ def _slices(directory, start, first, last, ends):
     """Fill `ends[b + 1]` with the end of block b's entries; `ends[0]` is the first's start.
 
     `directory[start:]` is a row of `lexlip.engines.postings.layout`. All ends stay within
-    first..last, whatever a damaged row says.
+    first..last, even for a corrupted row.
     """
     blocks = ends.size - 1
     ends[0] = first

@@ -1,4 +1,4 @@
-"""How postings lie on disk, and how they are read.
+"""The layout of postings on disk, and its reader.
 
 Documents are cut into blocks of 2**14, so that the sums of a block stay in the processor's cache.
 A segment of N documents in B blocks is a folder of numpy arrays:
@@ -70,7 +70,7 @@ RARE, COMMON, DENSE = range(3)
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Where the entries of each term are: what follows from `terms` and `sizes`.
+    """Spans of each term's entries, which follow from `terms` and `sizes`.
 
     Examples
     --------

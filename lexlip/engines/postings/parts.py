@@ -146,7 +146,7 @@ class Part:
         self.living = len(self.ids) if self.alive is None else int(self.alive.sum())
 
     def find(self, names: Collection[bytes]) -> dict[bytes, int]:
-        """Return {id: row} of those that are here and alive."""
+        """Return {id: row} of the documents that are here and alive."""
         found = self.ids.find(names)
         if self.alive is None:
             return found
@@ -198,7 +198,7 @@ class Part:
 
 
 Found = tuple[Part, NDArray[np.int32], NDArray[np.int32]]
-"""What a search finds in a part, best first: documents and scores."""
+"""Hits of a search in a part, best first: documents and scores."""
 
 
 def best_of(found: Sequence[Found], k: int) -> Sequence[Found]:

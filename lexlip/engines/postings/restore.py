@@ -81,7 +81,7 @@ def read_terms(
                 steps = arrays["steps"][span]
                 within = _within(steps & LONGEST, term[entries], block[entries])
                 impact = (steps >> 8).astype(np.uint8)
-            there = impact > 0  # bridges are no postings
+            there = impact > 0  # bridges are not postings
             place, impact = term[entries][there], impact[there]
             number = ((block[entries] << BLOCK_BITS) + within)[there]
         frequency += np.bincount(place, minlength=sizes.size)

@@ -87,20 +87,20 @@ class Segment:
         Parameters
         ----------
         folder
-            Made if missing. The header is written last: a folder without one is no segment.
+            Created if missing. The header is written last: a folder without one is not a segment.
         impacts
             [N, V] integers 1..255; row d is document d. Rows may be empty.
 
         Raises
         ------
         LexLIPError
-            For impacts that are no integers 1..255, before anything is written.
+            For impacts other than integers 1..255, before anything is written.
         """
         build.write(folder, impacts)
 
     @classmethod
     def open(cls, folder: Path) -> Segment:
-        """Map a segment that `write` wrote: milliseconds, whatever its size.
+        """Map a segment that `write` wrote: milliseconds for any size.
 
         Raises
         ------

@@ -91,6 +91,9 @@ def search(
     where = _checked(settings, request)
     last = request.offset + request.k
     watch = Stopwatch()
+    if request.rerank:
+        with served.reading() as index:
+            _ = index.second_stage  # an index without views says so before anything is encoded
     with watch.on("encode_ms"), served.model_lock:
         prepared = _prepared(served, request, query)
     with served.reading() as index:

@@ -297,7 +297,7 @@ def bad_client(model, photos, tmp_path_factory):
         (b'{"words": {"red": NaN}}', 422, "words.red"),
         (b'{"words": {"red": 0}}', 400, "no word has a weight"),
         (b'{"words": {"zebra": 3}}', 400, "not in the model's lexicon"),
-        (b'{"words": {"": 3}}', 400, "no word"),
+        (b'{"words": {"": 3}}', 400, "not a word"),
         (b'{"words": {"\\ud800": 3}}', 422, ""),
         (b'{"q": "\\ud800"}', 422, ""),
         (b'{"q": "red", "where": "folder == \'\\udfff\'"}', 422, ""),

@@ -94,7 +94,7 @@ def test_the_details_name_subtracted_texts_and_a_changed_picture(
             until(page, "() => document.querySelector('#sum').textContent")
             assert dialog.get_by_role("heading").inner_text() == (first, second)[number]
             until(page, "() => document.querySelector('#tokens').textContent")
-            assert dialog.locator("#tokens dt").all_inner_texts() == ["red", "circle", "−night"]
+            assert dialog.locator("#tokens dt").all_text_contents() == ["red", "circle", "−night"]
             assert ("has changed since it was indexed" in note.inner_text()) == changed
             page.keyboard.press("Escape")
             dialog.wait_for(state="hidden")
