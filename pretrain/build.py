@@ -213,4 +213,4 @@ def load(folder: str | Path, settings: Settings, kind: type[TwoTowers]) -> Any:
     return model
 
 
-__all__ = ["DenseDualEncoder", "LexLIP", "build", "calibrate", "load", "word_tokenizer"]
+__all__ = ["DenseDualEncoder", "LexLIP", "build", "calibrate", "caption_tokenizer", "load"]

@@ -25,7 +25,7 @@ from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.lexical_head import LexicalHead
 from lexlip.settings import Data, from_overrides, option, resolve
-from pretrain.build import word_tokenizer
+from pretrain.build import caption_tokenizer
 from pretrain.distil import (
     Distillation,
     Embeddings,
@@ -96,7 +96,7 @@ def measure(
             source="vectors",
         )  # fmt: skip
         said = [c for some in known.captions for c in some]
-        tokenizer = word_tokenizer(said)
+        tokenizer = caption_tokenizer(said)
         spoken = tokenizer(said, add_special_tokens=False)["input_ids"]
         lexicon = Lexicon.from_tokenizer(tokenizer, spoken, min_count=3)
         words = caption_words(known, tokenizer, lexicon)
