@@ -60,7 +60,7 @@ demo: install
 	@$(LEXLIP) eval.bench $(PLACE)
 	@$(LEXLIP) eval.bench.picture $(PLACE)
 	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
-	@echo '  $(BIN)/lexlip search $(RUN)/index "two small red circles"'
+	@echo '  $(BIN)/lexlip search $(RUN)/index "a large red heart"'
 
 test: install lint ## linters, types and all tests
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
