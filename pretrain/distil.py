@@ -247,7 +247,7 @@ def main(overrides: Overrides = None, config: Config = "scenes") -> None:
     train, dev = data.open(data.train), data.open(data.dev)
     if data.exclude:
         train = train.without(set(read_json(resolve(data.exclude))))
-    said = caption_words(train, speaker._processor.tokenizer, speaker.lexicon)
+    said = caption_words(train, speaker.tokenizer, speaker.lexicon)
     speaker.head = distil(speaker.head, Embeddings(*embed(speaker, train), said), settings)
     speaker.config.coding_steps = 0
     with atomic_directory(out, marker="config.json") as folder:

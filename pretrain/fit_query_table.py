@@ -31,6 +31,8 @@ from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
+from lexlip.models import load
+from lexlip.models.lexical_clip import LexicalCLIP
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.query_table import QueryTable, features_of
 from lexlip.settings import option
@@ -210,13 +212,18 @@ def learn_to_rank(
     return ranker.learned()
 
 
-def fit_table(model: LexLIP, texts: Sequence[str], owner: np.ndarray, pictures: csr_array,
-              fit: Fit) -> QueryTable:  # fmt: skip
+def fit_table(
+    model: LexLIP | LexicalCLIP,
+    texts: Sequence[str],
+    owner: np.ndarray,
+    pictures: csr_array,
+    fit: Fit,
+) -> QueryTable:
     """Fit a table to the text encoder of a model.
 
     Parameters
     ----------
-    model : LexLIP
+    model : LexLIP or LexicalCLIP
     texts : sequence of str
         N training captions.
     owner : int64 array [N]
@@ -227,7 +234,7 @@ def fit_table(model: LexLIP, texts: Sequence[str], owner: np.ndarray, pictures: 
     """
     lexicon, length = model.lexicon, model.config.max_text_length
     tokenizer = plain_tokenizer(model)
-    special = np.array(model._processor.tokenizer.all_special_ids)
+    special = np.array(model.tokenizer.all_special_ids)
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     ids = [np.array(e.ids[: length - 2], dtype=np.int64) for e in encoded]
     # Apart from a special token no two tokens are a pair either.
@@ -245,11 +252,11 @@ def fit_table(model: LexLIP, texts: Sequence[str], owner: np.ndarray, pictures: 
     return QueryTable(tokenizer, lexicon, rows, pairs, model.fingerprint, length)
 
 
-def plain_tokenizer(model: LexLIP) -> Any:
+def plain_tokenizer(model: LexLIP | LexicalCLIP) -> Any:
     """Return a copy of the model's tokenizer that neither cuts nor pads."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(model._processor.tokenizer.backend_tokenizer.to_str())
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -272,19 +279,25 @@ def captions_of(collection: Collection) -> tuple[list[str], np.ndarray]:
     return [c for captions in collection.captions for c in captions], owner
 
 
+def weights_of(model: LexLIP | LexicalCLIP, bench: Workbench, collection: Collection) -> csr_array:
+    """Encode the pictures of a collection, [D, V]; those of a LexLIP from the cache of training."""
+    if isinstance(model, LexLIP):
+        pairs = bench.pairs(model, collection, collection is bench.train)
+        return model.encode_features(plain_features(model, pairs))
+    return csr_array(vstack([model.encode_image(part) for _, part in collection.batches(32)]))
+
+
 def main(overrides: Overrides = None, config: Config = "scenes", run: Run = "runs/scenes") -> None:
     """Fit a table to RUN/stage2, leave it there in ``queries``, and measure it on dev."""
     assert config is not None
     fit = settings.load_as(Settings, config, overrides or []).queries
     bench = Workbench.open(config, overrides or [])
-    model = LexLIP.from_pretrained(f"{run}/stage2")
+    model: Any = load(f"{run}/stage2")
     texts, owner = captions_of(bench.train)
-    pictures = model.encode_features(plain_features(model, bench.pairs(model, bench.train, True)))
-    table = fit_table(model, texts, owner, pictures, fit)
-    dev = bench.pairs(model, bench.dev, False)
-    shown = unit_normalise(top_terms(model.encode_features(plain_features(model, dev)), TERMS))
-    asked, _ = captions_of(bench.dev)
-    judged = relevance(dev, bench.dev.ids, bench.dev.qrels)
+    table = fit_table(model, texts, owner, weights_of(model, bench, bench.train), fit)
+    shown = unit_normalise(top_terms(weights_of(model, bench, bench.dev), TERMS))
+    asked, owner = captions_of(bench.dev)
+    judged = relevance(owner, bench.dev.ids, bench.dev.qrels)
     report = {}
     for name, speaker in (("network", model), ("table", table)):
         scores = (unit_normalise(speaker.encode_query(asked)) @ shown.T).toarray()

@@ -209,7 +209,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
         return
     accelerator = tracking.accelerator_for(settings, out)
     pairs, dev = bench.pairs(model, bench.train, True), bench.pairs(model, bench.dev, False)
-    judged = relevance(dev, bench.dev.ids, bench.dev.qrels)
+    judged = relevance(dev.image, bench.dev.ids, bench.dev.qrels)
     dev_texts = [c for captions in bench.dev.captions for c in captions]
     parts = micro_batches(task, stage, world, min(stage.batch_size, len(pairs.captions)))
     set_dropout(model, stage.dropout)

@@ -28,18 +28,18 @@ def recall(
     return {f"R@{k}": float(hit[:, :k].any(1).mean()) for k in ks}
 
 
-def relevance(pairs: Pairs, ids: list[str], qrels: dict[str, set[str]]) -> csr_array:
-    """Judgements as a matrix [captions, pictures]."""
+def relevance(owner: np.ndarray, ids: list[str], qrels: dict[str, set[str]]) -> csr_array:
+    """Judgements as a matrix [captions, pictures]; `owner` has the picture of each caption."""
     place = {image_id: i for i, image_id in enumerate(ids)}
     first: dict[int, int] = {}
     rows, columns = [], []
-    for caption, image in enumerate(pairs.image):
+    for caption, image in enumerate(owner):
         number = caption - first.setdefault(int(image), caption)
         for other in qrels[f"{ids[image]}#{number}"]:
             if other in place:
                 rows.append(caption)
                 columns.append(place[other])
-    shape = (len(pairs.captions), len(ids))
+    shape = (len(owner), len(ids))
     return csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=shape)
 
 

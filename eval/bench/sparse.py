@@ -27,6 +27,8 @@ from lexlip.errors import LexLIPError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from lexlip.models.speaker import Speaker
+
 
 class LexLIPSystem(System):
     """LexLIP as it is used: impacts in an inverted index, searched term by term.
@@ -37,8 +39,8 @@ class LexLIPSystem(System):
 
     Parameters
     ----------
-    model : LexLIP
-        The encoder; anything with ``encode_query``, ``encode_document`` and ``decode`` will do.
+    model : Speaker
+        The encoder, of pictures too.
     name : str
         The row's name, also the name of its run files.
     checkpoint : str or None
@@ -58,7 +60,7 @@ class LexLIPSystem(System):
 
     def __init__(
         self,
-        model: Any,
+        model: Speaker,
         *,
         name: str = "lexlip",
         checkpoint: str | None = None,

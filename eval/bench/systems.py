@@ -23,6 +23,8 @@ from lexlip.lexicon import split_words
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lexlip.models.speaker import Speaker
+
 DEPTH = 100  # how much of each ranking is kept: ten times what the table needs
 WARM_UP = 100  # searches before the clock starts: a JVM compiles what it runs often
 
@@ -225,7 +227,7 @@ def require_folder(folder: str | Path) -> Path:
     return path
 
 
-def load_model(folder: str | None) -> Any:
+def load_model(folder: str | None) -> Speaker:
     """Load the checkpoint that a study measures.
 
     Raises

@@ -38,7 +38,7 @@ from lexlip.data.grammar import SIZE_WORDS, TEXTURE_WORDS
 from lexlip.data.scenes import Scene, make_scenes
 from lexlip.errors import LexLIPError
 from lexlip.models.localisation.results import Provenance
-from lexlip.models.speaker import require_places
+from lexlip.models.speaker import Speaker, require_places
 from lexlip.storage.files import write_json
 
 KINDS = ("shape", "colour", "texture", "size")
@@ -88,7 +88,7 @@ def judge(
     return dict(zip(MEASURES, map(float, values), strict=True))
 
 
-def measure(model: Any, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
+def measure(model: Speaker, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
     """Judge every true word of every group that a picture has.
 
     Returns
@@ -97,6 +97,7 @@ def measure(model: Any, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
         A row for shapes and colours together, and one for each kind of word: ``kind``, ``cases``
         and the shares named in `MEASURES`.
     """
+    places = require_places(model)
     terms = {word: term for term, word in enumerate(model.lexicon.tokens)}
     cases: dict[str, list[dict[str, float]]] = defaultdict(list)
     for scene in scenes:
@@ -106,8 +107,8 @@ def measure(model: Any, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
             for kind, word in words_of(group):
                 if word in terms:
                     named[kind, word].append(group)
-        found = model.locate(picture, [terms[word] for _, word in named])
-        lost = model.locate_pixels(picture, found.patches)
+        found = places.locate(picture, [terms[word] for _, word in named])
+        lost = places.locate_pixels(picture, found.patches)
         lies = {group: covered(scene, group, found.grid) for group in scene.groups}
         for (kind, word), groups in named.items():
             term = terms[word]
@@ -137,7 +138,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     """Measure how often the patch that won a word is on the thing that the word names."""
     settings = read_settings(Measured, config, overrides, run)
     encoder = load_model(settings.model)
-    rows = measure(require_places(encoder), scenes_of(settings))
+    rows = measure(encoder, scenes_of(settings))
     path = Path(settings.out) / "lit.json"
     write_json(path, {"format": 1, "checkpoint": settings.model, "split": settings.split,
                       "seed": settings.seed, "rows": rows})  # fmt: skip

@@ -33,7 +33,7 @@ from lexlip.data.draw import Group
 from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches
 from lexlip.models.runtime import set_threads
-from lexlip.models.speaker import require_views
+from lexlip.models.speaker import HasViews, require_views
 from lexlip.rerank.rerankers import open_reranker
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json
@@ -151,7 +151,7 @@ def _restrict(first: FirstStage, asked: Asked, depth: int) -> FirstStage:
 
 
 def lift(
-    model: Any, gallery: Drawn, asked: Asked, name: str, folder: Path, depth: int = 100
+    model: HasViews, gallery: Drawn, asked: Asked, name: str, folder: Path, depth: int = 100
 ) -> dict[str, Any]:
     """Recall at 1 of the first stage, of a reranker alone, and of both together."""
     task = Task(gallery, asked.texts, asked.qrels)
@@ -178,7 +178,7 @@ def lift(
     }
 
 
-def vague(model: Any, gallery: Drawn) -> dict[str, float | None]:
+def vague(model: HasViews, gallery: Drawn) -> dict[str, float | None]:
     """Spearman's correlation of uncertainty with the number of partners, for both sides.
 
     None where all have as many.

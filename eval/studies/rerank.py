@@ -33,7 +33,7 @@ from lexlip.console import Config, Job, Overrides, Run
 from lexlip.engines import PostingsEngine
 from lexlip.impacts import document_impacts, quantise_query
 from lexlip.models.runtime import set_threads
-from lexlip.models.speaker import Speaker, require_views
+from lexlip.models.speaker import HasViews, require_views
 from lexlip.rerank.fuse import reranked
 from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
 from lexlip.settings import option, option_of
@@ -70,7 +70,7 @@ class FirstStage:
 
 
 def first_stage(
-    model: Any, task: Task, max_terms: int, depth: int
+    model: HasViews, task: Task, max_terms: int, depth: int
 ) -> tuple[FirstStage, Views, PostingsEngine]:
     """Encode pictures and queries, and search; returns the pictures' views and the engine too."""
     weights, views = _represent_pictures(model, task.gallery)
@@ -89,7 +89,7 @@ def first_stage(
     return FirstStage(run, Views.concatenate([part[1] for part in parts])), views, engine
 
 
-def _represent_pictures(model: Any, gallery: Gallery) -> tuple[Any, Views]:
+def _represent_pictures(model: HasViews, gallery: Gallery) -> tuple[Any, Views]:
     from scipy.sparse import csr_array, vstack
 
     check_gallery(gallery)
@@ -160,7 +160,7 @@ def _half(query: str) -> int:
 
 
 def measure(
-    model: Any,
+    model: HasViews,
     task: Task,
     rerankers: Sequence[str],
     codecs: Sequence[str] = ("int8",),
@@ -250,7 +250,7 @@ class Settings(Pooled):
 def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
     """Measure rerankers over the best candidates of the first stage."""
     settings = read_settings(Settings, config, overrides, run, trained="heads", into_run=False)
-    encoder = load_model(settings.model)
+    encoder = require_views(load_model(settings.model))
     names = settings.rerankers or possible(encoder)
     set_threads(1)
     task = load_task(settings)
@@ -268,9 +268,9 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     typer.echo(f"\nwrote {folder / 'metrics.json'}")
 
 
-def possible(speaker: Speaker) -> list[str]:
+def possible(model: HasViews) -> list[str]:
     """Name the rerankers that a model's heads allow."""
-    model, names = require_views(speaker), list[str]()
+    names = list[str]()
     if model.token_size:
         names += ["filip", "filip-i2t", "filip-avg", "scan"]
         names += [] if model.naaf_threshold is None else ["naaf"]

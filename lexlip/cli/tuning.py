@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from lexlip.cli.app import app
 from lexlip.cli.common import load, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
+
+if TYPE_CHECKING:
+    from lexlip.models.speaker import Speaker
 
 
 @app.command()
@@ -82,7 +85,9 @@ def tune(
         typer.echo(f"  {command}")
 
 
-def _tune_rerankers(path: Path, model: Any, names: list[str], asked: Any, judged: Any) -> None:
+def _tune_rerankers(
+    path: Path, model: Speaker | None, names: list[str], asked: Any, judged: Any
+) -> None:
     from lexlip.index import Index
     from lexlip.tune.shares import choose
 

@@ -1,7 +1,7 @@
 """The second stage: how well a few candidates fit a query, from dense views of both.
 
-`late_interaction` (FILIP), `gaussian` (PCME), `naaf` and `scan` score batches of tensors, all pairs
-at once; `late_scores` is the fast way from stored codes to the late interaction of one query;
-`fuse` joins the result to the first stage. `rerankers.RERANKERS` names what
-``Index.search(rerank=...)`` takes. Importing this package starts no torch.
+`rerankers` scores the candidates, with the compiled `kernel` where it can and with the formulas of
+`lexlip.models.scores` elsewhere; `fuse` joins both stages, and `stage` does so for an index.
+`rerankers.RERANKERS` names what ``Index.search(rerank=...)`` takes. Importing this package loads no
+torch; the rerankers filip (of 8-bit codes) and csd never do.
 """

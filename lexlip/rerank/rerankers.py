@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
-from lexlip.models.speaker import Speaker, require_views
-from lexlip.rerank.kernel import late_scores
+from lexlip.models.speaker import HasViews, Speaker, require_views
+from lexlip.rerank.kernel import late_scores, widened
 from lexlip.storage.forward import ForwardStore, Gathered, Spread
 from lexlip.views import Views
 
@@ -170,8 +170,7 @@ class Pcme(Reranker):
 
     def _compare(self, query: Views, candidates: Spread) -> NDArray[np.float32]:
         if self.likeness == "csd":  # as one product; the query's own variance moves no rank
-            mean = candidates.mean.astype(np.float32)
-            return 2 * (mean @ query.mean[0]) - candidates.total_variance
+            return 2 * (widened(candidates.mean) @ query.mean[0]) - candidates.total_variance
         from lexlip.models.scores import arrays
 
         spread = candidates.mean, candidates.log_variance
@@ -187,7 +186,7 @@ RERANKERS = (*MODES, "naaf", "scan", *LIKENESSES, "mc")
 """Names for `open_reranker` and ``Index.search(rerank=...)``."""
 
 
-def open_reranker(name: str, store: ForwardStore, speaker: Speaker) -> Reranker:
+def open_reranker(name: str, store: ForwardStore, speaker: Speaker | HasViews) -> Reranker:
     """Return a reranker by name.
 
     Parameters

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lexlip.models.lexical_clip import lexicalise
-from tests.lexlip.models.test_lexical_clip import WORDS, small_clip, small_tokenizer
+from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,15 @@ def test_jobs_measure_a_clip_with_a_lexicon(job, clip, table, tmp_path):
     ("job", "complaint"),
     [
         ("eval.studies.rerank", "LexicalCLIP has no heads to rerank with: use a model with heads"),
+        ("eval.studies.rerank rerankers=filip", "LexicalCLIP has no heads to rerank with"),
         ("eval.studies.planted", "LexicalCLIP has no heads to rerank with: use a model with heads"),
         ("eval.studies.lit", "LexicalCLIP weighs pictures and texts as a whole"),
     ],
 )
 def test_a_job_that_needs_more_than_words_says_so_in_one_line(job, complaint, clip, tmp_path):
     keys = [f"model={clip}", f"out={tmp_path / 'out'}"]
-    result = run(job, *keys)
+    job, *more = job.split()
+    result = run(job, *keys, *more)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
     assert complaint in result.stderr
     assert not (tmp_path / "out").exists()

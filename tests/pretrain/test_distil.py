@@ -16,7 +16,7 @@ from lexlip.models.lexical_clip import lexicalise
 from lexlip.models.lexical_head import LexicalHead
 from pretrain.distil import Distillation, Embeddings, distil, main, word_vectors
 from pretrain.studies.distil_crossval import halves, measure, read_vectors
-from tests.lexlip.models.test_lexical_clip import small_clip, small_tokenizer
+from tests.support.clips import small_clip, small_tokenizer
 
 WIDTH, WORDS = 16, 60
 HOW = Distillation(terms=12, query_terms=12, start_terms=30, steps=60, batch_size=64, lr=1e-2)

@@ -12,6 +12,8 @@ from scipy.sparse import csr_array
 
 from lexlip.impacts import unit_normalise
 from lexlip.lexicon import Lexicon
+from lexlip.models import load
+from lexlip.models.lexical_clip import lexicalise
 from lexlip.models.query_table import QueryTable
 from pretrain.fit_query_table import (
     Fit,
@@ -24,6 +26,7 @@ from pretrain.fit_query_table import (
     main,
     regress,
 )
+from tests.support.clips import small_clip, small_tokenizer
 
 SIZE = 10
 LEXICON = Lexicon(tuple("abcdefghij"), np.array([2, 4, 5, 7]))
@@ -133,6 +136,18 @@ def test_a_table_is_near_the_network_it_stands_for(model, captions, images):
     ranked = fit_table(model, texts, owner, pictures, replace(fit, epochs=2, batch_size=32))
     assert ranked.rows.shape == table.rows.shape
     assert torch.isfinite(torch.tensor(ranked.rows.data)).all()
+
+
+def test_a_clip_with_a_lexicon_gets_a_table_too(images, tiny_run, tmp_path, capsys):
+    clip = small_clip(tmp_path / "clip", small_tokenizer())
+    words = ("red", "circle", "star", "blue", "square", "green")
+    lexicalise(clip, images, words).save_pretrained(tmp_path / "stage2")
+    main(["queries.terms=4", "queries.epochs=1"], tiny_run, str(tmp_path))
+    table, model = QueryTable.from_pretrained(tmp_path / "stage2"), load(tmp_path / "stage2")
+    assert table.fingerprint == model.fingerprint and table.lexicon.hash == model.lexicon.hash
+    asked = table.encode_text(["a red circle", "zebra"])
+    assert asked[[0]].nnz > 0 and asked[[1]].nnz == 0
+    assert "queries by table" in capsys.readouterr().out
 
 
 @pytest.mark.slow

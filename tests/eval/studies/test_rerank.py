@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from eval.bench.task import Task
 from eval.metrics import recall_at
 from eval.studies import planted, rerank
-from eval.studies.rerank import FirstStage, best_weights, fused, measure, possible
+from eval.studies.rerank import FirstStage, best_weights, fused, main, measure
 from eval.studies.uncertainty import deciles
 from lexlip.data.draw import Group
 from lexlip.data.scenes import make_scenes, matches
@@ -185,6 +185,7 @@ def test_commands_write_their_numbers(model_with_heads, tmp_path):
     assert set(found["vague"]) == {"texts", "pictures"}
 
 
-def test_a_model_without_heads_is_refused(make_model):
-    with pytest.raises(LexLIPError, match="no heads"):
-        possible(make_model())
+@pytest.mark.parametrize("keys", [[], ["rerankers=filip"]])
+def test_a_model_without_heads_is_refused(checkpoint, tmp_path, keys):
+    with pytest.raises(LexLIPError, match="LexLIP has no heads to rerank with"):
+        main([f"model={checkpoint}", f"out={tmp_path}", *keys])

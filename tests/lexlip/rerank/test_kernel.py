@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lexlip.models.scores.late import late_interaction
-from lexlip.rerank.kernel import late_scores
+from lexlip.rerank.kernel import late_scores, widened
 from tests.support import rerank_oracles as oracles
 
 
@@ -164,3 +164,15 @@ def test_what_does_not_fit_is_refused(change):
     given = {"codes": codes, "scales": scales, "counts": counts, "query": query, **change}
     with pytest.raises(ValueError):
         late_scores(**given)
+
+
+def test_every_half_becomes_the_same_float32():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    for halves in (finite, finite.reshape(2, -1)[:, ::3], finite[:0]):
+        floats = widened(halves)
+        assert floats.shape == halves.shape and floats.dtype == np.float32
+        np.testing.assert_array_equal(
+            floats.view(np.uint32), halves.astype(np.float32).view(np.uint32)
+        )
+    np.testing.assert_array_equal(widened(every), every.astype(np.float32))  # with inf and NaN

@@ -12,6 +12,7 @@ from lexlip.errors import LexLIPError
 from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
 from lexlip.storage.forward import ForwardStore
 from lexlip.views import Views
+from tests.test_layering import modules_after
 
 
 class Heads:
@@ -187,3 +188,20 @@ def test_naaf_fines_a_missing_word_and_scan_does_not(tmp_path, no_flush):
         model.naaf_threshold = None
         with pytest.raises(LexLIPError, match="without NAAF"):
             open_reranker("naaf", held, model)
+
+
+def test_codes_and_csd_are_scored_without_torch(tmp_path):
+    code = f"""
+import numpy as np
+from lexlip.rerank.rerankers import Filip, Pcme
+from lexlip.storage.forward import ForwardStore
+from lexlip.views import Views
+from tests.test_layering import modules_after
+ones = np.ones((2, 3), np.float32)
+views = Views(np.ones((2, 4, 8), np.float32), np.array([4, 2], np.int32), ones, ones)
+store = ForwardStore({str(tmp_path / "views")!r}, "w")
+store.write(["a", "b"], views)
+for reranker in (Filip(store), Pcme(store)):
+    assert len(reranker.score(views.take([0]), ["a", "b"])) == 2
+"""
+    assert not modules_after(code) & {"torch", "transformers"}
