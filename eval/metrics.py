@@ -78,7 +78,7 @@ def _successes(run: Run, qrels: Qrels, ks: Sequence[int]) -> dict[int, dict[str,
         raise LexLIPError("nothing to judge: give every query at least one relevant item")
     check_run(run)
     judged = {query: dict.fromkeys(items, 1) for query, items in qrels.items()}
-    # The rank, negated, stands in for the score, so that the library sees no ties.
+    # The negated rank replaces the score, so that the library sees no ties.
     ranked = {
         query: {item: float(-rank) for rank, (item, _) in enumerate(run.get(query, [])[: max(ks)])}
         for query in qrels
@@ -154,7 +154,7 @@ def grounded_precision(
     k: int = 10,
     tokenize: Callable[[str], Iterable[str]] = split_words,
 ) -> float:
-    """Share of a picture's k heaviest words that stand in any of its captions, over pictures.
+    """Share of a picture's k heaviest words that occur in any of its captions, over pictures.
 
     Stop words and punctuation are left out before the first k are taken. A picture with fewer
     than k words divides by what it has; one without words counts 0.
@@ -166,7 +166,7 @@ def grounded_precision(
     captions : Sequence[Sequence[str]]
         For each picture its captions.
     k : int
-        How many of the heaviest words are looked at.
+        Number of heaviest words that are judged.
     tokenize : Callable[[str], Iterable[str]]
         Cuts a caption into the same kind of tokens as ``words``: pass the model's word-piece
         tokeniser so that a piece is compared with a piece.
@@ -188,7 +188,7 @@ def grounded_precision(
     return float(np.mean(shares))
 
 
-# --- is the difference real? ----------------------------------------------------------------
+# --- significance ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -280,5 +280,5 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
 
 def _field(text: str) -> str:
     if not text or any(c.isspace() for c in text):
-        raise LexLIPError(f"{text!r} cannot stand in a run file: use ids without white space")
+        raise LexLIPError(f"{text!r} cannot be written to a run file: use ids without white space")
     return text

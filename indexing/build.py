@@ -1,9 +1,9 @@
-"""Build the index of a data set: encode it in parts, then write them all into an index at once.
+"""Bulk build of an index: encode a data set in parts, then write them into an index at once.
 
 python -m indexing.build --config flickr8k-tiny --run runs/flickr8k-tiny
 python -m indexing.build model=runs/demo/stage2 data=photos/ out=photos.lex workers=4
 
-A build that was killed goes on from the parts beside the index, in photos.lex.parts.
+A killed build goes on from the parts in photos.lex.parts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from lexlip.settings import Data
 
 
 def build(settings: Settings, data: Data) -> Index:
-    """Encode a split of a data set and write its index, in place of one that is there.
+    """Encode a split of a data set and write its index, replacing an existing one.
 
-    Whatever the numbers of workers and shards, searches find what they find in an index that
-    `lexlip.Index.create` wrote.
+    For any numbers of workers and shards, hits are those of an index that `lexlip.Index.create`
+    wrote.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def build(settings: Settings, data: Data) -> Index:
     Raises
     ------
     LexLIPError
-        What `indexing.encode.encode` and `lexlip.Index.from_encoded` raise. An index that was
-        there stays, and so do finished parts.
+        As `indexing.encode.encode` and `lexlip.Index.from_encoded`. An existing index and
+        finished parts stay.
     """
     settings.check()
     replace = is_index(Path(settings.out))
@@ -59,7 +59,7 @@ def build(settings: Settings, data: Data) -> Index:
 
 
 def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
-    """Build an index and say what it cost."""
+    """Build an index and print its cost."""
     began = time.perf_counter()
     index = build(*read(config, run, overrides, "index"))
     with index:

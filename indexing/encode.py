@@ -1,4 +1,4 @@
-"""Encode a data set into a folder of parts, in several processes; a killed run goes on.
+"""Encoding of a data set into a folder of parts, in several processes; a killed run goes on.
 
 python -m indexing.encode --config flickr8k-tiny --run runs/flickr8k-tiny workers=4
 python -m indexing.encode model=runs/demo/stage2 data=photos/ out=photos.lex.parts
@@ -37,13 +37,13 @@ PARTS = ".parts"
 def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> Encoded:
     """Encode a split of a data set into `folder`.
 
-    Parts that are there, sound, and of the same model, term budget, pictures and metadata are not
-    done again: a kill costs the parts that were being encoded.
+    Sound parts of the same model, recipe, pictures and metadata are reused: a kill costs the parts
+    that were being encoded.
 
     Parameters
     ----------
     settings : Settings
-        `out`, `engine` and `shards` do not matter here.
+        `out`, `engine` and `shards` are ignored.
     data : Data
         How to read the pictures that `settings.data` names.
     folder : path
@@ -51,7 +51,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
     Raises
     ------
     LexLIPError
-        No readable picture (nothing is left then), another process encodes into the folder, the
+        No readable picture (nothing is left behind), another process encodes into the folder, the
         disk is full, or a worker process died.
     """
     settings.check()
@@ -94,7 +94,7 @@ def _pictures(settings: Settings, data: Data) -> Collection:
 def _encode_apart(
     settings: Settings, data: Data, encoded: Encoded, todo: list[int], bar: Any
 ) -> None:
-    """Encode parts in worker processes, each taking the next one when it is done with one."""
+    """Encode parts in worker processes; each takes the next part when it is done."""
     workers = min(settings.workers, len(todo))
     threads = max(1, runtime.threads() // workers)
     advice = "run it again, with fewer workers if memory is short; finished parts stay"
@@ -108,7 +108,7 @@ _job: tuple[Settings, Data, Encoded]
 
 
 def _begin(settings: Settings, data: Data, encoded: Encoded, threads: int) -> None:
-    """Tell a worker its job."""
+    """Give a worker its job."""
     global _job
     _job = (settings, data, encoded)
     runtime.set_threads(threads)

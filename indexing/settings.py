@@ -29,7 +29,7 @@ class Settings(Recipe):
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe alone."""
+        """Return the recipe without the other settings."""
         return Recipe.of(self.facts())
 
     def check(self) -> None:
@@ -41,7 +41,9 @@ class Settings(Recipe):
             No checkpoint, nowhere to write, or a number below one.
         """
         if not (Path(self.model) / "config.json").is_file():
-            raise LexLIPError(f"no checkpoint in {self.model!r}: give the folder training wrote")
+            raise LexLIPError(
+                f"no checkpoint in {self.model!r}: give the folder of a trained model"
+            )
         if not self.out:
             raise LexLIPError("nowhere to write: give out=FOLDER or --run")
         for name in ("workers", "shards", "part_size"):

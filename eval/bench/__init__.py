@@ -1,1 +1,1 @@
-"""The retrieval benchmark: LexLIP beside a dense model, CLIP and BM25."""
+"""The retrieval benchmark: LexLIP, a dense dual encoder, CLIP and BM25."""

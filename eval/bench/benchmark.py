@@ -1,12 +1,12 @@
-"""Run systems over the same pictures, texts and judgements; write runs, numbers and the table.
+"""The benchmark: systems over the same pictures, texts and judgements; runs, numbers, a table.
 
     python -m eval.bench --config flickr8k-tiny --run runs/flickr8k-tiny
     python -m eval.bench data=flickr8k split=dev model=runs/stage2 bm25=true out=runs
 
 Text to image: every caption asks for its picture. Image to text: every picture asks for its
 captions. ``pool=FILE`` restricts both to a pool that somebody else's vectors cover, so that all
-rows of a table answer the same questions. ``vectors=FILE`` keeps what LexLIP indexed and asked, and
-the vectors of the first dense system, for a race of engines (`eval.race.engines`).
+rows of a table answer the same questions. ``vectors=FILE`` keeps LexLIP's impacts and query
+weights, and the vectors of the first dense system, for a race of engines (`eval.race.engines`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from lexlip.storage.files import write_json
 
 
 def load_systems(settings: Settings) -> list[System]:
-    """Read every checkpoint that the settings name, before anything is measured.
+    """Load every checkpoint that the settings name, before anything is measured.
 
     Raises
     ------
     LexLIPError
-        A checkpoint is missing, or no system was named at all.
+        A checkpoint is missing, or no system is named.
     """
     systems: list[System] = []
     if settings.model:
@@ -139,21 +139,21 @@ def chance(task: Task) -> dict[str, dict[str, float]]:
 def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> dict[str, Any]:
     """Measure the systems one after the other and write everything under ``settings.out``.
 
-    Files: ``metrics.json`` (last, so that it stands for a finished benchmark), ``t2i.qrels``,
+    Files: ``metrics.json`` (last, so that it marks a finished benchmark), ``t2i.qrels``,
     ``i2t.qrels``, and ``<system>.t2i.run`` / ``<system>.i2t.run`` in TREC format; with
     ``settings.vectors`` that file too (`eval.race.store.write_file`).
 
     Returns
     -------
     dict
-        What ``metrics.json`` holds: the settings, the task's size, the chance level, one entry a
-        system, and paired tests of every later system against the first where both answered the
-        same queries.
+        The content of ``metrics.json``: the settings, the task's size, the chance level, one entry
+        per system, and paired tests of every later system against the first where both answered
+        the same queries.
 
     Raises
     ------
     LexLIPError
-        A gallery or ranking with duplicates, two systems of one name, or vectors wanted of none.
+        A gallery or ranking with duplicates, two systems of one name, or vectors without LexLIP.
     """
     check_gallery(task.gallery)
     if settings.vectors and not any(isinstance(system, LexLIPSystem) for system in systems):
@@ -162,7 +162,7 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
         )
     names = [file_name(system.name) for system in systems]
     if len(set(names)) < len(names):
-        raise LexLIPError(f"two systems share a name ({', '.join(names)}): their runs would too")
+        raise LexLIPError(f"two systems share a name ({', '.join(names)}): measure them one by one")
     out = Path(settings.out)
     entries: dict[str, Any] = {}
     runs: dict[str, metrics.Run] = {}
@@ -193,7 +193,7 @@ def run_benchmark(systems: Sequence[System], task: Task, settings: Settings) -> 
 
 
 def _write_vectors(path: str, systems: Sequence[System], task: Task) -> None:
-    """Write what LexLIP indexed and asked, and the vectors of the first dense system, if any.
+    """Write LexLIP's impacts and query weights, and the vectors of the first dense system, if any.
 
     Rows are in the order of the gallery and of the queries.
     """
@@ -226,7 +226,7 @@ def _paired(runs: Mapping[str, metrics.Run], task: Task, seed: int) -> list[dict
 
 
 def file_name(name: str) -> str:
-    """Name of a system as part of a file name.
+    """Turn the name of a system into a part of a file name.
 
     Examples
     --------
@@ -246,7 +246,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
         if entry["grounded_p5"] is not None:
             typer.echo(
                 f"{name}: {entry['grounded_p5']:.2f} of a picture's 5 heaviest words, "
-                f"{entry['grounded_p10']:.2f} of its 10, stand in its captions"
+                f"{entry['grounded_p10']:.2f} of its 10, occur in its captions"
             )
     typer.echo(f"\nwrote {Path(settings.out) / 'metrics.json'}")
 

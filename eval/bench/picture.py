@@ -1,4 +1,4 @@
-"""Results as one picture: the query, the words it became, and what the index answered."""
+"""The picture of results: each query, its words, and the pictures that the index found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ResultRow:
     Attributes
     ----------
     query : str
-        The text as it was asked.
+        The text.
     words : Sequence[tuple[str, float]]
         The query's decoded words with their weights, heaviest first.
     images : Sequence[Image]
@@ -39,7 +39,7 @@ class ResultRow:
     relevant : Sequence[bool]
         For each picture whether it is a right answer.
     scores : Sequence[float]
-        For each picture its score; may be left out.
+        For each picture its score; optional.
     """
 
     query: str
@@ -50,7 +50,7 @@ class ResultRow:
 
 
 def draw_results(path: str | Path, rows: Sequence[ResultRow], title: str = "") -> None:
-    """Draw one line a query: text, weighted words as bars, the first five pictures.
+    """Draw one row per query: text, weighted words as bars, the first five pictures.
 
     Relevant pictures have a green frame and a tick. The file is written whole or not at all.
 
@@ -59,7 +59,7 @@ def draw_results(path: str | Path, rows: Sequence[ResultRow], title: str = "") -
     path : str or Path
         The PNG file.
     rows : Sequence[ResultRow]
-        What to draw, top to bottom.
+        Top to bottom.
     title : str
         A headline, none by default.
 
@@ -77,7 +77,7 @@ def draw_results(path: str | Path, rows: Sequence[ResultRow], title: str = "") -
         if len(row.relevant) != len(row.images) or len(row.scores) not in (0, len(row.images)):
             raise LexLIPError(
                 f"{row.query!r}: {len(row.images)} pictures, {len(row.relevant)} judgements and "
-                f"{len(row.scores)} scores: give one of each for every picture"
+                f"{len(row.scores)} scores: give one of each per picture"
             )
     head = 0.5 if title else 0.1
     height = 2.1 * len(rows) + head
@@ -120,7 +120,7 @@ def _draw_query(figure: Any, cell: Any, row: ResultRow) -> None:
         return
     heaviest = max(weight for _, weight in words) or 1.0
     places = np.arange(len(words))
-    # Words stand left of the axis's zero, weights right of the bars; x runs from -0.75 to 1.25.
+    # Words are left of the axis's zero, weights right of the bars; x runs from -0.75 to 1.25.
     below.barh(places, [weight / heaviest for _, weight in words], height=0.72, color=BAR)
     for place, (word, weight) in zip(places, words, strict=True):
         below.text(-0.03, place, word[:18], size=9.5, color=INK, ha="right", va="center")
@@ -149,7 +149,7 @@ def _draw_picture(axes: Any, row: ResultRow, j: int) -> None:
 
 
 def rows_of(index: Any, gallery: Any, queries: Sequence[str]) -> list[ResultRow]:
-    """Ask an index (`lexlip.Index` over the gallery's pictures) some of the gallery's captions."""
+    """Search an index (`lexlip.Index` of the gallery's pictures) with some of its captions."""
     place = {name: i for i, name in enumerate(gallery.ids)}
     text = {
         f"{name}#{i}": caption

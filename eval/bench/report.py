@@ -1,4 +1,4 @@
-"""The table: one row a system, aligned for the terminal or in Markdown for a report.
+"""The table: one row per system, aligned for the terminal, or in Markdown.
 
 python -m eval.bench.report runs/seed0 runs/seed1 markdown=true
 """
@@ -35,7 +35,7 @@ def load(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     LexLIPError
-        There is no readable ``metrics.json``.
+        ``metrics.json`` is missing or unreadable.
     """
     path = Path(folder) / "metrics.json"
     results = read_json(path)
@@ -45,22 +45,22 @@ def load(folder: str | Path) -> dict[str, Any]:
 
 
 def table(runs: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
-    """Lay out one or several benchmarks as a table, with notes and the chance level below.
+    """Format one or several benchmarks as a table, with notes and the chance level below.
 
-    Several runs stand side by side with their names; a system that was measured with two seeds or
-    more on one split also gets a line of means, plus or minus the sample standard deviation.
+    Rows of several runs carry the run's name; a system that was measured with two or more seeds on
+    one split also gets a row of means, plus or minus the sample standard deviation.
 
     Parameters
     ----------
     runs : Mapping[str, Mapping]
-        Name of a run -> what its ``metrics.json`` holds.
+        Name of a run -> the content of its ``metrics.json``.
     markdown : bool
-        A Markdown table instead of aligned text.
+        Markdown instead of aligned text.
 
     Returns
     -------
     str
-        Recall in percent, P@10 as a fraction; a dash where a system has no such number.
+        Recall in percent, P@10 as a fraction; a dash where a number is missing.
     """
     several = len(runs) > 1
     heads = (*(["run"] if several else []), *HEADS)
@@ -98,7 +98,7 @@ def _means(runs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     groups: dict[tuple[str, str], dict[int, list[float | None]]] = {}
     for results in runs.values():
         for name, entry in results["systems"].items():
-            # The pool and the data change the questions, so they part the groups as well.
+            # The pool and the data change the questions, so they separate groups too.
             settings = results.get("settings", {})
             place = "/".join(str(settings.get(key)) for key in ("data", "split", "limit", "pool"))
             groups.setdefault((name, place), {})[entry["seed"]] = _values(entry)
@@ -119,7 +119,7 @@ def _spread(values: Sequence[float | None], digits: int) -> str:
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> list[str]:
-    """Lay out lines of aligned columns: the first `names` to the left, numbers to the right."""
+    """Format lines of aligned columns: the first `names` to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
 
     def line(row: Sequence[str]) -> str:

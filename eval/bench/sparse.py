@@ -1,4 +1,4 @@
-"""LexLIP as a system: impacts of pictures in an inverted index, searched with a text's words."""
+"""LexLIP as a system: impacts of pictures in an inverted index, searched with words of a text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class LexLIPSystem(System):
-    """LexLIP as it is used: impacts in an inverted index, searched term by term.
+    """LexLIP with impacts in an inverted index, searched term by term.
 
     Text to image: the pictures are the documents. Image to text: a second, temporary index holds
     the captions, and a picture's own terms are the query. Both rank by the same dot product;
@@ -44,18 +44,17 @@ class LexLIPSystem(System):
     name : str
         The row's name, also the name of its run files.
     checkpoint : str or None
-        Where the model was read from.
+        Where the model was loaded from.
     max_terms : int
-        Terms kept of a picture, of a caption, and of a picture asked as a query.
+        Terms kept of a picture, of a caption, and of a picture used as a query.
     engine : {"auto", "lucene", "postings"}
-        ``auto`` takes Lucene where a Java is at hand, else the postings engine; the note
-        says which it was.
+        ``auto`` takes Lucene if there is a Java, else the postings engine; the note says which.
     batch_size : int
         Items encoded at once.
     table : QueryTable, optional
-        What texts are encoded by instead of the model.
+        Encodes texts instead of the model.
     crops : int
-        Corners of each picture that are looked at beside the whole; see `lexlip.data.crops`.
+        Corners of each picture encoded besides the whole; see `lexlip.data.crops`.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class LexLIPSystem(System):
 
     @classmethod
     def with_table(cls, folder: str | Path, **options: Any) -> LexLIPSystem:
-        """Load a checkpoint folder and its query table, which reads the texts."""
+        """Load a checkpoint folder and its query table, which encodes the texts."""
         from lexlip.models.query_table import QueryTable
 
         table = QueryTable.from_pretrained(require_folder(folder))
@@ -110,12 +109,12 @@ class LexLIPSystem(System):
         self._engine, kind = self._build(gallery.ids, self._pictures)
         self.bytes_per_image = _bytes(self._engine) / len(gallery)
         texts = "texts by a query table; " if self.table else ""
-        budget = f"at most {self.max_terms} terms a picture"
+        budget = f"at most {self.max_terms} terms per picture"
         looks = looked_at(self.crops)
         self.note = f"pictures only{looks}; {texts}{kind}, {budget}, impacts in one byte"
 
     def picture_weights(self, gallery: Gallery) -> csr_array:
-        """Encode the pictures: their weights [N, V], in the gallery's order, none cut."""
+        """Encode the pictures: all weights [N, V], in the gallery's order."""
         from scipy.sparse import vstack
 
         check_gallery(gallery)
@@ -125,13 +124,13 @@ class LexLIPSystem(System):
         return vstack(parts, format="csr")
 
     def query_weights(self, queries: Mapping[str, str]) -> csr_array:
-        """Encode texts: the integers 1..64 that they are searched with, [Q, V]."""
+        """Encode texts as integer query weights 1..64, [Q, V]."""
         from lexlip.impacts import quantise_query
 
         return quantise_query(self._encode_texts(list(queries.values())))
 
     def vectors(self, ids: Sequence[str], queries: Mapping[str, str]) -> tuple[Any, Any] | None:
-        """Return the impacts that were indexed [N, V] and the query weights [Q, V]."""
+        """Return the indexed impacts [N, V] and the query weights [Q, V]."""
         from lexlip.impacts import document_impacts
 
         pictures = self._pictures[[self._rows[name] for name in ids]]
@@ -171,7 +170,7 @@ class LexLIPSystem(System):
             self._folders.pop().cleanup()
 
     def _encode_texts(self, texts: list[str]) -> csr_array:
-        """Vectors of the texts in their order; each different text is encoded once, ever."""
+        """Vectors of the texts in their order; each different text is encoded only once."""
         from scipy.sparse import vstack
 
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]

@@ -1,7 +1,7 @@
 """Systems of the benchmark: one small base class, and their shared helpers.
 
-A system is given the gallery once, then asked in both directions. All rankings are by score
-descending and id ascending, so that runs of different systems can be laid side by side.
+A system indexes the gallery once, then answers in both directions. All rankings are by score
+descending and id ascending, so that runs of different systems can be compared.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from lexlip.models.speaker import Speaker
 
-DEPTH = 100  # how much of each ranking is kept: ten times what the table needs
-WARM_UP = 100  # searches before the clock starts: a JVM compiles what it runs often
+DEPTH = 100  # length of each ranking: ten times what the table needs
+WARM_UP = 100  # searches before the clock starts: a JVM compiles hot code
 
 
 class Gallery(Protocol):
@@ -44,7 +44,7 @@ class Gallery(Protocol):
         """Picture number i."""
 
     def __len__(self) -> int:
-        """Return how many pictures there are."""
+        """Return the number of pictures."""
 
 
 class System(ABC):
@@ -53,14 +53,13 @@ class System(ABC):
     Attributes
     ----------
     name, note : str
-        The row's name, and what the system reads or was trained on: a number without it is
-        half a number.
+        The row's name, and what the system reads or was trained on.
     checkpoint, fingerprint : str or None
         Where the weights came from.
     bytes_per_image, terms_per_image : float or None
-        Size of the index, known after `index`; dense systems have no terms.
+        Size of the index, known after `index`; None for terms of a dense system.
     p50_ms : float or None
-        Median time of one first-stage search in `t2i`, the query vector being at hand.
+        Median time of one first-stage search in `t2i`, query encoding excluded.
     encode_ms : float or None
         Median time to turn one text query into its vector.
     """
@@ -76,7 +75,7 @@ class System(ABC):
 
     @abstractmethod
     def index(self, gallery: Gallery) -> None:
-        """Take in the pictures; once, before any question."""
+        """Index the pictures; called once, before any query."""
 
     @abstractmethod
     def t2i(self, queries: Mapping[str, str], k: int = DEPTH) -> Run:
@@ -87,15 +86,15 @@ class System(ABC):
         """Rank captions (caption id -> text) for pictures of the gallery."""
 
     def answers(self, query_ids: Iterable[str]) -> list[str]:
-        """Return the text queries this system can be asked; all of them by default."""
+        """Return the text queries that this system can answer; by default all."""
         return list(query_ids)
 
     def words(self, k: int | None = None) -> list[list[tuple[str, float]]] | None:
-        """Return each picture's weighted words, heaviest first, or None where there are none."""
+        """Return each picture's weighted words, heaviest first, or None without words."""
         return None
 
     def tokenize(self, text: str) -> list[str]:
-        """Cut a caption into the units that `words` is made of."""
+        """Split a caption into the units of `words`."""
         return split_words(text)
 
     def vectors(self, ids: Sequence[str], queries: Mapping[str, str]) -> tuple[Any, Any] | None:
@@ -103,7 +102,7 @@ class System(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027 - most systems hold nothing
-        """Give back temporary files."""
+        """Remove temporary files."""
 
 
 def check_gallery(gallery: Gallery) -> None:
@@ -112,7 +111,7 @@ def check_gallery(gallery: Gallery) -> None:
     Raises
     ------
     LexLIPError
-        With the id that came twice.
+        With the repeated id.
     """
     if len(gallery) == 0:
         raise LexLIPError("the gallery is empty: choose another split or pool")
@@ -133,7 +132,7 @@ def best(scores: np.ndarray, ids: Sequence[str], k: int) -> list[tuple[str, floa
     ids : Sequence[str]
         [n], ascending: then a stable sort is the tie rule.
     k : int
-        Length of the ranking, less where there are fewer items.
+        Length of the ranking, at most the number of items.
 
     Examples
     --------
@@ -158,11 +157,11 @@ def search_all(
     Parameters
     ----------
     search : Callable[[int], list[tuple[str, float]]]
-        Answers query number i; nothing else may happen inside, it is what the clock sees.
+        Answers query number i; timed, so it does nothing else.
     query_ids : Sequence[str]
         Names of the queries.
     what : str
-        Shown beside the progress bar.
+        Label of the progress bar.
     """
     for i in range(min(WARM_UP, len(query_ids))):
         search(i)
@@ -214,12 +213,12 @@ def batches(total: int, size: int, what: str) -> Iterable[range]:
 
 
 def require_folder(folder: str | Path) -> Path:
-    """Return the checkpoint folder, or say that it is none.
+    """Return a checkpoint folder.
 
     Raises
     ------
     LexLIPError
-        There is no ``config.json`` in it.
+        It has no ``config.json``.
     """
     path = Path(folder)
     if not (path / "config.json").is_file():

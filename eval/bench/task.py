@@ -58,7 +58,7 @@ class Settings(Pooled):
 
 @dataclass(frozen=True)
 class Task:
-    """One set of questions: the gallery, the texts that ask, and what is relevant to each."""
+    """A task: the gallery, the queries by id, and the relevant pictures of each."""
 
     gallery: Gallery
     queries: dict[str, str]
@@ -66,12 +66,12 @@ class Task:
 
 
 class Part:
-    """Some pictures of one or several collections, read when asked for.
+    """Some pictures of one or several collections, read on demand.
 
     Parameters
     ----------
     collections : Sequence[Gallery]
-        Galleries laid end to end.
+        Concatenated galleries.
     keep : set[str] or None
         Ids of the pictures to keep; None keeps all.
     """
@@ -124,7 +124,7 @@ def load_task(settings: Pooled) -> Task:
     if not texts:
         raise LexLIPError(
             f"no queries for {settings.data}, split {settings.split}: choose data whose pictures "
-            "have captions and lie in the pool"
+            "have captions and are in the pool"
         )
     if pool is not None and asked is not None:
         typer.echo(

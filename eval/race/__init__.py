@@ -1,7 +1,7 @@
-"""Engines to race: one small adapter each, imported only when it runs.
+"""The race of engines: one small adapter per engine, imported only when it runs.
 
-``base`` says what an adapter is, ``worker`` is the process it runs in. To add an engine, write an
-adapter and name it here.
+``base`` defines an adapter, ``worker`` is the process it runs in. To add an engine, write an
+adapter and list it here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONTENDERS = {
 
 
 def contender(name: str) -> type[Contender]:
-    """Return an adapter's class by its name, or by its place as ``package.module:Class``.
+    """Return an adapter's class by its name, or by ``package.module:Class``.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Contenders of a race, and the vectors that all of them are given.
 
-Only numpy and the standard library are imported here: some contenders run in an interpreter of
-their own, where nothing else of this project may be installed.
+Only numpy and the standard library are imported here: some contenders run in a separate
+interpreter, where the packages of this project may be missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Vectors:
     """Documents and queries in a folder of ``.npy`` files, memory-mapped.
 
     Sparse: ``indptr``, ``terms``, ``impacts`` (CSR rows; impacts in one byte) and the same with
-    ``q_`` before. Dense: ``documents`` and ``queries``. A folder may hold either or both.
+    the prefix ``q_``. Dense: ``documents`` and ``queries``. A folder may hold either or both.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -40,7 +40,7 @@ class Vectors:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     def has(self, kind: str) -> bool:
-        """Say whether there are ``sparse`` or ``dense`` vectors."""
+        """Return whether there are ``sparse`` or ``dense`` vectors."""
         name = "indptr" if kind == "sparse" else "documents"
         return (self.folder / f"{name}.npy").is_file()
 
@@ -79,21 +79,21 @@ class Contender(ABC):
     kind : {"sparse", "dense"}
         Which vectors it reads.
     exact : bool
-        It claims to return the best documents: checked before it is timed.
+        Whether it claims to return the best documents; checked before it is timed.
     ordered : bool
-        It keeps the contract of `lexlip.engines.base`: the very hits, ties included, are checked.
+        Whether it keeps the contract of `lexlip.engines.base`; then ties are checked too.
     threads : bool
-        Several Python threads may search at the same time.
+        Whether several Python threads may search concurrently.
     target : float
-        Recall at 10 that an approximate one must reach.
+        Recall at 10 that an approximate engine must reach.
     settings : list[dict]
-        What may be set at search time, the cheapest first: tried until the target is reached.
+        Settings of a search, cheapest first, tried until the target is reached.
     ceiling : int or None
-        Most documents unless the engine is asked for by name: building more takes too long.
+        Most documents unless the engine is named: building more takes too long.
     packages : tuple[str, ...]
-        Distributions it needs, for their versions and for what to install.
+        Distributions it needs, to report versions and what to install.
     interpreter : str or None
-        Environment variable that names another Python to run in, for pins that clash with ours.
+        Environment variable with another Python to run in, for conflicting pins.
     """
 
     name: ClassVar[str]
@@ -108,11 +108,11 @@ class Contender(ABC):
     interpreter: ClassVar[str | None] = None
 
     def load(self) -> None:  # noqa: B027 - some need nothing
-        """Import what is needed and start what must run; on no clock."""
+        """Import packages and start servers; not timed."""
 
     @abstractmethod
     def build(self, vectors: Vectors, folder: Path) -> None:
-        """Write the index into a folder that is there and empty."""
+        """Write the index into an existing, empty folder."""
 
     @abstractmethod
     def open(self, folder: Path) -> None:
@@ -123,21 +123,21 @@ class Contender(ABC):
         self.chosen = settings
 
     def prepare(self, query: Query) -> Any:
-        """Turn a query into what the engine takes; on no clock."""
+        """Convert a query for the engine; not timed."""
         assert query.terms is not None
         return dict(zip(query.terms.tolist(), query.weights.tolist(), strict=True))
 
     @abstractmethod
     def search(self, query: Any, k: int) -> Any:
-        """Find the best k: all that the clock sees."""
+        """Find the best k; the only step that is timed."""
 
     def read(self, result: Any) -> Found:
-        """Turn what `search` returned into document numbers and scores; on no clock."""
+        """Convert the result of `search` into document numbers and scores; not timed."""
         documents, scores = result
         return documents, scores
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Let go of files and servers."""
+        """Close files and servers."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages."""

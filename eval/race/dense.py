@@ -75,7 +75,7 @@ class _Faiss(_Dense):
 
 
 class FaissFlat(_Faiss):
-    """All inner products, blocked: what exact dense search costs."""
+    """All inner products, blocked: the cost of exact dense search."""
 
     name = "faiss-flat"
 
@@ -86,7 +86,7 @@ class FaissFlat(_Faiss):
 
 
 class FaissHNSW(_Faiss):
-    """A navigable graph with 32 links a vector."""
+    """A navigable graph with 32 links per vector."""
 
     name = "faiss-hnsw32"
     exact = False

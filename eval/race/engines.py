@@ -1,18 +1,17 @@
-"""Race search engines over the same vectors: time, memory, size, and how far from the floor.
+"""The race: search engines over the same vectors; time, memory, size, distance to the floor.
 
     python -m eval.race out=runs/bench-engine documents=10000,100000
 
-``light`` and ``heavy`` are made-up sparse vectors with dense ones beside them
-(`eval.race.synthetic`); ``flickr`` is a file of a trained model's vectors, which a benchmark
-writes:
+``light`` and ``heavy`` are synthetic sparse and dense vectors (`eval.race.synthetic`); ``flickr``
+is a file of a trained model's vectors, which a benchmark writes:
 
     python -m eval.bench --config flickr8k-tiny --run runs/x vectors=runs/x/vectors.npz
     python -m eval.race vectors=runs/x/vectors.npz
 
 Each engine runs in a separate process, in one thread. Exact engines are checked against scipy
-before they are timed; approximate ones have their settings raised until recall is 0.99 (0.95 for a
-dense graph, against exact dense search). What is timed starts with a vector at hand and ends with
-the numbers and scores of documents at hand.
+before they are timed; settings of approximate ones are raised until recall is 0.99 (0.95 for a
+dense graph, against exact dense search). Timing starts with a vector and ends with numbers and
+scores of documents.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ class Settings(Rules):
     """Settings of a race; each field is a key."""
 
     out: str = option("runs/bench-engine", "folder for numbers, table and plot")
-    documents: tuple[int, ...] = option((10_000, 100_000), "numbers of made-up documents")
+    documents: tuple[int, ...] = option((10_000, 100_000), "numbers of synthetic documents")
     data: tuple[str, ...] = option((), "light, heavy or flickr; light,heavy if no vectors")
     engine: tuple[str, ...] = option((), "engines to race; by default all that are installed")
-    queries: int = option(1000, "queries to make up")
+    queries: int = option(1000, "number of synthetic queries")
     vectors: str | None = option(None, "file of vectors for data=flickr")
     scratch: str | None = option(None, "where indexes are built; by default the system's choice")
-    seed: int = option(0, "seed of the made-up vectors")
+    seed: int = option(0, "seed of the synthetic vectors")
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def run(settings: Settings) -> dict[str, Any]:
     Returns
     -------
     dict
-        What ``metrics.json`` holds: rows, floors, the machine, the settings, what was left out.
+        The content of ``metrics.json``: rows, floors, machine, settings, engines left out.
 
     Raises
     ------
@@ -107,7 +106,7 @@ def _race(
     settings: Settings,
     results: dict[str, Any],
 ) -> None:
-    """Make the vectors, race the engines over them, and add what came out to the results."""
+    """Make the vectors, race the engines over them, and add their rows to the results."""
     place = folder / "vectors"
     place.mkdir()
     if data == FILE:
@@ -154,7 +153,7 @@ def _write(out: Path, results: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the times depend on besides the code."""
+    """Describe the machine that the times depend on."""
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""The engines of this project."""
+"""Our engines: postings, its kernel alone, Lucene."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Missing(LexLIPError):
-    """The engine cannot run here; the message says what is missing."""
+    """The engine cannot run here; the message names what is missing."""
 
 
 class Process:
@@ -34,7 +34,7 @@ class Process:
         threads |= dict.fromkeys(("MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
         threads |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        # What the engine prints goes to a file: shown only when it fails.
+        # The engine's output goes to a file, shown only when it fails.
         self._log = open(index.with_suffix(".log"), "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
@@ -69,7 +69,7 @@ class Process:
         Raises
         ------
         LexLIPError
-            When the engine failed at it.
+            When the engine failed.
         """
         assert self._process.stdin is not None
         try:

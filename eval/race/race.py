@@ -1,4 +1,4 @@
-"""A race: several engines over the same vectors, checked first, then timed in turns."""
+"""One race: several engines over the same vectors, checked first, then timed in turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lexlip.errors import LexLIPError
 from lexlip.settings import option
 
 STREAM = 256 * 2**20
-"""Bytes read to measure the bandwidth: more than the caches of common machines hold."""
+"""Bytes read to measure the bandwidth: more than the caches of common machines."""
 _SLICE = 4 * 2**20
 
 
@@ -38,7 +38,7 @@ class Rules:
 
 
 class Lane:
-    """One engine in a race: built, opened, checked, timed; `row` is what came out."""
+    """One engine in a race: built, opened, checked, timed; `row` is the result."""
 
     def __init__(self, name: str, vectors: Path, index: Path) -> None:
         self.engine = contender(name)
@@ -64,7 +64,7 @@ class Lane:
         self.facts |= self.process.ask("open")
 
     def check(self, truth: Truth, rules: Rules) -> None:
-        """Judge the answers, raising the settings of an approximate engine to its target."""
+        """Judge the answers; raise the settings of an approximate engine up to its target."""
         for settings in self.engine.settings:
             self.process.ask("set", settings=settings)
             answer = self.process.ask("answer", k=rules.k, count=rules.checked)
@@ -77,7 +77,7 @@ class Lane:
                 return
 
     def turn(self, rules: Rules) -> dict[str, Any]:
-        """Answer the queries against the clock, once."""
+        """Time the queries, once."""
         self.threads = rules.threads if self.engine.threads else 1
         return self.process.ask("round", k=rules.k, seconds=rules.seconds, threads=self.threads)
 
@@ -112,15 +112,15 @@ class Lane:
 
 
 def bandwidth(array: NDArray[np.int64]) -> float:
-    """Bytes a second that one thread reads from memory.
+    """Bytes per second that one thread reads from memory.
 
-    The median over slices of a large array, each as short as a query: what else the machine does
-    then hits it as it hits the engines' medians.
+    The median over slices of a large array, each as short as a query: other load on the machine
+    then affects it as it affects the engines' medians.
 
     Parameters
     ----------
     array
-        What to read, once; more than the caches hold.
+        Read once; larger than the caches.
     """
     step = _SLICE // array.itemsize
     times = []
@@ -136,17 +136,17 @@ def race(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Build, check and time engines over the same documents.
 
-    All stay open together and take turns, each round starting with another one, so that what else
-    the machine does hits all alike. The first round is not counted.
+    All stay open together and take turns, each round starting with another one, so that other load
+    on the machine affects all alike. The first round is not counted.
 
     Parameters
     ----------
     lanes
-        The engines, their vectors of the same number of documents.
+        The engines, with vectors of the same number of documents.
     rules
-        How they are timed.
+        Rules of timing.
     say
-        Is told of engines that are left out or fail.
+        Called with a line for each engine that is left out or fails.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def race(
         One for each engine that ran.
     floor : dict
         Streaming bandwidth of the same run, and for each kind of vectors the bytes that a query
-        has to touch and the milliseconds which that takes.
+        has to touch and the milliseconds that this takes.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def race(
         entry["ms"] = 1000 * entry["bytes"] / speed
     for row in rows:
         least = floor[row["kind"]]["ms"]
-        row["floor_ms"] = least if row["exact"] else None  # an approximate one need not read all
+        row["floor_ms"] = least if row["exact"] else None  # an approximate engine need not read all
         row["times_floor"] = row["p50_ms"] / least if row["exact"] and least else None
     return rows, {"bandwidth_gb_s": speed / 1e9, **floor}
 

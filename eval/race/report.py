@@ -1,4 +1,4 @@
-"""The race as text and as a picture."""
+"""The report of a race: a table and a plot."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def ratios(rows: Sequence[Row]) -> list[dict[str, float | None]]:
     -------
     list of dict
         For each row ``to_postings``, its time over that of the postings engine (2 is twice as
-        slow as ours), and ``to_dense``, the time of the fastest exact dense engine over its own
-        (2 is twice as fast as exact dense search). None where there is nothing to compare with.
+        slow as ours), and ``to_dense``, the time of the fastest exact dense engine over its time
+        (2 is twice as fast as exact dense search). None without an engine to compare with.
 
     Examples
     --------
@@ -54,14 +54,14 @@ def races(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Lay out what ``metrics.json`` holds: a block a race, the fastest engine first."""
+    """Format the content of ``metrics.json``: a block per race, the fastest engine first."""
     machine = results["machine"]
     lines = [
         f"{machine['cpus']} CPUs ({machine['processor']}), {results['date']}, seed "
         f"{results['settings']['seed']}; load {machine['load']}",
         "x postings: times slower than the postings engine. dense/x: times faster than exact dense",
-        "search. x floor: times what reading the bytes that a query must touch takes from memory;",
-        "less than 1 where the vectors fit into the caches.",
+        "search. x floor: time over that of reading the bytes a query must touch from memory;",
+        "less than 1 if the vectors fit into the caches.",
     ]
     floors = {(floor["data"], floor["n"]): floor for floor in results["floors"]}
     for (data, n), rows in races(results["rows"]).items():
@@ -74,7 +74,7 @@ def table(results: Mapping[str, Any]) -> str:
             lines.append("  ".join([line[0].ljust(widths[0]), *padded]))
         floor = floors.get((data, n), {})
         parts = [
-            f"{kind}: {floor[kind]['bytes'] / 1e6:.3f} MB a query = {floor[kind]['ms']:.4f} ms"
+            f"{kind}: {floor[kind]['bytes'] / 1e6:.3f} MB per query = {floor[kind]['ms']:.4f} ms"
             for kind in ("sparse", "dense")
             if kind in floor
         ]
@@ -115,7 +115,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def plot(results: Mapping[str, Any], path: str | Path) -> None:
-    """Draw time a query over the number of documents, a panel for each kind of data."""
+    """Draw time per query over the number of documents, a panel for each kind of data."""
     from matplotlib.figure import Figure
 
     groups = races(results["rows"])
@@ -149,7 +149,7 @@ def plot(results: Mapping[str, Any], path: str | Path) -> None:
             axis.plot(*zip(*floors, strict=True), "k:", marker="_", label="floor (memory)")
         axis.set(xscale="log", yscale="log", xlabel="documents", title=data)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("median milliseconds a query, one at a time")
+    axes[0].set_ylabel("median milliseconds per query, one at a time")
     handles: dict[str, Any] = {}
     for axis in axes:
         lines, labels = axis.get_legend_handles_labels()

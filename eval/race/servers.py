@@ -1,4 +1,4 @@
-"""Sparse search by others that need a Java or a server process: pyserini, Milvus Lite."""
+"""Sparse engines of others that need Java or a server process: pyserini, Milvus Lite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eval.race.base import Contender, Found, Vectors, names
 
 
 class _Prepared:
-    """Stands where pyserini expects a query encoder: queries are encoded already."""
+    """Replaces the query encoder of pyserini: queries are encoded already."""
 
     def encode(self, query: Any) -> Any:
         return query
@@ -29,7 +29,7 @@ class Pyserini(Contender):
         from lexlip.engines.lucene.java import find_java
 
         os.environ["JAVA_HOME"] = str(find_java())
-        # Importing pyserini's searchers makes a client that insists on some key and never uses it.
+        # Importing pyserini's searchers creates a client that requires a key and never uses it.
         os.environ.setdefault("OPENAI_API_KEY", "none")
         import pyserini.search.lucene  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Sparse search by others, inside this interpreter: scipy, splade-index, Seismic, BMP."""
+"""Sparse engines of others in this interpreter: scipy, splade-index, Seismic, BMP."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SciPy(Contender):
 
     def search(self, query: Any, k: int) -> Any:
         scores = getattr(self._local, "scores", None)
-        if scores is None:  # whole blocks: what is beyond the last document stays 0
+        if scores is None:  # whole blocks: rows beyond the last document stay 0
             scores = np.zeros(-(-self._count // _BLOCK) * _BLOCK, dtype=np.int32)
             self._local.scores = scores
         scores.fill(0)
@@ -58,7 +58,7 @@ class SciPy(Contender):
             span = np.array([0, stop - start], dtype=np.int32)
             rows, values = self._rows[start:stop], self._impacts[start:stop]
             self._product(self._count, 1, span, rows, values, weight, scores)
-        # The k-th largest of the blocks' maxima is no larger than the k-th score.
+        # The k-th largest of the blocks' maxima is at most the k-th score.
         blocks = scores.reshape(-1, _BLOCK)
         maxima = blocks.max(axis=1)
         least = 1
@@ -84,7 +84,7 @@ class SpladeIndex(Contender):
     def build(self, vectors: Vectors, folder: Path) -> None:
         from scipy.sparse import csc_array
 
-        # Its own index() only transposes what the encoder gives; the arrays are these.
+        # Its index() only transposes the encoder's output; these are the arrays.
         matrix = csc_array(impacts(vectors))
         np.save(folder / "indptr.npy", matrix.indptr.astype(np.int32), allow_pickle=False)
         np.save(folder / "indices.npy", matrix.indices.astype(np.int32), allow_pickle=False)
@@ -106,7 +106,7 @@ class SpladeIndex(Contender):
 
     def read(self, result: Any) -> Found:
         documents, scores = result
-        found = scores[0] > 0  # it fills up with documents that share no term
+        found = scores[0] > 0  # it pads with documents that share no term
         return documents[0][found], scores[0][found]
 
 
@@ -130,7 +130,7 @@ class Seismic(Contender):
     def build(self, vectors: Vectors, folder: Path) -> None:
         from seismic import SeismicIndexRaw
 
-        # Its own format: a count, then each row's length, terms and values, 4 bytes each.
+        # Its format: a count, then each row's length, terms and values, 4 bytes each.
         collection = folder / "collection.bin"
         with open(collection, "wb") as file:
             file.write(np.uint32(len(vectors.array("indptr")) - 1).tobytes())

@@ -1,8 +1,8 @@
-"""Vectors on their way to the contenders: from a generator or a file into a folder of arrays.
+"""The vectors of a race: from a generator or a file into a folder of arrays.
 
-A vectors file is an ``.npz`` that `write_file` writes. A benchmark of a trained model makes one
+A vectors file is an ``.npz`` that `write_file` writes. A benchmark of a trained model writes one
 (``python -m eval.bench --run RUN vectors=FILE``) of the impacts it indexed, the query
-weights it searched with and, if there is a dense system beside it, that one's vectors.
+weights it searched with and, if a dense system was measured too, its vectors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def save_sparse(folder: Path, documents: csr_array, queries: csr_array) -> None:
 
 
 def save_dense_queries(folder: Path, queries: NDArray[np.float32]) -> None:
-    """Write dense queries; their documents are made where they lie."""
+    """Write dense queries; their documents are drawn into place."""
     np.save(folder / "queries.npy", queries, allow_pickle=False)
 
 
@@ -84,7 +84,7 @@ def write_file(
     dense
         Float32 [N, d] documents and [Q, d] queries of a dense system, if there is one.
     qrels
-        [R, 2] judgements: the number of a query and that of a document which is relevant to it.
+        [R, 2] judgements: the number of a query and that of a relevant document.
         Races do not read them; they help to feed the vectors to another engine.
 
     Raises

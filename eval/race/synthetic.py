@@ -1,15 +1,15 @@
-"""Vectors that look like those of learned encoders, made up at any size: what engines are timed on.
+"""Synthetic vectors of any size that resemble those of learned encoders.
 
 Sparse: term popularity follows a Zipf-Mandelbrot law over 22,000 live terms of a vocabulary of
 30,522. ``light`` has the flattened head that a working sparsity regulariser gives, ``heavy`` a
-steep one, with popular terms in more than a tenth of all documents. A document takes two fifths of
+steep one, with popular terms in more than a tenth of all documents. A document has two fifths of
 its terms from two topics. A query has 10 to 25 terms: three fifths from a target document, a
 quarter from that document's topics, the rest at random.
 
 Dense: unit vectors around cluster centres with a decaying spectrum; a query is a noisy document.
 
-Everything is drawn in chunks, each from its own generator: memory stays small, and the first n
-documents are the same whatever their total number (queries are not: they aim at documents).
+Everything is drawn in chunks, each from a separate generator: memory stays small, and the first n
+documents do not depend on the total number (queries do: they aim at documents).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LIVE = 22_000
 # Shift and exponent of p(r) ~ (r + shift) ** -exponent. A light query then touches postings of 5
 # to 8 % as many as there are documents; the heaviest term of `heavy` is in about a third of them.
 LAW: dict[str, tuple[float, float]] = {"light": (1000.0, 0.8), "heavy": (20.0, 1.0)}
-SHORTEST, LONGEST, MEAN = 32, 100, 60  # terms a document
-FEWEST, MOST = 10, 25  # terms a query
+SHORTEST, LONGEST, MEAN = 32, 100, 60  # terms per document
+FEWEST, MOST = 10, 25  # terms per query
 TOPICS, TOPIC_TERMS, TOPIC_SHARE = 400, 128, 0.4
 
 _CHUNK = 2048  # a chunk's arrays stay in the cache
@@ -51,7 +51,7 @@ def learned_sparse(
     n
         Number of documents, 1 or more.
     kind
-        ``light`` or ``heavy``: how popular the popular terms are.
+        ``light`` or ``heavy``: popularity of the popular terms.
     seed
         The same seed gives the same vectors, on any machine with the same numpy.
     queries
@@ -108,13 +108,13 @@ def _documents(
     popular: NDArray[np.uint16],
     topics: NDArray[np.uint16],
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
-    """Draw one chunk: terms and impacts row by row, terms a row, and the topics [size, 2].
+    """Draw one chunk: terms and impacts row by row, terms per row, and the topics [size, 2].
 
-    A whole chunk is drawn and then cut, so that a document depends on its number alone.
+    A whole chunk is drawn and then cut, so that a document depends only on its number.
     """
     members = rng.integers(0, TOPICS, (_CHUNK, 2)).astype(np.int32)
-    # One random number a candidate, cut into: which topic, which of its terms, its term from the
-    # table, and whether the topic's or the table's is taken.
+    # One random number per candidate, split into: which topic, which of its terms, the term from
+    # the table, and whether the topic's or the table's term is taken.
     bits = rng.integers(0, 2**64, (_CHUNK, _CANDIDATES), dtype=np.uint64)
     low = bits.astype(np.uint32)
     high = (bits >> np.uint64(32)).astype(np.uint32)
@@ -135,7 +135,7 @@ def _documents(
 def _different(
     candidates: NDArray[np.uint16], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """Keep each row's first `lengths` different terms: [rows, longest] sorted, and how many."""
+    """Keep each row's first `lengths` different terms: [rows, longest] sorted, and their number."""
     place = np.arange(_CANDIDATES, dtype=np.int32)
     keys = np.sort((candidates.astype(np.int32) << 8) | place, axis=1)
     first = np.ones(keys.shape, dtype=bool)
@@ -189,13 +189,13 @@ def dense(
     n
         Number of documents, 1 or more.
     width
-        Numbers a vector.
+        Dimensions of a vector.
     seed
         The same seed gives the same vectors.
     queries
-        Number of queries; each is a document and noise, its cosine to it about 0.8.
+        Number of queries; each is a document plus noise, at a cosine of about 0.8.
     out
-        An ``.npy`` file to hold the documents, which then are a memory map; in memory otherwise.
+        An ``.npy`` file for the documents, returned as a memory map; by default in memory.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The right answers, from scipy and numpy alone, and how far an engine's answers are from them."""
+"""Ground truth by scipy and numpy alone, and the recall of an engine's answers against it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Truth:
     kind
         ``sparse`` or ``dense``.
     k
-        How many are wanted.
+        Number of documents wanted.
     count
-        How many queries.
+        Number of queries.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Truth:
         return np.array(self._documents[rows], np.float64) @ self._asked[query].astype(np.float64)
 
     def recall(self, found: Sequence[Sequence[int]]) -> float:
-        """Return the part of the best 10 that was found; any of several that tie will do."""
+        """Return the share of the best 10 that was found; of ties any one counts."""
         hits, wanted = 0, 0
         for query, documents in enumerate(found):
             scores = self.best[query][1][:DEPTH]
@@ -80,7 +80,7 @@ class Truth:
         found: Sequence[Sequence[int]],
         scores: Sequence[Sequence[float]],
     ) -> None:
-        """Refuse an exact engine whose answers are not the right ones.
+        """Refuse an exact engine with wrong answers.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Truth:
             best, right = self.best[query]
             error = _DENSE_ERROR if self.kind == "dense" else 0
             same = len(values) == len(right) and bool(np.all(np.abs(values - right) <= error))
-            # Scores must be those of the documents they stand beside, and no document twice.
+            # Scores must be those of their documents, and no document may appear twice.
             same = same and len(set(documents)) == len(documents)
             same = same and bool(np.all(np.abs(self.scores(query, documents) - values) <= error))
             if engine.ordered:
@@ -117,7 +117,7 @@ def _top_sparse(row: csr_array, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
 def _top_dense(
     documents: NDArray[Any], queries: NDArray[Any], k: int
 ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Chosen in float32 with room to spare, then scored and ordered in float64."""
+    """Choose generously in float32, then score and order in float64."""
     many = min(4 * k, len(documents))
     places: list[NDArray[Any]] = []
     values: list[NDArray[Any]] = []

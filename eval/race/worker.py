@@ -1,7 +1,7 @@
-"""The process that one contender runs in: commands come in, answers go out, a line of JSON each.
+"""The process of one contender: commands in, answers out, a line of JSON each.
 
-One process an engine keeps the races apart: peak memory is the engine's own, a crash stops one
-engine, no library sets the threads of another, and one may run in another interpreter.
+One process per engine isolates the engines: peak memory is that of one engine, a crash stops one
+engine, no library sets the threads of another, and an engine may run in another interpreter.
 
     python -m eval.race.worker NAME VECTORS INDEX
 """
@@ -64,7 +64,7 @@ class Worker:
         return {"build_s": seconds, "build_peak_mb": peak_mb(), "bytes": size(self.index)}
 
     def do_open(self) -> dict[str, Any]:
-        """Open the index and make the queries ready."""
+        """Open the index and convert the queries."""
         start = time.perf_counter()
         self.engine.open(self.index)
         seconds = time.perf_counter() - start
@@ -88,7 +88,7 @@ class Worker:
         }
 
     def do_round(self, k: int, seconds: float, threads: int) -> dict[str, Any]:
-        """Time all queries, or as many as fit into the seconds."""
+        """Time all queries, or those that fit into the seconds."""
         search, clock = self.engine.search, time.perf_counter_ns
         limit = clock() + int(seconds * 1e9)
         times: list[int] = []
@@ -118,7 +118,7 @@ class Worker:
         }
 
     def do_close(self) -> dict[str, Any]:
-        """Say how much memory it took and stop."""
+        """Return the peak memory and stop."""
         peak = peak_mb()
         if self.opened:
             self.engine.close()
@@ -126,7 +126,7 @@ class Worker:
 
 
 def _spread(run: Callable[[list[Any]], None], queries: list[Any], threads: int) -> None:
-    """Deal the queries out to threads that start together."""
+    """Distribute the queries to threads that start together."""
     gate = threading.Barrier(threads)
 
     def one(number: int) -> None:
@@ -144,8 +144,8 @@ def _failed(error: Exception) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Load the engine, then do what is asked for until `close` or the end of the input."""
-    # Libraries print to stdout: give them stderr, and keep the pipe for the answers.
+    """Load the engine, then answer commands until `close` or the end of the input."""
+    # Libraries print to stdout: send that to stderr, and keep the pipe for the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

@@ -3,9 +3,9 @@
     python -m eval.studies.budget --config flickr8k-tiny --run runs/x terms=8,16,32,64,128
 
 Pictures and captions are encoded once. For each engine and term budget an index of the pictures is
-built in a temporary folder, compacted, closed and weighed: all of its files, ids included. Metadata
-is not: ids and words are what a search by words needs. The first row of an engine keeps all terms,
-and recall is compared with it.
+built in a temporary folder, compacted, closed and measured: all of its files with ids, without
+metadata, as a search by words needs. The first row of an engine keeps all terms, and recall is
+compared with it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 ENGINES = ("lucene", "postings")
 TERMS = (8, 16, 32, 64, 128)
 DENSE_BYTES = 4 * 512
-"""Bytes of a dense vector of 512 float32 numbers, which CLIP and its like give a picture."""
+"""Bytes of a dense vector of 512 float32 numbers, as CLIP stores per picture."""
 
 UNSAID = ("collection", "engine", "out", "terms")
-"""Settings that ``budget.json`` says otherwise or not at all."""
+"""Settings that are elsewhere in ``budget.json``, or not in it."""
 
 HEADS = (
     *("engine", "at most", "terms", "bytes", "dense/bytes"),
@@ -62,20 +62,20 @@ def measure(
     Parameters
     ----------
     system : LexLIPSystem
-        What encodes; its own budget and engine do not matter.
+        The encoder; its budget and engine are ignored.
     task : Task
     engines : sequence of {"lucene", "postings"}
     budgets : sequence of int
         Terms kept of a picture.
     seed : int
-        Of the test whether a loss is real (`eval.metrics.paired_test`).
+        Of the test of a loss (`eval.metrics.paired_test`).
 
     Returns
     -------
     list of dict
-        A row each: ``engine``, ``max_terms`` (None keeps all), ``terms_per_image``,
+        Rows with ``engine``, ``max_terms`` (None keeps all), ``terms_per_image``,
         ``bytes_per_image``, ``dense_ratio`` (2,048 over the bytes), ``t2i`` (recall as fractions),
-        ``loss`` (R@10 of all terms minus this one's) and its ``p_value``.
+        ``loss`` (R@10 of all terms minus that of the row) and its ``p_value``.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def measure(
     unknown = set(engines) - set(ENGINES)
     if unknown or not engines:
         raise LexLIPError(f"no engine {', '.join(unknown)}: choose from {', '.join(ENGINES)}")
-    if "lucene" in engines:  # before the encoding, not after it
+    if "lucene" in engines:  # before the encoding
         from lexlip.engines.lucene.java import find_java
 
         find_java()
@@ -129,7 +129,7 @@ def _index(kind: str, task: Task, impacts: csr_array, asked: csr_array) -> tuple
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out the rows of `measure`; recall in percent, the loss in points."""
+    """Format the rows of `measure`; recall in percent, the loss in points."""
     cells = [
         [
             row["engine"],
@@ -156,7 +156,7 @@ class Settings(Pooled):
 
 
 def main(overrides: Overrides = None, config: Config = None, run: Run = None) -> None:
-    """Weigh indexes of several term budgets against their recall."""
+    """Measure the size and the recall of indexes with several term budgets."""
     settings = read_settings(Settings, config, overrides, run)
     if settings.model is None:
         raise LexLIPError("nothing to measure: give model=CHECKPOINT, or --run")
@@ -177,7 +177,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     typer.echo(table(rows))
     typer.echo(
         f"\n{len(task.gallery):,} pictures, {len(task.queries):,} queries; dense/bytes: "
-        f"{DENSE_BYTES:,} over bytes a picture; loss@10: points of T2I@10 below all terms\n"
+        f"{DENSE_BYTES:,} over bytes per picture; loss@10: points of T2I@10 below all terms\n"
         f"wrote {path}"
     )
 

@@ -2,11 +2,11 @@
 
     python -m eval.studies.joint model=runs/demo/stage2 dense=runs/demo/dense
 
-Scenes that no training has seen are asked for by two things A and B, each one shape or one colour
+Queries for scenes that no training has seen name two things A and B, each one shape or one colour
 ("a star", "a red shape"), in three ways:
 
-- *and*: A + B should find pictures that have both. Beside it A alone, B alone, the two as one text,
-  and the sum of the dense encoder's vectors.
+- *and*: A + B should find pictures that have both. Compared with A alone, B alone, the two as one
+  text, and the sum of the dense encoder's vectors.
 - *not*: A without B: by exclusion (``-word``), by subtraction, and by the difference of dense
   vectors.
 - *weights*: w:A + B; as w grows, more of the best pictures should have A, and fewer B.
@@ -56,7 +56,7 @@ class Thing(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two things, and which pictures have both, only the first, the first, the second."""
+    """Two things, and the pictures that have both, only the first, the first, the second."""
 
     a: Thing
     b: Thing
@@ -115,13 +115,13 @@ class Dense:
 
 
 def measure(sparse: Sparse, dense: Dense | None, asked: Sequence[Pair]) -> dict[str, Any]:
-    """Ask everything, and count.
+    """Search for every pair in every way, and count.
 
     Returns
     -------
     dict
-        ``and`` and ``not``: name of a way to ask -> mean precision@10; ``weights``: rows of a
-        weight, the share of the best ten that have A, and that have B.
+        ``and`` and ``not``: name of a way -> mean precision@10; ``weights``: rows of a weight, the
+        share of the best ten that have A, and the share that have B.
     """
     text = Query.text
     both: dict[str, Callable[[Pair], Answers]] = {
@@ -159,7 +159,7 @@ def measure(sparse: Sparse, dense: Dense | None, asked: Sequence[Pair]) -> dict[
 
 
 def share(found: Answers, right: set[str]) -> float:
-    """Precision@10: answers that are missing are wrong.
+    """Precision@10; missing answers count as wrong.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def share(found: Answers, right: set[str]) -> float:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Lay out the shares, in percent."""
+    """Format the shares, in percent."""
     lines = []
     for kind, what in (("and", "has both"), ("not", "has A, not B")):
         rows = [[name, f"{100 * value:.1f}"] for name, value in results[kind].items()]

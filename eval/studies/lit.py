@@ -2,8 +2,8 @@
 
     python -m eval.studies.lit --config scenes --run runs/demo
 
-Only of scenes it is known where each thing is: each is drawn once more with one group in another
-colour, and what differs is that group. A case is a word that is true of a group and that the
+The place of each thing is known only in scenes: each scene is drawn again with one group in another
+colour, and the difference is that group. A case is a word that is true of a group and that the
 picture has. In percent of cases:
 
 - lit: the patch that won the word overlaps the group;
@@ -11,7 +11,7 @@ picture has. In percent of cases:
 - centre: the patch with the centre of the word's heat does;
 - hidden: the patch that costs the word most when its pixels are hidden does
   (`lexlip.models.localisation.occlusion`);
-- chance, chance near: what patches drawn at random would reach.
+- chance, chance near: the same for random patches.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CHANGED = 2
 
 
 def covered(scene: Scene, group: Group, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return which patches of a scene overlap the shapes of a group, bool [rows, columns]."""
+    """Return the patches of a scene that overlap the shapes of a group, bool [rows, columns]."""
     far = max(COLOURS, key=lambda name: math.dist(COLOURS[name], COLOURS[group.colour]))
     others = tuple(replace(g, colour=far) if g == group else g for g in scene.groups)
     before, after = (
@@ -62,7 +62,7 @@ def covered(scene: Scene, group: Group, grid: tuple[int, int]) -> NDArray[np.boo
 
 
 def words_of(group: Group) -> Iterator[tuple[str, str]]:
-    """Yield (kind, word) of all that captions call a group."""
+    """Yield (kind, word) for all names of a group in captions."""
     one = group.count == 1
     yield "shape", group.shape if one else group.shape + ("es" if group.shape[-1] == "s" else "s")
     yield "colour", group.colour
@@ -73,7 +73,7 @@ def words_of(group: Group) -> Iterator[tuple[str, str]]:
 def judge(
     found: Provenance, lost: NDArray[np.float32], term: int, there: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Return the measures of one case, each 0 or 1 but for those of chance."""
+    """Return the measures of one case, each 0 or 1 except those of chance."""
     near, heat = binary_dilation(there, np.ones((3, 3))), found.heat[term]
     rows, columns = (np.average(np.arange(n), weights=heat.sum(1 - axis))
                      for axis, n in enumerate(heat.shape))  # fmt: skip
@@ -126,7 +126,7 @@ def measure(model: Speaker, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Lay out the shares, in percent."""
+    """Format the shares, in percent."""
     cells = [
         [row["kind"], str(row["cases"]), *(f"{100 * row[name]:.1f}" for name in MEASURES)]
         for row in rows
@@ -146,12 +146,14 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
 
 
 def scenes_of(settings: Measured) -> list[Scene]:
-    """Make the scenes of a split again, as `lexlip.data.scenes.write_scenes` makes them."""
+    """Draw the scenes of a split again, as `lexlip.data.scenes.write_scenes` does."""
     if settings.data != "scenes":
-        raise LexLIPError(f"only of scenes it is known where things are, not of {settings.data}")
+        raise LexLIPError(
+            f"the place of things is known only in scenes, not in {settings.data}: give data=scenes"
+        )
     sizes = {"train": 6000, "dev": 500, "test": 500, "size": 64, **settings.collection.scenes}
     if settings.split not in ("train", "dev", "test"):
-        raise LexLIPError(f"no split {settings.split!r} of scenes: train, dev or test")
+        raise LexLIPError(f"no split {settings.split!r} of scenes: give train, dev or test")
     start = {"train": 0, "dev": sizes["train"], "test": sizes["train"] + sizes["dev"]}
     first = start[settings.split]
     made = make_scenes(first + sizes[settings.split], 0, sizes["size"])[first:]

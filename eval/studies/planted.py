@@ -1,17 +1,17 @@
-"""Three things that scenes hold in store for rerankers, each with a known answer.
+"""Planted effects: three tasks for rerankers on scenes, each with known answers.
 
     python -m eval.studies.planted model=runs/demo/heads
 
-Scenes that no training has seen are drawn, and asked for in three ways:
+Scenes that no training has seen are searched in three ways:
 
-- *small*: the only small shape of a picture with several, all of it named. A pooled word may drown
-  it; late interaction (FILIP) looks at its patch.
-- *missing*: two groups. Only pictures that have both, or one of them, are candidates: the wrong
-  ones lack exactly one thing that is named, which adds nothing in the first stage and counts
-  against them in NAAF.
+- *small*: the query fully describes the only small shape of a picture with several shapes. Pooling
+  may drown it; late interaction (FILIP) looks at its patch.
+- *missing*: the query names two groups. Only pictures that have both, or one of them, are
+  candidates: the wrong ones lack exactly one named thing, which adds nothing in the first stage and
+  counts against them in NAAF.
 - *vague*: texts that say less and less, from both groups with size and texture to a mere shape
-  (captions say so much that nearly each fits one picture). Those that fit more pictures, and
-  pictures that fit more of them, should have wider Gaussians (PCME): Spearman's correlation.
+  (nearly every caption fits only one picture). Texts that fit more pictures, and pictures that fit
+  more texts, should have wider Gaussians (PCME): Spearman's correlation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from lexlip.storage.files import write_json
 from lexlip.storage.forward import ForwardStore
 
 SKIPPED = 10_000
-"""Scenes before those drawn here: a training set is drawn from the first ones of the same seed."""
+"""Scenes skipped before these: a training set is drawn from the first ones of the same seed."""
 
 
 class Drawn:
@@ -61,7 +61,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Asked:
-    """Texts, what is right for each, and what may be answered (None: any picture)."""
+    """Texts, relevant pictures of each, and its candidates (None: any picture)."""
 
     texts: dict[str, str]
     qrels: dict[str, set[str]]
@@ -69,7 +69,7 @@ class Asked:
 
 
 def phrase(group: Group, detail: bool) -> tuple[str, Pattern]:
-    """Name a group: count, colour and shape, and with `detail` size and texture too.
+    """Name a group: count, colour and shape; with `detail` also size and texture.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def phrase(group: Group, detail: bool) -> tuple[str, Pattern]:
 
 
 def small(scenes: Sequence[Scene]) -> Asked:
-    """Ask for the one small shape of pictures whose other shapes are all large."""
+    """Queries for the one small shape of pictures whose other shapes are all large."""
     texts, qrels = {}, {}
     for scene in scenes:
         little = [group for group in scene.groups if group.size == "small"]
@@ -99,7 +99,7 @@ def small(scenes: Sequence[Scene]) -> Asked:
 
 
 def missing(scenes: Sequence[Scene]) -> Asked:
-    """Ask for two groups among pictures that have both or exactly one of them."""
+    """Queries for two groups, among pictures that have both or exactly one of them."""
     texts, qrels, among = {}, {}, {}
     for scene in scenes:
         if len(scene.groups) < 2:
@@ -117,7 +117,7 @@ def missing(scenes: Sequence[Scene]) -> Asked:
 
 
 def graded(scenes: Sequence[Scene]) -> Asked:
-    """Ask for what each picture shows in five degrees of detail; equal texts are asked once."""
+    """Queries for each picture in five degrees of detail, without duplicates."""
     meanings: dict[str, Predicate] = {}
     for scene in scenes:
         first, *rest = scene.groups
@@ -141,7 +141,7 @@ def graded(scenes: Sequence[Scene]) -> Asked:
 
 
 def _restrict(first: FirstStage, asked: Asked, depth: int) -> FirstStage:
-    """Keep the candidates that may be answered, and at most `depth` of them."""
+    """Keep the allowed candidates, at most `depth` of them."""
     among = asked.among
     run = {
         query: [hit for hit in hits if among is None or hit[0] in among[query]][:depth]
@@ -153,7 +153,7 @@ def _restrict(first: FirstStage, asked: Asked, depth: int) -> FirstStage:
 def lift(
     model: HasViews, gallery: Drawn, asked: Asked, name: str, folder: Path, depth: int = 100
 ) -> dict[str, Any]:
-    """Recall at 1 of the first stage, of a reranker alone, and of both together."""
+    """Recall at 1 of the first stage, a reranker alone, and both together."""
     task = Task(gallery, asked.texts, asked.qrels)
     whole = depth if asked.among is None else len(gallery)
     first, views, engine = first_stage(model, task, 64, whole)
@@ -181,7 +181,7 @@ def lift(
 def vague(model: HasViews, gallery: Drawn) -> dict[str, float | None]:
     """Spearman's correlation of uncertainty with the number of partners, for both sides.
 
-    None where all have as many.
+    None where all have the same number.
     """
     from scipy.stats import spearmanr
 
@@ -213,7 +213,7 @@ class Settings:
 
 
 def main(overrides: Overrides = None) -> None:
-    """Measure what rerankers make of small, missing and vague things."""
+    """Measure rerankers on small, missing and vague things."""
     import tempfile
 
     settings = from_overrides(Settings, overrides or [])

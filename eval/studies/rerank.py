@@ -1,12 +1,12 @@
-"""The second stage measured: what each reranker makes of the first stage's best candidates.
+"""The second stage: recall of each reranker over the first stage's best candidates.
 
     python -m eval.studies.rerank --config flickr8k-tiny --run runs/flickr8k-tiny
 
-Texts ask for pictures. The inverted index answers with its best candidates; each reranker scores
-them, alone and added to the score by words. The weight of that sum is chosen on the queries of one
-half of the pictures and used for those of the other half, both ways round: no query is measured
-with a weight that it helped to choose. ``first_stage_R@depth`` is the ceiling: no reranker finds
-what the first stage did not.
+Texts are the queries. The inverted index returns its best candidates; each reranker scores them,
+alone and added to the score by words. The weight of that sum is chosen on the queries of one half
+of the pictures and used for the other half, both ways round: no query is measured with a weight
+that it helped to choose. ``first_stage_R@depth`` is the ceiling: no reranker finds a picture that
+the first stage missed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from lexlip.views import Views
 
 DEPTH = 100
 STEPS = tuple(round(0.1 * step, 1) for step in range(11))
-"""Shares of the reranker's score beside that of the words."""
+"""Shares of the reranker's score in the sum with that of the words."""
 
 HEADS = (
     *("reranker", "store"),
@@ -62,7 +62,7 @@ class FirstStage:
     run : Run
         Query id to candidates, best first.
     queries : Views
-        A row a query, in the order of `run`.
+        A row per query, in the order of `run`.
     """
 
     run: metrics.Run
@@ -109,10 +109,10 @@ def scores_of(
     Returns
     -------
     list of float32 [K]
-        One array a query.
+        One array per query.
     float
-        Median milliseconds of a query with a full list, over `sample` of them, the views of the
-        query being at hand; one thread.
+        Median milliseconds of a query with a full list, over `sample` of them, query encoding
+        excluded; one thread.
     """
     found, times = [], list[float]()
     full = max((len(hits) for hits in first.run.values()), default=0)
@@ -141,7 +141,7 @@ def best_weights(
 ) -> list[float]:
     """Choose a weight for each query, on the queries of the other half of the pictures."""
     half = np.array([_half(query) for query in first.run])
-    right = np.zeros((len(half), len(STEPS)), bool)  # whether the best one is, with each weight
+    right = np.zeros((len(half), len(STEPS)), bool)  # is the best one relevant?
     for number, (query, hits) in enumerate(first.run.items()):
         good = np.array([name in qrels[query] for name, _ in hits], bool)
         words = [score for _, score in hits]
@@ -172,8 +172,8 @@ def measure(
     Returns
     -------
     dict
-        ``first_stage`` (recall, and the ceiling), ``rows``, and ``uncertainty`` where the model
-        has a Gaussian head.
+        ``first_stage`` (recall, and the ceiling), ``rows``, and ``uncertainty`` if the model has a
+        Gaussian head.
     """
     from eval.studies.uncertainty import deciles
 
@@ -189,7 +189,7 @@ def measure(
                 for name in rerankers:
                     reranker = open_reranker(name, store, model)
                     if codec != codecs[0] and reranker.needs != "tokens":
-                        continue  # codecs are of tokens
+                        continue  # codecs store only tokens
                     scores, ms = scores_of(reranker, first)
                     weights = best_weights(first, scores, task.qrels)
                     alone = fused(first, scores, [1.0] * len(scores))
@@ -218,7 +218,7 @@ def measure(
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Lay out the results for the terminal."""
+    """Format the results for the terminal."""
     first = results["first_stage"]
     shares = ", ".join(f"{name} {100 * share:.1f}" for name, share in first.items())
     cells = []

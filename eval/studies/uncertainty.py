@@ -28,7 +28,7 @@ def deciles(
     names : sequence of str
         Their ids.
     run, qrels
-        What is measured.
+        The ranking and its judgements.
 
     Returns
     -------
@@ -49,14 +49,14 @@ def deciles(
 
 
 def plot(found: dict[str, Any], path: str | Path) -> None:
-    """Draw recall over the tenths."""
+    """Draw recall per decile."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axis = figure.subplots()
     numbers = range(1, len(found["R@1"]) + 1)
     axis.bar(numbers, [100 * share for share in found["R@1"]], color="C0")
-    axis.set(xlabel="tenth of the queries, the surest first", ylabel="T2I R@1 (%)")
+    axis.set(xlabel="decile of the queries, the surest first", ylabel="T2I R@1 (%)")
     axis.set_title(f"Spearman {found['spearman']:.2f}", fontsize=10)
     axis.set_xticks(numbers)
     buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""Systems to stand beside: BM25 over human captions, dense dual encoders, CLIP."""
+"""Baselines: BM25 over human captions, dense dual encoders, CLIP."""

@@ -1,7 +1,7 @@
-"""BM25 over captions that people wrote: what a picture search costs when somebody describes it.
+"""BM25 over human captions: picture search when somebody has described every picture.
 
-It never sees a picture. The text of a picture is all its captions but one, the query is the one
-held out, so it is asked a fifth of the usual queries; the benchmark counts it over those.
+It never sees a picture. A picture's document is all its captions but one; the held-out caption is
+the query. So it answers a fifth of the usual queries, and the benchmark counts it over those.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class BM25System(System):
     k1, b : float
         Term saturation and length normalisation.
     held_out : int
-        Number of the caption that asks instead of being indexed; the last one of a picture that
-        has fewer.
+        Number of the caption that is the query and not indexed; the last one of a picture with
+        fewer captions.
     """
 
     def __init__(self, k1: float = 0.9, b: float = 0.4, held_out: int = 4) -> None:
         self.name = "bm25 captions"
         self.k1, self.b, self.held_out = k1, b, held_out
         self.note = (
-            f"reads human captions, no pictures: one caption (number {held_out}) asks, the others "
-            f"are the text; k1={k1} b={b}; counted over the held-out captions only"
+            f"reads human captions, no pictures: one caption (number {held_out}) is the query, the "
+            f"others are the text; k1={k1} b={b}; counted over the held-out captions only"
         )
 
     def index(self, gallery: Gallery) -> None:
@@ -57,7 +57,7 @@ class BM25System(System):
         self.terms_per_image = self._pictures.index.postings / len(gallery)
 
     def answers(self, query_ids: Iterable[str]) -> list[str]:
-        """Return the held-out captions among the queries: the others are in the index."""
+        """Return the held-out captions among the queries; the others are indexed."""
         return [query for query in query_ids if query in self._asking]
 
     def t2i(self, queries: Mapping[str, str], k: int = DEPTH) -> Run:
@@ -90,7 +90,7 @@ def tokens(text: str) -> list[str]:
 
 
 class _Scorer:
-    """An index over texts; ids ascending, so that equal scores come in order of the id."""
+    """An index over texts; ids ascending, so that ties are in order of the id."""
 
     def __init__(self, texts: Mapping[str, str], k1: float, b: float) -> None:
         self.ids = sorted(texts)

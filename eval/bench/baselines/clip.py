@@ -1,4 +1,4 @@
-"""CLIP: any transformers checkpoint, or vectors that somebody computed with the real one.
+"""CLIP: any transformers checkpoint, or vectors computed elsewhere.
 
 The layout of a vectors folder:
 
@@ -6,8 +6,8 @@ The layout of a vectors folder:
     train1000_image_names.json  train1000_image_embeddings.npy   [b, d]
     queries.tsv (image name, caption; in order)   query_text_embeddings.npy   [n, d]
 
-More pairs ``*_image_names.json`` / ``*_image_embeddings.npy`` may stand beside them. A picture in
-several files is taken from the one with the most precise numbers.
+There may be more pairs ``*_image_names.json`` / ``*_image_embeddings.npy``. A picture in several
+files is taken from the one with the most precise numbers.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class CLIPEncoder:
     Parameters
     ----------
     model, tokenizer, processor
-        As transformers gives them.
+        From transformers.
     """
 
     def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.processor = processor
-        # A hand-made tokenizer may not know the limit of the model's position table.
+        # A hand-made tokenizer may not know the size of the model's position table.
         self.max_length = int(model.config.text_config.max_position_embeddings)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> CLIPEncoder:
-        """Load a folder, or a model by its name on the hub: from the local cache if it is there.
+        """Load a folder, or a model by its name on the hub, from the local cache if possible.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class CLIPEncoder:
 
 
 def _unit(features: Any) -> np.ndarray:
-    # A plain tensor up to transformers 4; since 5 an output object that holds it.
+    # A plain tensor up to transformers 4, an output object since 5.
     tensor = getattr(features, "pooler_output", features)
     vectors = tensor.float().cpu().numpy()
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -126,7 +126,7 @@ def clip(name: str | Path, batch_size: int = 32, crops: int = 0) -> DenseSystem:
 
 
 class PrecomputedSystem(DenseSystem):
-    """CLIP vectors from a folder: no model runs, so only its pictures and texts can be asked.
+    """CLIP vectors from a folder: no model runs, so it knows only its own pictures and texts.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise LexLIPError(f"{path} does not exist: it names the pool's queries") from None
+        raise LexLIPError(f"{path} is missing: it lists the pool's queries") from None
     for number, line in enumerate(lines, start=1):
         name, tab, text = line.partition("\t")
         if not tab:
@@ -240,9 +240,9 @@ def _load(path: Path) -> np.ndarray:
     try:
         matrix = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise LexLIPError(f"{path} does not exist: names without vectors are of no use") from None
+        raise LexLIPError(f"{path} is missing: every file of names needs its vectors") from None
     if matrix.ndim != 2:
-        raise LexLIPError(f"{path} has shape {matrix.shape}: expected one row for each item")
+        raise LexLIPError(f"{path} has shape {matrix.shape}: expected one row per item")
     return matrix
 
 

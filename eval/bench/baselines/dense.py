@@ -1,4 +1,4 @@
-"""Dense dual encoders, searched exhaustively: one inner product for every picture."""
+"""Dense dual encoders, searched exhaustively: one inner product per picture."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class DenseSystem(System):
     name, note : str
         The row's name and what the encoder was trained on.
     checkpoint : str or None
-        Where the encoder was read from.
+        Where the encoder was loaded from.
     batch_size : int
         Items encoded at once.
     crops : int
-        Corners of each picture that are looked at beside the whole (`lexlip.data.crops`): the mean
-        of the vectors, at length one again.
+        Corners of each picture encoded besides the whole (`lexlip.data.crops`): the mean
+        of the vectors, normalised again.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class DenseSystem(System):
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if self.crops else vectors
 
     def _encode_texts(self, queries: Mapping[str, str]) -> np.ndarray:
-        """Vectors of the texts in their order; each different text is encoded once, ever."""
+        """Vectors of the texts in their order; each different text is encoded only once."""
         new = [text for text in dict.fromkeys(queries.values()) if text not in self._texts]
         for part in batches(len(new), self.batch_size, f"{self.name}: texts"):
             chosen = [new[i] for i in part]
