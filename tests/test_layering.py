@@ -273,3 +273,10 @@ def test_torch_ends_at_the_models(name):
 )
 def test_all_but_the_networks_import_without_torch(modules):
     assert not modules_after(f"import {modules}") & {"torch", "transformers", "accelerate"}
+
+
+@pytest.mark.parametrize("name", sorted(EVERYTHING))
+def test_modules_are_introduced_by_a_noun(name):
+    """The reference lists first lines: a relative clause says nothing to someone who scans it."""
+    first = (ast.get_docstring(parse(EVERYTHING[name])) or "").split()[:1]
+    assert not set(first) & {"What", "How", "Who", "That", "Those", "Where", "Which", "Whether"}
