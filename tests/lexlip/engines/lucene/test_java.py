@@ -113,10 +113,10 @@ def test_the_error_says_what_was_found_and_what_to_do(tmp_path):
 
 def test_the_module_prints_one_line(tmp_path):
     home = jdk(tmp_path / "home", "21.0.2")
-    command = [sys.executable, "-m", "lexlip.engines.lucene.java"]
+    command = [sys.executable, "-m", "lexlip.engines.lucene"]
     environ = {**os.environ, "JAVA_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"Java 21 at {home}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"Java 21 at {home}\n", "")
 
 
 def test_options_fit_the_version(monkeypatch):
