@@ -138,7 +138,7 @@ def align(
     out: Annotated[Path, typer.Option("-o", "--out", help="where to draw it")] = Path("align.png"),
 ) -> None:
     """Draw which word each patch matches best: lexlip align cat.jpg "a cat on grass" -m CKPT."""
-    from lexlip.explain.alignment import draw
+    from lexlip.explain.alignment_drawing import draw
     from lexlip.models.speaker import require_places
 
     found = require_places(load(model)).align(picture, text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from lexlip.explain.alignment import draw
+from lexlip.explain.alignment_drawing import draw
 from lexlip.explain.drawing import LOWERS, RAISES, fit, sheet, warm
 from lexlip.explain.explanation import Explanation
 

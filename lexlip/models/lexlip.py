@@ -18,7 +18,7 @@ from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_branch import Dense, DenseBranch, has_heads, to_views
 from lexlip.models.localisation.alignment import align
 from lexlip.models.localisation.occlusion import occlusion
-from lexlip.models.localisation.pictures import provenance
+from lexlip.models.localisation.patches import provenance
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.models.localisation.texts import text_attention, text_provenance
 from lexlip.models.pooling import log_saturate, max_pool_logits

@@ -124,7 +124,7 @@ class Localises(Protocol):
         """Whether there is a token for each patch, so that `align` works."""
 
     def locate(self, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
-        """Find the patch that won each term (`lexlip.models.localisation.pictures`)."""
+        """Find the patch that won each term (`lexlip.models.localisation.patches`)."""
 
     def locate_pixels(
         self, picture: Any, terms: Iterable[int], batch_size: int = 32

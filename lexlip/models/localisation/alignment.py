@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lexlip.data.images import read_image
 from lexlip.errors import LexLIPError
-from lexlip.models.localisation.pictures import layout
+from lexlip.models.localisation.patches import layout
 from lexlip.models.localisation.results import WordPatches
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Occlusion: the pixels that a word needs, found by hiding one patch after another.
 
-The patch that won a word (`lexlip.models.localisation.pictures`) is the position that made its
+The patch that won a word (`lexlip.models.localisation.patches`) is the position that made its
 weight. That position has seen more than its own pixels: a convolutional trunk as far as its kernels
 reach, a transformer everything. Occlusion finds the pixels that it needed (Zeiler and Fergus,
 Visualizing and Understanding Convolutional Networks, 2014), at one pass of the model per patch.
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lexlip.data.images import read_image
-from lexlip.models.localisation.pictures import checked_terms, layout
+from lexlip.models.localisation.patches import checked_terms, layout
 from lexlip.models.localisation.results import cell
 from lexlip.models.pooling import log_saturate
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lexlip.models.localisation.pictures import checked_terms
+from lexlip.models.localisation.patches import checked_terms
 from lexlip.models.localisation.results import Raised, TextProvenance
 
 if TYPE_CHECKING:

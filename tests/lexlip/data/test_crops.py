@@ -18,7 +18,7 @@ from lexlip.data.crops import CORNERS, check_crops, crop, with_crops
 from lexlip.errors import LexLIPError
 from lexlip.explain.explanation import explain
 from lexlip.explain.lookup import find_picture
-from lexlip.models.localisation.pictures import provenance
+from lexlip.models.localisation.patches import provenance
 from lexlip.query.query import Query
 from lexlip.settings import Data
 

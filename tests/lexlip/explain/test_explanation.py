@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lexlip import Index
 from lexlip.cli import app
 from lexlip.errors import LexLIPError
-from lexlip.explain.alignment import draw
+from lexlip.explain.alignment_drawing import draw
 from lexlip.explain.drawing import cell, fit, paint, sheet, warm
 from lexlip.explain.explanation import explain
 from lexlip.explain.lookup import find_id, find_picture

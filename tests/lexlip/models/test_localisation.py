@@ -14,7 +14,7 @@ from transformers import BertTokenizer
 from lexlip.errors import LexLIPError
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.localisation.occlusion import occlusion
-from lexlip.models.localisation.pictures import layout, provenance
+from lexlip.models.localisation.patches import layout, provenance
 from lexlip.models.localisation.results import Raised
 from lexlip.models.localisation.texts import text_attention, text_provenance, whole_words
 
