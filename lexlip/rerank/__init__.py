@@ -1,7 +1,7 @@
 """The second stage: how well a few candidates fit a query, from dense views of both.
 
-`rerankers` scores the candidates, with the compiled `kernel` where it can and with the formulas of
-`lexlip.models.scores` elsewhere; `fuse` joins both stages, and `stage` does so for an index.
-`rerankers.RERANKERS` names what ``Index.search(rerank=...)`` takes. Importing this package loads no
-torch; the rerankers filip (of 8-bit codes) and csd never do.
+`rerankers` scores candidates of a forward store, `kernel` computes the late interaction of one
+query from stored codes, `fuse` joins the scores to those of the first stage, and `stage` reorders
+the hits of an index. The differentiable formulas are in `lexlip.models.scores`. Importing this
+package starts no torch.
 """
