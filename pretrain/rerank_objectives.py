@@ -28,7 +28,7 @@ def late_contrast(
     Parameters
     ----------
     i2t, t2i : Tensor [B, B]
-        As `lexlip.rerank.late_interaction` gives them.
+        As `lexlip.models.scores.late.late_interaction` gives them.
     scale : float
         Inverse temperature.
     same : bool Tensor [B, B], optional

@@ -12,7 +12,7 @@ from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
 __all__ = [
-    "Checkpoint", "LexiconTable", "in_our_words", "is_index", "load", "load_speaker", "one_line",
+    "Checkpoint", "LexiconTable", "in_our_words", "load", "load_speaker", "one_line",
     "quiet", "read_item", "readable",
 ]  # fmt: skip
 
@@ -59,13 +59,6 @@ def read_item(item: str) -> Any:
     if query is not None and (query.plain is None or path.suffix.lower() not in SUFFIXES):
         return query
     return path
-
-
-def is_index(path: Path) -> bool:
-    """Return whether a folder holds an index."""
-    from lexlip.build import manifest
-
-    return manifest.is_index(path)
 
 
 def in_our_words(query: Any, table: Path | None) -> Any:

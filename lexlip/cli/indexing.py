@@ -10,7 +10,7 @@ import typer
 
 from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
-from lexlip.cli.common import is_index, load, one_line, readable
+from lexlip.cli.common import load, one_line, readable
 from lexlip.console import with_options
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
@@ -36,6 +36,7 @@ def index(
 
     If the index exists, new and changed pictures are added to it; an interrupted build goes on.
     """
+    from lexlip.build.manifest import is_index
     from lexlip.index import Index
 
     recipe = Recipe(**options)  # a wrong option is an error before a model is loaded

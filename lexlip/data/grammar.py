@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import product
 from random import Random
 
 from lexlip.data.draw import COLOURS, SHAPES, Group
@@ -155,32 +155,6 @@ def make_captions(groups: Sequence[Group], ground: str, rng: Random, n: int = 5)
 
 def _words(phrases: Iterable[str]) -> set[str]:
     return {word for phrase in phrases for word in phrase.split()}
-
-
-def _group_words(group: Group) -> set[str]:
-    form: Callable[[str], str] = str if group.count == 1 else _plural
-    words = {group.colour, form(group.shape)}
-    words |= _words(SIZE_WORDS[group.size] + TEXTURE_WORDS[group.texture])
-    words |= _words(COUNT_WORDS[group.count])
-    if group.count == 1:
-        first = [*TEXTURE_WORDS[group.texture], group.colour, group.shape]
-        words |= {"an"} if any(word[0] in "aeiou" for word in first) else set()
-    return words.union(*(_words(PLACE_PHRASES[place]) for place in places(group)))
-
-
-def usable_words(groups: Sequence[Group], ground: str) -> set[str]:
-    """Return all words that a caption could truthfully use of these groups on this ground."""
-    words = _words(GROUND_PHRASES[ground])
-    words = words.union(*(_group_words(group) for group in groups))
-    if len(groups) == 1:
-        return words | {"only", "just", "alone", "nothing", "but"}
-    for a, b in permutations(groups, 2):
-        words |= _words(p for name in relations(a, b) for p in RELATION_PHRASES[name])
-    # Only beside another group is one called just "a red shape".
-    words |= {"shape" if group.count == 1 else _plural("shape") for group in groups}
-    # "there is a pair of", "there are two"
-    words |= _words({1: "is", 2: "is are", 3: "are"}[group.count] for group in groups)
-    return words | {"and", "with", "there"}
 
 
 def vocabulary() -> list[str]:

@@ -1,11 +1,11 @@
 """Loops over K candidates, compiled by numba: late interaction with codes, and half precision.
 
 Importing this module compiles it (seconds; later imports read numba's cache). All run in one
-thread. `late_scores` turns codes into float32 two patches
-at a time and meet four words at once: eight sums stay in registers, and no cosine is written to
-memory. For a dozen words that takes a third of the time of converting all codes, a BLAS product
-and two maxima; for 32 it is still a little faster. An int16 query with integer sums was slower:
-LLVM does not find the instruction that adds two products.
+thread. `late_scores` turns codes into float32 two patches at a time and multiplies them with four
+words at once: eight sums stay in registers, and no cosine is written to memory. For a dozen words
+that takes a third of the time of converting all codes, a BLAS product and two maxima; for 32 it is
+still a little faster. An int16 query with integer sums was slower: LLVM does not find the
+instruction that adds two products.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _score(codes, scales, counts, query, m, t2i, i2t):
 def late_scores(
     codes: NDArray[np.int8], scales: ArrayLike, counts: ArrayLike, query: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Score K candidates against one query: `lexlip.rerank.late_interaction` on ``code * scale``.
+    """Score K candidates against one query: `lexlip.models.scores.late` on ``code * scale``.
 
     Parameters
     ----------
