@@ -1,4 +1,7 @@
-"""Views of the second stage: tokens of pictures and texts for late interaction, and Gaussians."""
+"""Views of the second stage: tokens of pictures and texts for late interaction, and Gaussians.
+
+`Vectors` are dense vectors of documents, which order what the words found.
+"""
 
 from __future__ import annotations
 
@@ -91,3 +94,62 @@ class Views:
     def take(self, rows: NDArray | list[int] | slice) -> Views:
         """Return the views of these items."""
         return Views(self.tokens[rows], self.counts[rows], self.mean[rows], self.log_variance[rows])
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Dense vectors of N documents, and the numbers that make their scores comparable.
+
+    The score of a query ``q`` and a document ``x``, both of unit length, is ``q.x - constant``.
+
+    Attributes
+    ----------
+    vectors : float32 [N, d]
+        Of unit length, centred on the mean of their kind.
+    constant : float32 [N]
+        How much queries in general like the document; 0 where nothing is known of queries.
+    word_mean, word_spread : float32 [N]
+        Mean and standard deviation of the document's cosines with the words of the lexicon.
+
+    Examples
+    --------
+    >>> vectors = Vectors.empty(3)
+    >>> len(vectors), vectors.width
+    (0, 3)
+    """
+
+    vectors: NDArray[np.float32]
+    constant: NDArray[np.float32]
+    word_mean: NDArray[np.float32]
+    word_spread: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        marks = (self.constant, self.word_mean, self.word_spread)
+        if self.vectors.ndim != 2 or any(a.shape != self.vectors.shape[:1] for a in marks):
+            raise ValueError("vectors [N, d] and three times [N] are needed")
+
+    @classmethod
+    def empty(cls, width: int) -> Vectors:
+        """Vectors of no document."""
+        nothing = np.zeros(0, np.float32)
+        return cls(np.zeros((0, width), np.float32), nothing, nothing, nothing)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Vectors]) -> Vectors:
+        """Join the vectors of several batches."""
+        names = ("vectors", "constant", "word_mean", "word_spread")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def width(self) -> int:
+        """Numbers per vector, d."""
+        return self.vectors.shape[1]
+
+    def take(self, rows: NDArray | list[int] | slice) -> Vectors:
+        """Return the vectors of these documents."""
+        return Vectors(
+            self.vectors[rows], self.constant[rows], self.word_mean[rows], self.word_spread[rows]
+        )

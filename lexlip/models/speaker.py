@@ -9,7 +9,7 @@ return the speaker, or raise one line that says what to do. Nothing here imports
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
-from lexlip.views import Views
+from lexlip.views import Vectors, Views
 
 
 class Tokenizer(Protocol):
@@ -110,6 +110,56 @@ class HasViews(Protocol):
         self, images: Sequence[Any], batch_size: int = 32
     ) -> tuple[csr_array, Views]:
         """Pictures to weights [N, V] and views of N pictures, in one pass."""
+
+
+class Represented(NamedTuple):
+    """N documents as an index keeps them.
+
+    Attributes
+    ----------
+    weights : csr_array float32 [N, V]
+        Words that find a document. Rows are of the length that scores need: not normalised again.
+    said : csr_array float32 [N, V]
+        Words that are true of a document: shown, asked for and excluded. Each weighs how unusual
+        it is for the document, in standard deviations (z), above 1.
+    vectors : Vectors
+        Dense vectors that order what the words found.
+    """
+
+    weights: csr_array
+    said: csr_array
+    vectors: Vectors
+
+
+@runtime_checkable
+class HasVectors(Protocol):
+    """Documents to words and dense vectors, and queries to signed words and a dense vector.
+
+    A query's words are its projections on the words of the lexicon, positive and negative: those of
+    `choose` find, and all together, or its vector, order what was found.
+    """
+
+    @property
+    def vector_size(self) -> int:
+        """Numbers per vector, d."""
+
+    def represent(self, items: Sequence[Any], batch_size: int = 32) -> Represented:
+        """Encode documents, texts or pictures (not both), in one pass."""
+
+    def vectors_of(self, items: Sequence[Any], batch_size: int = 32) -> NDArray[np.float32]:
+        """Texts or pictures to unit vectors, centred on the mean of their kind, float32 [N, d]."""
+
+    def project(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a vector's projections on the words, signed, over the vocabulary, float32 [V]."""
+
+    def choose(self, projections: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Return the ids of the `count` positive words that find best, best first."""
+
+    def vector_of(self, words: Mapping[int, float]) -> NDArray[np.float32]:
+        """Return the unit vector whose projections on some words come nearest to these weights."""
+
+    def picture_scores(self, vector: NDArray[np.float32]) -> tuple[float, float]:
+        """Return mean and standard deviation of a query's cosines with pictures in general."""
 
 
 @runtime_checkable
