@@ -120,8 +120,8 @@ class Represented(NamedTuple):
     weights : csr_array float32 [N, V]
         Words that find a document. Rows are of the length that scores need: not normalised again.
     said : csr_array float32 [N, V]
-        Words that are true of a document: shown, asked for and excluded. Each weighs how unusual
-        it is for the document, in standard deviations (z), above 1.
+        Words that are true of a document: shown, asked for and excluded. Each weighs its cosine
+        with the document, 0..1.
     vectors : Vectors
         Dense vectors that order what the words found.
     """
@@ -143,7 +143,9 @@ class HasVectors(Protocol):
     def vector_size(self) -> int:
         """Numbers per vector, d."""
 
-    def represent(self, items: Sequence[Any], batch_size: int = 32) -> Represented:
+    def represent(
+        self, items: Sequence[Any], batch_size: int = 32, max_terms: int = 64
+    ) -> Represented:
         """Encode documents, texts or pictures (not both), in one pass."""
 
     def vectors_of(self, items: Sequence[Any], batch_size: int = 32) -> NDArray[np.float32]:
