@@ -1,0 +1,204 @@
+"""Dual encoders of transformers: each with its own tokenizer call, preprocessing and limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    BlipForImageTextRetrieval,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from lexlip.data.images import read_image
+from lexlip.errors import LexLIPError
+from lexlip.models.dual.families import FAMILIES, MANY, Family
+from lexlip.models.dual.networks import Network
+
+# The settings of transformers' picture preprocessors that change pixels.
+SETTINGS = (
+    "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+    "rescale_offset", "do_normalize", "image_mean", "image_std", "do_pad", "include_top",
+    "patch_size", "max_num_patches",
+)  # fmt: skip
+
+
+class TransformersDual(Network):
+    """A model of transformers with ``get_text_features`` and ``get_image_features``.
+
+    Parameters
+    ----------
+    name : str
+        Folder or hub name.
+    model : PreTrainedModel
+    tokenizer : PreTrainedTokenizer
+    image_processor : PIL-backed transformers image processor
+        Pictures are cropped or squeezed as it says: the encoder was trained on its output.
+    habits : Family, optional
+        By default those of the model type.
+    """
+
+    network: Any
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        image_processor: Any,
+        habits: Family | None = None,
+    ) -> None:
+        self.habits = habits or habits_of(model.config, tokenizer)
+        self.family, self.prompt = self.habits.name, self.habits.prompt
+        self.languages = self.habits.languages
+        self.image_processor = image_processor
+        limit = _text_limit(model.config, tokenizer, self.habits)
+        super().__init__(name, model, tokenizer, 0, limit)
+        with torch.no_grad():
+            self.width = self.text_features(self._placed(self.tokens([""]))).shape[1]
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The network as transformers knows it."""
+        return self.network
+
+    def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Texts to ``input_ids``, int64 [B, L], and ``attention_mask`` where there is one."""
+        tokens = self.tokenizer(
+            [text.lower() for text in texts] if self.habits.lower else list(texts),
+            padding="max_length" if self.habits.padded else True,
+            truncation=True,
+            max_length=self.max_text_length,
+            return_tensors="pt",
+        )
+        names = ("input_ids",) if self.habits.padded else ("input_ids", "attention_mask")
+        return {name: tokens[name] for name in names}
+
+    def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
+        """Pictures to ``pixel_values`` and what else the vision tower takes."""
+        pictures = [read_image(image) for image in images]
+        return dict(self.image_processor(pictures, return_tensors="pt"))
+
+    def text_features(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Tokens to vectors [B, d]."""
+        return _features(self.network.get_text_features(**tokens))
+
+    def image_features(self, pixels: Mapping[str, Tensor]) -> Tensor:
+        """Pixels to vectors [B, d]."""
+        return _features(self.network.get_image_features(**pixels))
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        """Settings of the picture preprocessor that change pixels."""
+        settings = self.image_processor.to_dict()
+        return {name: _plain(settings[name]) for name in SETTINGS if settings.get(name) is not None}
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write weights, tokenizer and picture preprocessing: the folder is complete."""
+        self.network.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+
+
+class BlipDual(TransformersDual):
+    """A BLIP for retrieval: the vectors of its contrastive stage, not its matching head."""
+
+    def text_features(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Tokens to vectors [B, d]."""
+        states = self.network.text_encoder(**tokens).last_hidden_state
+        return self.network.text_proj(states[:, 0])
+
+    def image_features(self, pixels: Mapping[str, Tensor]) -> Tensor:
+        """Pixels to vectors [B, d]."""
+        states = self.network.vision_model(**pixels).last_hidden_state
+        return self.network.vision_proj(states[:, 0])
+
+
+def open_transformers(
+    name: str | os.PathLike[str], parts: Mapping[str, Any] | None = None
+) -> TransformersDual:
+    """Open a dual encoder of transformers.
+
+    Parameters
+    ----------
+    name : str or path
+        A folder, or a name on the hub.
+    parts : mapping, optional
+        Keyword arguments for transformers, such as ``subfolder``.
+
+    Raises
+    ------
+    LexLIPError
+        When files are missing or corrupted, or weights are missing.
+    """
+    parts = dict(parts or {})
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name, **parts)
+        load: Callable[..., Any] = AutoModel.from_pretrained
+        if config["model_type"] == "blip":
+            load = BlipForImageTextRetrieval.from_pretrained
+        model, report = load(name, dtype=torch.float32, output_loading_info=True, **parts)
+        tokenizer = AutoTokenizer.from_pretrained(name, **parts)
+        image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **parts)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LexLIPError(
+            f"{name}: cannot be opened: give a complete folder with weights, tokenizer and "
+            f"preprocessing ({reason})"
+        ) from error
+    if report["missing_keys"]:  # transformers would leave them random
+        raise LexLIPError(
+            f"{name}: {min(report['missing_keys'])} and others are missing: give a checkpoint "
+            "whose texts and pictures were trained together"
+        )
+    kind = BlipDual if config["model_type"] == "blip" else TransformersDual
+    return kind(str(name), model, tokenizer, image_processor)
+
+
+def habits_of(config: Any, tokenizer: Any) -> Family:
+    """Return the habits of a model; checkpoints of SigLIP 2 and its kin call themselves SigLIP."""
+    habits = FAMILIES[config.model_type]
+    if config.model_type == "siglip":
+        if type(tokenizer).__name__.startswith(("Gemma", "Siglip2")):
+            habits = FAMILIES["siglip2"]
+        elif len(tokenizer) > 200_000:  # SigLIP on texts of many languages; the English has 32,000
+            habits = replace(habits, languages=MANY)
+    return habits
+
+
+def _text_limit(config: Any, tokenizer: Any, habits: Family) -> int:
+    """Return the longest text in tokens."""
+    positions = getattr(config.text_config, "max_position_embeddings", None)
+    if positions is not None and config.text_config.model_type in OFFSET:
+        positions -= config.text_config.pad_token_id + 1
+    limits = (positions, tokenizer.model_max_length, habits.max_length)
+    return min(int(limit) for limit in limits if limit)
+
+
+OFFSET = {"altclip_text_model", "camembert", "roberta", "xlm-roberta"}
+"""Text towers that number positions from the padding token's id on."""
+
+
+def _features(output: Any) -> Tensor:
+    """A plain tensor up to transformers 4; since 5 an output object that holds it."""
+    features = getattr(output, "pooler_output", output)
+    return features[:, 0] if features.ndim == 3 else features  # FLAVA: all positions
+
+
+def _plain(setting: Any) -> Any:
+    """A setting as JSON can hold it, whatever class transformers has for it."""
+    if isinstance(setting, Mapping):
+        return {str(k): _plain(v) for k, v in setting.items() if v is not None}
+    if isinstance(setting, list | tuple):
+        return [_plain(part) for part in setting]
+    if isinstance(setting, bool | str | None):
+        return setting
+    return float(setting)
