@@ -96,7 +96,8 @@ def push(
         api.create_branch(repo, branch=revision, exist_ok=True)
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder, **saving)
-        model_card(model, repo).save(Path(folder) / CARD)
+        card = model.card(repo) if hasattr(model, "card") else model_card(model, repo)
+        card.save(Path(folder) / CARD)
         return api.upload_folder(
             repo_id=repo,
             folder_path=folder,

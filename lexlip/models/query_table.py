@@ -27,6 +27,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.lexicon import Lexicon
 from lexlip.models.speaker import SpeakerMixin
+from lexlip.models.word_tokenizer import WordTokenizer
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 FORMAT = "lexlip-query-table/1"
@@ -83,7 +84,7 @@ class QueryTable(SpeakerMixin):
                 f"the query table has shape {rows.shape} for {size} tokens, {len(pairs)} pairs and "
                 f"{len(lexicon)} terms: fit it again"
             )
-        self.tokenizer = TableTokenizer(tokenizer)
+        self.tokenizer = WordTokenizer(tokenizer)
         self.lexicon, self.rows, self.pairs = lexicon, rows, pairs
         self.fingerprint, self.max_length = model, max_length
         self.name_or_path = ""
@@ -205,27 +206,6 @@ class QueryTable(SpeakerMixin):
         table = cls(tokenizer, lexicon, rows, pairs, manifest["model"], manifest["max_length"])
         table.name_or_path = str(name)
         return table
-
-
-class TableTokenizer:
-    """A tokenizers.Tokenizer as a `lexlip.models.speaker.Tokenizer`.
-
-    Attributes
-    ----------
-    raw : tokenizers.Tokenizer
-    unk_token : str or None
-    """
-
-    def __init__(self, raw: Any) -> None:
-        self.raw, self.unk_token = raw, getattr(raw.model, "unk_token", None)
-
-    def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        """Return ``{"input_ids": [...]}``, the ids of a text's tokens."""
-        return {"input_ids": self.raw.encode(text, add_special_tokens=add_special_tokens).ids}
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of a text, without special ones."""
-        return self.raw.encode(text, add_special_tokens=False).tokens
 
 
 def features_of(ids: NDArray[np.int64], size: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

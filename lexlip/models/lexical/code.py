@@ -16,8 +16,8 @@ each is centred on the mean of its own kind first. Nothing here needs torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -146,10 +146,36 @@ class WordCode:
         ridge = MAP_RIDGE * len(seen) / 1000 * np.eye(sums.shape[1])
         change = np.linalg.solve(sums.T @ sums + ridge, sums.T @ (seen - sums))
         mapped = (np.eye(len(change)) + change).astype(np.float32)
-        known = {field.name: getattr(self, field.name) for field in fields(self)} | {"map": mapped}
-        fitted = WordCode(**known)
-        used = fitted._scaled(weights).toarray().std(0)
-        return WordCode(**known | {"use": used})
+        fitted = replace(self, map=mapped)
+        return replace(fitted, use=fitted._scaled(weights).toarray().std(0))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> WordCode:
+        """Make a code of its arrays, as `arrays` returns them.
+
+        Raises
+        ------
+        KeyError
+            When one is missing.
+        ValueError
+            When their shapes do not go together.
+        """
+        code = cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        size, width = code.atoms.shape
+        square = (code.root, code.map, code.scatter)
+        per_word = (code.usual, code.spread, code.use)
+        if (
+            any(array.shape != (width, width) for array in square)
+            or any(array.shape != (size,) for array in per_word)
+            or any(array.shape != (width,) for array in (code.image_mean, code.text_mean))
+            or code.bank.shape[1:] != (width,)
+        ):
+            raise ValueError("the arrays of a code have other shapes")
+        return code
+
+    def arrays(self) -> dict[str, Array]:
+        """Return all arrays by name, to be stored."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def width(self) -> int:
