@@ -266,7 +266,7 @@ class Index:
     def prepare(
         self,
         item: Any,
-        max_terms: int = 64,
+        max_terms: int | None = None,
         max_weight: int = MAX_QUERY_WEIGHT,
         views: bool = False,
     ) -> PreparedQuery:
@@ -278,7 +278,8 @@ class Index:
             A text is taken as it is; ``Query.parse(text)`` reads the grammar. A picture is a path,
             bytes, a PIL image or an array; a mapping is ``{term id: weight}``.
         max_terms : int
-            Number of heaviest terms that are kept: fewer make searches with pictures faster.
+            Number of heaviest terms that are kept: fewer make searches with pictures faster. By
+            default 64; for a speaker with vectors 128 terms that find.
         max_weight : int
             Weight of the heaviest term, 1..64; ``lexlip tune`` measures what it changes.
         views : bool
@@ -300,7 +301,7 @@ class Index:
         return prepare(item, lambda: self.model, max_terms, max_weight, views)
 
     def query(
-        self, item: Any, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
+        self, item: Any, max_terms: int | None = None, max_weight: int = MAX_QUERY_WEIGHT
     ) -> dict[int, int]:
         """Turn a text (`str`), a `Query` or a picture (anything else) into ``{term id: weight}``.
 
@@ -322,7 +323,7 @@ class Index:
         k: int = 10,
         where: str | Where | None = None,
         rescore: int = 0,
-        max_terms: int = 64,
+        max_terms: int | None = None,
         rerank: str | None = None,
         depth: int | None = None,
     ) -> Sequence[Hit | RerankedHit]:

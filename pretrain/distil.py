@@ -33,11 +33,11 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models import load
-from lexlip.models.lexical_clip import LexicalCLIP
-from lexlip.models.lexical_head import LexicalHead
+from lexlip.models.lexical.speaker import LexicalSpeaker
 from lexlip.models.pooling import log_saturate
 from lexlip.settings import Data, option, resolve
 from lexlip.storage.files import atomic_directory, check_replaceable, read_json
+from pretrain.lexical_head import LexicalHead
 from pretrain.objectives import grounding
 from pretrain.validate import recall
 
@@ -112,11 +112,9 @@ def distil(head: LexicalHead, data: Embeddings, how: Distillation) -> LexicalHea
     Returns
     -------
     LexicalHead
-        With `steps` 0.
     """
     torch.manual_seed(how.seed)
     head = copy.deepcopy(head)
-    head.steps = 0
     images, texts = (
         normalize(torch.from_numpy(a).float(), dim=1) for a in (data.images, data.texts)
     )
@@ -203,7 +201,7 @@ def caption_words(collection: Collection, tokenizer: Any, lexicon: Lexicon) -> c
     """Count the words of the lexicon in the captions of each picture, float32 [N, Va]."""
     rows, columns = [], []
     for number, captions in enumerate(collection.captions):
-        ids = tokenizer(list(captions), add_special_tokens=False)["input_ids"] if captions else []
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in captions]
         found = [c for row in ids for c in lexicon.compact[row] if c >= 0]
         rows += [number] * len(found)
         columns += found
@@ -222,8 +220,10 @@ def recall_of(head: LexicalHead, images: np.ndarray, texts: np.ndarray, judged: 
     return recall((unit_normalise(asked) @ unit_normalise(shown).T).toarray(), judged)
 
 
-def embed(model: LexicalCLIP, collection: Collection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """CLIP's vectors of a collection: pictures [N, d], captions [M, d], and their pictures [M]."""
+def embed(
+    model: LexicalSpeaker, collection: Collection
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors of a collection: pictures [N, d], captions [M, d], and the captions' pictures [M]."""
     parts = [model.embed_image(images) for _, images in collection.batches(32)]
     texts = [c for captions in collection.captions for c in captions]
     owner = np.repeat(np.arange(len(collection)), [len(c) for c in collection.captions])
@@ -240,21 +240,23 @@ def main(overrides: Overrides = None, config: Config = "scenes") -> None:
     out, data = Path(settings.out), settings.data
     check_replaceable(out, "config.json")
     speaker = load(settings.model)
-    if not isinstance(speaker, LexicalCLIP):
+    if not isinstance(speaker, LexicalSpeaker):
         raise LexLIPError(
-            f"{settings.model} is not a CLIP with a lexicon: make one with lexlip lexicalise"
+            f"{settings.model} is not a dual encoder in words: make one with lexlip lexicalise"
         )
     train, dev = data.open(data.train), data.open(data.dev)
     if data.exclude:
         train = train.without(set(read_json(resolve(data.exclude))))
     said = caption_words(train, speaker.tokenizer, speaker.lexicon)
-    speaker.head = distil(speaker.head, Embeddings(*embed(speaker, train), said), settings)
-    speaker.config.coding_steps = 0
+    head = distil(LexicalHead.of(speaker.code), Embeddings(*embed(speaker, train), said), settings)
+    words = speaker.lexicon.tokens[-len(speaker.code) :]
+    facts = speaker.facts | {"trained": True}
+    trained = LexicalSpeaker(speaker.encoder, head.code(speaker.code), words, facts)
     with atomic_directory(out, marker="config.json") as folder:
-        speaker.save_pretrained(folder)
+        trained.save_pretrained(folder)
     images, texts, owner = embed(speaker, dev)
     judged = csr_array((np.ones(len(owner)), (np.arange(len(owner)), owner)))
-    found = recall_of(speaker.head, images, texts, judged, settings.terms, settings.query_terms)
+    found = recall_of(head, images, texts, judged, settings.terms, settings.query_terms)
     for name, figures in (("dense", recall(texts @ images.T, judged)), ("words", found)):
         typer.echo(f"dev, {name}: " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
     typer.echo(f"{out}: {len(speaker.lexicon)} words")

@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection
+from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models import load
-from lexlip.models.lexical_clip import LexicalCLIP
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.query_table import QueryTable, features_of
 from lexlip.settings import option
@@ -213,7 +213,7 @@ def learn_to_rank(
 
 
 def fit_table(
-    model: LexLIP | LexicalCLIP,
+    model: LexLIP,
     texts: Sequence[str],
     owner: np.ndarray,
     pictures: csr_array,
@@ -223,7 +223,7 @@ def fit_table(
 
     Parameters
     ----------
-    model : LexLIP or LexicalCLIP
+    model : LexLIP
     texts : sequence of str
         N training captions.
     owner : int64 array [N]
@@ -252,7 +252,7 @@ def fit_table(
     return QueryTable(tokenizer, lexicon, rows, pairs, model.fingerprint, length)
 
 
-def plain_tokenizer(model: LexLIP | LexicalCLIP) -> Any:
+def plain_tokenizer(model: LexLIP) -> Any:
     """Return a copy of the model's tokenizer that neither cuts nor pads."""
     from tokenizers import Tokenizer
 
@@ -279,12 +279,10 @@ def captions_of(collection: Collection) -> tuple[list[str], np.ndarray]:
     return [c for captions in collection.captions for c in captions], owner
 
 
-def weights_of(model: LexLIP | LexicalCLIP, bench: Workbench, collection: Collection) -> csr_array:
-    """Encode the pictures of a collection, [D, V]; those of a LexLIP from the cache of training."""
-    if isinstance(model, LexLIP):
-        pairs = bench.pairs(model, collection, collection is bench.train)
-        return model.encode_features(plain_features(model, pairs))
-    return csr_array(vstack([model.encode_image(part) for _, part in collection.batches(32)]))
+def weights_of(model: LexLIP, bench: Workbench, collection: Collection) -> csr_array:
+    """Encode the pictures of a collection, [D, V], from the cache of training."""
+    pairs = bench.pairs(model, collection, collection is bench.train)
+    return model.encode_features(plain_features(model, pairs))
 
 
 def main(overrides: Overrides = None, config: Config = "scenes", run: Run = "runs/scenes") -> None:
@@ -292,7 +290,11 @@ def main(overrides: Overrides = None, config: Config = "scenes", run: Run = "run
     assert config is not None
     fit = settings.load_as(Settings, config, overrides or []).queries
     bench = Workbench.open(config, overrides or [])
-    model: Any = load(f"{run}/stage2")
+    model = load(f"{run}/stage2")
+    if not isinstance(model, LexLIP):
+        raise LexLIPError(
+            f"{run}/stage2 is a {type(model).__name__}: only the texts of a LexLIP fit into a table"
+        )
     texts, owner = captions_of(bench.train)
     table = fit_table(model, texts, owner, weights_of(model, bench, bench.train), fit)
     shown = unit_normalise(top_terms(weights_of(model, bench, bench.dev), TERMS))

@@ -19,7 +19,6 @@ from lexlip.compare.bm25 import BM25, tokens
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
-from lexlip.models import is_lexical_clip
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 if TYPE_CHECKING:
@@ -92,12 +91,19 @@ class _Encoder(NamedTuple):
 
 
 def _load(checkpoint: str | os.PathLike[str]) -> _Encoder:
-    from lexlip.models.dense_control import DenseDualEncoder
-    from lexlip.models.lexical_clip import LexicalCLIP
+    from lexlip.models import is_lexical
+    from lexlip.models.dual import is_dual_encoder, open_dual_encoder
 
-    if is_lexical_clip(checkpoint):
-        clip = LexicalCLIP.from_pretrained(checkpoint)
-        return _Encoder(clip.embed_text, clip.embed_image, clip.fingerprint)
+    if is_lexical(checkpoint):
+        from lexlip.models.lexical.speaker import LexicalSpeaker
+
+        speaker = LexicalSpeaker.from_pretrained(checkpoint)
+        return _Encoder(speaker.embed_text, speaker.embed_image, speaker.fingerprint)
+    if is_dual_encoder(checkpoint):
+        encoder = open_dual_encoder(checkpoint)
+        return _Encoder(encoder.embed_text, encoder.embed_image, encoder.fingerprint)
+    from lexlip.models.dense_control import DenseDualEncoder
+
     model = DenseDualEncoder.from_pretrained(checkpoint)
     return _Encoder(model.encode_query, model.encode_document, model.fingerprint)
 

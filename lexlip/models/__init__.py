@@ -1,7 +1,7 @@
 """Models: texts and pictures to weighted words of a vocabulary.
 
-Importing this package, `lexlip.models.speaker` or `lexlip.models.query_table` loads no torch;
-`load` does.
+Importing this package, `lexlip.models.speaker`, `lexlip.models.query_table` or
+`lexlip.models.lexical` loads no torch; `load` of a LexLIP does.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from lexlip.errors import LexLIPError
+
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
+OLD_LEXICAL = "lexlip-clip"
+"""Model type of CLIPs with a lexicon as earlier versions wrote them."""
+
 
 def load(name: str | os.PathLike[str]) -> Speaker:
-    """Load a speaker: a LexLIP, or a CLIP with a lexicon that ``lexlip lexicalise`` wrote.
+    """Load a speaker: a LexLIP, or a dual encoder in words (``lexlip lexicalise``).
 
     Parameters
     ----------
@@ -32,25 +37,38 @@ def load(name: str | os.PathLike[str]) -> Speaker:
     >>> model.words_of("a red circle", top_k=2)                 # doctest: +SKIP
     [('red', 2.1), ('circle', 2.0)]
     """
-    from lexlip.models.lexical_clip import LexicalCLIP
+    kind = model_type(name)
+    if kind == OLD_LEXICAL:
+        raise LexLIPError(
+            f"{name} was written by an earlier lexlip, whose words found less: renew it with "
+            f"lexlip lexicalise PICTURES --clip {name} -o NEW"
+        )
+    if is_lexical(name):
+        from lexlip.models.lexical.speaker import LexicalSpeaker
+
+        return LexicalSpeaker.from_pretrained(name)
+    from lexlip.models.dual import is_dual_encoder
+
+    if is_dual_encoder(name):
+        raise LexLIPError(
+            f"{name} is a dual encoder without words: give it some with "
+            f"lexlip lexicalise PICTURES --clip {name} -o CHECKPOINT"
+        )
     from lexlip.models.lexlip import LexLIP
 
-    model: LexicalCLIP | LexLIP
-    if is_lexical_clip(name):
-        model = LexicalCLIP.from_pretrained(name)
-    else:
-        model = LexLIP.from_pretrained(name)
+    model: LexLIP = LexLIP.from_pretrained(name)
     return model
 
 
-def is_lexical_clip(name: str | os.PathLike[str]) -> bool:
+def is_lexical(name: str | os.PathLike[str]) -> bool:
     """Return whether a checkpoint is one that ``lexlip lexicalise`` wrote."""
-    from transformers import PreTrainedConfig
+    return model_type(name) == "lexlip-words"
 
-    from lexlip.models.lexical_clip import LexicalConfig
 
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(name)
-    except OSError:
-        return False  # loading says what is wrong
-    return config.get("model_type") == LexicalConfig.model_type
+def model_type(name: str | os.PathLike[str]) -> str | None:
+    """Return the model type that a checkpoint's config.json states; None without one."""
+    from lexlip.models.dual.files import read_json
+
+    config = read_json(name, "config.json")
+    found = config.get("model_type") if isinstance(config, dict) else None
+    return found if isinstance(found, str) else None

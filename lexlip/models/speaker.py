@@ -21,6 +21,13 @@ from lexlip.lexicon import Lexicon
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.views import Vectors, Views
 
+QUERY_TERMS = 64
+"""Heaviest terms of a query that are kept by default."""
+
+FIND_TERMS = 128
+"""Terms of a query that find by default, for a speaker with vectors: of those that come first by
+all terms, 64 lose more."""
+
 
 class Tokenizer(Protocol):
     """As much of a transformers tokenizer as queries and measurements use."""
@@ -129,6 +136,14 @@ class Represented(NamedTuple):
     weights: csr_array
     said: csr_array
     vectors: Vectors
+
+
+def said_term(lexicon: Lexicon, term: int) -> int:
+    """Return the id under which an index keeps a word that is said of a document.
+
+    Such words lie behind the vocabulary, so that the words that find are not mixed with them.
+    """
+    return term + len(lexicon.tokens)
 
 
 @runtime_checkable

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lexlip.engines.base import Condition, Engine, Hit
 from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution, contributions
@@ -40,6 +43,10 @@ class PreparedQuery:
         The model that encoded it.
     seen : sequence of (float, Views), optional
         Views of the query's texts and pictures, where they were encoded with the words.
+    vector : float32 [d], optional
+        Unit vector of the query, for a speaker with vectors; zeros where its parts cancel out.
+    picture_scores : (float, float), optional
+        Mean and standard deviation of the vector's cosines with pictures in general.
 
     Examples
     --------
@@ -63,6 +70,8 @@ class PreparedQuery:
     query: Query | None = None
     speaker: Speaker | None = field(default=None, repr=False)
     seen: QueryViews = field(default=(), repr=False)
+    vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    picture_scores: tuple[float, float] | None = None
 
     def search(self, engine: Engine, k: int, where: Where | None = None) -> list[Hit]:
         """Return the best `k` hits, exactly; see `lexlip.query.search.search`."""

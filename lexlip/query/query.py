@@ -20,9 +20,11 @@ from lexlip.impacts import (
     quantise_query,
     query_terms,
 )
+from lexlip.models.speaker import FIND_TERMS, QUERY_TERMS, HasVectors
 from lexlip.query.parser import parse
 from lexlip.query.prepared import PreparedQuery
-from lexlip.query.terms import DUST, add_up, encode_parts, terms_of
+from lexlip.query.projections import project_parts
+from lexlip.query.terms import DUST, add_up, condition_terms, encode_parts, terms_of
 from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, Words, picture_path
 
 if TYPE_CHECKING:
@@ -190,7 +192,7 @@ class Query(Tree):
     def prepare(
         self,
         model: Speaker,
-        max_terms: int = 64,
+        max_terms: int | None = None,
         max_weight: int = MAX_QUERY_WEIGHT,
         views: bool = False,
     ) -> PreparedQuery:
@@ -200,7 +202,8 @@ class Query(Tree):
         ----------
         model : Speaker
         max_terms : int
-            Number of heaviest terms that are kept, of either sign; words with weights all are.
+            Number of heaviest terms that are kept, of either sign; words with weights all are. By
+            default 64; for a speaker with vectors 128 terms that find.
         max_weight : int
             Weight of the heaviest term, 1..64.
         views : bool
@@ -213,7 +216,7 @@ class Query(Tree):
             must not, is one that the model does not know.
         """
         conditions = tuple(
-            Condition(terms_of(model, phrase.text), phrase.at_least, phrases is self.musts)
+            Condition(condition_terms(model, phrase.text), phrase.at_least, phrases is self.musts)
             for phrases in (self.musts, self.exclusions)
             for phrase in phrases
         )
@@ -222,12 +225,25 @@ class Query(Tree):
             raise LexLIPError(
                 f"query {str(self)[:200]!r} says only what is not wanted: add what to look for"
             )
+        boosts = {t: factor for word, factor in self.boosts for t in terms_of(model, word)}
+        if isinstance(model, HasVectors):
+            found = project_parts(model, parts, boosts, max_terms or FIND_TERMS, max_weight)
+            return PreparedQuery(
+                found.terms,
+                found.exact,
+                conditions,
+                self.penalty,
+                self,
+                model,
+                vector=found.vector,
+                picture_scores=found.picture_scores,
+            )
         given = all(isinstance(part.content, tuple) for part in parts)
         vectors, seen = encode_parts(model, parts, views)
         size = len(model.lexicon.tokens)
         total = add_up(size, parts, vectors, normalise=len(parts) > 1 and not given)
-        for word, factor in self.boosts:
-            total[list(terms_of(model, word))] *= factor
+        for term, factor in boosts.items():
+            total[term] *= factor
         exact = query_terms(csr_array(total[None]))
         if given and len(exact) > MAX_QUERY_TERMS:
             raise LexLIPError(f"the query has {len(exact)} words: at most {MAX_QUERY_TERMS}")
@@ -236,17 +252,18 @@ class Query(Tree):
             terms = {term: int(weight) for term, weight in exact.items()}
         else:
             magnitudes = csr_array(np.abs(total)[None])
-            kept = quantise_query(magnitudes, max_weight, MAX_QUERY_TERMS if given else max_terms)
+            most = MAX_QUERY_TERMS if given else max_terms or QUERY_TERMS
+            kept = quantise_query(magnitudes, max_weight, most)
             terms = {t: w if exact[t] > 0 else -w for t, w in query_terms(kept).items()}
             if total.max() > 0 and max(terms.values()) < 0:  # drowned by what is subtracted
                 terms[int(total.argmax())] = 1
         return PreparedQuery(terms, exact, conditions, self.penalty, self, model, seen)
 
-    def resolved(self, model: Speaker, max_terms: int = 64) -> Query:
+    def resolved(self, model: Speaker, max_terms: int | None = None) -> Query:
         """Return the words that the query adds up to; see `PreparedQuery.resolved`."""
         return self.prepare(model, max_terms).resolved
 
-    def words(self, model: Speaker | None = None, max_terms: int = 64) -> dict[str, float]:
+    def words(self, model: Speaker | None = None, max_terms: int | None = None) -> dict[str, float]:
         """Return {word: weight}, heaviest first; ``Query.from_words`` takes it back.
 
         Parameters
@@ -269,7 +286,7 @@ class Query(Tree):
 def prepare(
     item: Any,
     model: Callable[[], Speaker],
-    max_terms: int = 64,
+    max_terms: int | None = None,
     max_weight: int = MAX_QUERY_WEIGHT,
     views: bool = False,
 ) -> PreparedQuery:

@@ -12,7 +12,13 @@ from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STOP_WORDS, may_be_term
-from lexlip.models.speaker import Speaker, require_images, require_views
+from lexlip.models.speaker import (
+    HasVectors,
+    Speaker,
+    require_images,
+    require_views,
+    said_term,
+)
 from lexlip.query.tree import Part
 from lexlip.views import Views
 
@@ -34,6 +40,8 @@ def terms_of(model: Speaker, text: str) -> tuple[int, ...]:
     LexLIPError
         For a word that is not in the lexicon, so that no picture can have it.
     """
+    if (whole := " ".join(text.lower().split())) in model.lexicon.numbers:
+        return (model.lexicon.numbers[whole],)  # a name of several words is one term
     tokenizer = model.tokenizer
     found: list[int] = []
     for word in text.split():
@@ -41,15 +49,38 @@ def terms_of(model: Speaker, text: str) -> tuple[int, ...]:
         pieces = [model.lexicon.tokens[number] for number in ids]
         pieces = [t for t in pieces if t.lower() not in STOP_WORDS]
         pieces = [t for t in pieces if may_be_term(t) or t == tokenizer.unk_token]
-        found += [_term(model, piece, word) for piece in pieces]
+        found += [term_of(model, piece, word) for piece in pieces]
     if not found:
         raise LexLIPError(f"{text[:60]!r} has no word that a picture can have: name visible things")
     return tuple(sorted(set(found)))
 
 
-def _term(model: Speaker, token: str, word: str) -> int:
-    """Return the id of a token; an error names it `word`."""
-    lexicon = model.lexicon
+def condition_terms(model: Speaker, text: str) -> tuple[int, ...]:
+    """Return the ids that a condition on a text's own words asks for.
+
+    For a speaker with vectors those of the words that are said of a document
+    (`lexlip.models.speaker.said_term`): the words that find it may be there to correct a sum.
+
+    Raises
+    ------
+    LexLIPError
+        As `terms_of`.
+    """
+    terms = terms_of(model, text)
+    if isinstance(model, HasVectors):
+        return tuple(said_term(model.lexicon, term) for term in terms)
+    return terms
+
+
+def term_of(model: Speaker, token: str, word: str | None = None) -> int:
+    """Return the id of a token; an error names it `word`.
+
+    Raises
+    ------
+    LexLIPError
+        For a token that is not in the lexicon.
+    """
+    lexicon, word = model.lexicon, word or token
     if token in lexicon.numbers:
         return lexicon.numbers[token]
     near = difflib.get_close_matches(word, lexicon.numbers, n=1)
@@ -129,7 +160,7 @@ def encode_parts(
         encoded[kind] = iter(_rows(weights))
     for part in parts:
         if isinstance(part.content, tuple):
-            ids = [_term(model, word, word) for word, _ in part.content]
+            ids = [term_of(model, word) for word, _ in part.content]
             values = [weight for _, weight in part.content]
             vectors.append((np.array(ids, dtype=np.int64), np.array(values, dtype=np.float64)))
         else:

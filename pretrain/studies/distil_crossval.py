@@ -23,7 +23,6 @@ from lexlip.console import Job, Overrides
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
-from lexlip.models.lexical_head import LexicalHead
 from lexlip.settings import Data, from_overrides, option, resolve
 from pretrain.build import caption_tokenizer
 from pretrain.distil import (
@@ -34,6 +33,7 @@ from pretrain.distil import (
     recall_of,
     word_vectors,
 )
+from pretrain.lexical_head import LexicalHead
 from pretrain.validate import recall
 
 BUDGETS = ((64, 64), (64, 256), (128, 128), (256, 256), (None, None))

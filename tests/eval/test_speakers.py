@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 from typer.testing import CliRunner
 
-from lexlip.models.lexical_clip import lexicalise
+from lexlip.models.lexical.lexicalise import lexicalise
 from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 
@@ -39,10 +39,16 @@ def test_jobs_measure_a_clip_with_a_lexicon(job, clip, table, tmp_path):
 @pytest.mark.parametrize(
     ("job", "complaint"),
     [
-        ("eval.studies.rerank", "LexicalCLIP has no heads to rerank with: use a model with heads"),
-        ("eval.studies.rerank rerankers=filip", "LexicalCLIP has no heads to rerank with"),
-        ("eval.studies.planted", "LexicalCLIP has no heads to rerank with: use a model with heads"),
-        ("eval.studies.lit", "LexicalCLIP weighs pictures and texts as a whole"),
+        (
+            "eval.studies.rerank",
+            "LexicalSpeaker has no heads to rerank with: use a model with heads",
+        ),
+        ("eval.studies.rerank rerankers=filip", "LexicalSpeaker has no heads to rerank with"),
+        (
+            "eval.studies.planted",
+            "LexicalSpeaker has no heads to rerank with: use a model with heads",
+        ),
+        ("eval.studies.lit", "LexicalSpeaker weighs pictures and texts as a whole"),
     ],
 )
 def test_a_job_that_needs_more_than_words_says_so_in_one_line(job, complaint, clip, tmp_path):

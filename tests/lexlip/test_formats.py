@@ -15,6 +15,7 @@ import pytest
 
 from lexlip import Index
 from lexlip.build.encoded_parts import Encoded
+from lexlip.errors import LexLIPError
 from lexlip.models import load
 from lexlip.models.query_table import QueryTable
 from lexlip.storage.files import read_json
@@ -32,7 +33,7 @@ def stored(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["postings.lex", pytest.param("lucene.lex", marks=pytest.mark.java), "clip.lex"]
+    "name", ["postings.lex", pytest.param("lucene.lex", marks=pytest.mark.java)]
 )
 def test_an_index_answers_as_it_did(stored, name):
     expected = EXPECTED[name]
@@ -44,6 +45,15 @@ def test_an_index_answers_as_it_did(stored, name):
         assert asked.keys() == terms.keys()
         assert all(abs(asked[term] - terms[term]) <= 1 for term in terms)
         assert index.check() == []
+
+
+def test_an_index_of_an_old_clip_names_the_command_that_renews_its_model(stored):
+    expected = EXPECTED["clip.lex"]
+    terms = {int(term): weight for term, weight in expected["terms"].items()}
+    with Index.open(stored / "clip.lex") as index:
+        assert [[hit.id, hit.score] for hit in index.search(terms, 5)] == expected["hits"]
+        with pytest.raises(LexLIPError, match="renew it with lexlip lexicalise PICTURES --clip"):
+            index.search("a red circle")
 
 
 def test_what_lies_beside_an_index_is_read(stored):

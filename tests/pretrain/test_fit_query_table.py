@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from lexlip.errors import LexLIPError
 from lexlip.impacts import unit_normalise
 from lexlip.lexicon import Lexicon
-from lexlip.models import load
-from lexlip.models.lexical_clip import lexicalise
+from lexlip.models.lexical.lexicalise import lexicalise
 from lexlip.models.query_table import QueryTable
 from pretrain.fit_query_table import (
     Fit,
@@ -138,16 +138,12 @@ def test_a_table_is_near_the_network_it_stands_for(model, captions, images):
     assert torch.isfinite(torch.tensor(ranked.rows.data)).all()
 
 
-def test_a_clip_with_a_lexicon_gets_a_table_too(images, tiny_run, tmp_path, capsys):
+def test_a_dual_encoder_in_words_needs_no_table(images, tiny_run, tmp_path):
     clip = small_clip(tmp_path / "clip", small_tokenizer())
-    words = ("red", "circle", "star", "blue", "square", "green")
-    lexicalise(clip, images, words).save_pretrained(tmp_path / "stage2")
-    main(["queries.terms=4", "queries.epochs=1"], tiny_run, str(tmp_path))
-    table, model = QueryTable.from_pretrained(tmp_path / "stage2"), load(tmp_path / "stage2")
-    assert table.fingerprint == model.fingerprint and table.lexicon.hash == model.lexicon.hash
-    asked = table.encode_text(["a red circle", "zebra"])
-    assert asked[[0]].nnz > 0 and asked[[1]].nnz == 0
-    assert "queries by table" in capsys.readouterr().out
+    lexicalise(clip, images, ("red", "circle")).save_pretrained(tmp_path / "stage2")
+    with pytest.raises(LexLIPError, match="only the texts of a LexLIP"):
+        main(["queries.terms=4"], tiny_run, str(tmp_path))
+    assert not (tmp_path / "stage2" / "queries").exists()
 
 
 @pytest.mark.slow

@@ -36,13 +36,15 @@ def lexical_card(facts: Mapping[str, Any], name: str = "PATH_OR_NAME") -> ModelC
         "made of": facts.get("encoder_name") or "not known",
         "lexicon": f"{facts['size']:,} words, embedded as `{facts.get('prompt', '{}')}`",
         "sample": f"{facts.get('pictures', 0):,} pictures, {facts.get('texts', 0):,} texts",
-        "words": "learned by distillation" if facts.get("trained") else "by sparse coding, untrained",
+        "words": "learned by distillation"
+        if facts.get("trained")
+        else "by sparse coding, untrained",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return ModelCard(
         f"---\n{data.to_yaml()}\n---\n\n# A dual encoder in words\n\n"
         "This model turns pictures into weighted words for an inverted index, and texts into their "
-        f"projections on these words. Its own vectors order what the words found.\n\n| | |\n|---|---|"
-        f"\n{table}\n\n## Use\n\n```python\n{USE.format(name=name)}\n```\n\n## Licence\n\nlexlip's "
-        "code is under Apache-2.0. The encoder's licence applies to its weights.\n"
+        f"projections on these words. Its own vectors order what the words found.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n## Use\n\n```python\n{USE.format(name=name)}\n```\n"
+        "\n## Licence\n\nlexlip's code is under Apache-2.0. The encoder's licence applies to its weights.\n"
     )

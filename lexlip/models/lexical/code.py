@@ -212,7 +212,9 @@ class WordCode:
             Words per document, at most.
         """
         parts = [self._weights(part, terms) for part in _batches(centred)]
-        return self._scaled(csr_array(np.concatenate([np.zeros((0, len(self)), np.float32), *parts])))
+        return self._scaled(
+            csr_array(np.concatenate([np.zeros((0, len(self)), np.float32), *parts]))
+        )
 
     def _weights(self, centred: Array, terms: int) -> Array:
         """Weights before scaling, dense [N, V]."""

@@ -53,7 +53,7 @@ def lasso(targets: Array, atoms: Array, penalties: Array, steps: int = STEPS) ->
         new += offset
         np.maximum(new, 0, out=new)
         following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        moved = new + (momentum - 1) / following * (new - weights)
+        moved = new + np.float32((momentum - 1) / following) * (new - weights)
         weights, momentum = new, following
     return weights
 

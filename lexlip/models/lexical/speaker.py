@@ -27,7 +27,8 @@ from lexlip.models.dual import open_dual_encoder
 from lexlip.models.dual.base import DualEncoder
 from lexlip.models.lexical.card import lexical_card
 from lexlip.models.lexical.code import Array, WordCode
-from lexlip.models.speaker import Represented, SpeakerMixin
+from lexlip.models.lexical.learned import LearnedCode
+from lexlip.models.speaker import FIND_TERMS, Represented, SpeakerMixin
 from lexlip.models.word_tokenizer import SPECIAL, WordTokenizer, lexicon_tokenizer
 from lexlip.storage.files import read_json, write_json
 from lexlip.views import Vectors
@@ -35,9 +36,6 @@ from lexlip.views import Vectors
 CONFIG, WORDS, ENCODER = "config.json", "words.safetensors", "encoder"
 FORMAT = "lexlip-words/1"
 MODEL_TYPE = "lexlip-words"
-
-FIND_TERMS = 128
-"""Words of a query that find; with 64, two in a hundred of the best ten are lost."""
 
 
 class LexicalSpeaker(SpeakerMixin):
@@ -151,7 +149,7 @@ class LexicalSpeaker(SpeakerMixin):
             Words that find a document, at most.
         """
         centred = self.vectors_of(items, batch_size)
-        filled = centred.any(1).astype(np.float32)
+        filled: Array = np.asarray(centred.any(1), np.float32)
         weights = self._spread(self.code.encode(centred, max_terms), filled)
         said = self._spread(self.code.said(centred), filled)
         marks = (self.code.constants(centred), *self.code.word_scores(centred))
@@ -166,7 +164,7 @@ class LexicalSpeaker(SpeakerMixin):
 
         Only positive ones. All words of either sign: `project`.
         """
-        asked = self.code.project(self.vectors_of(texts, batch_size)) if len(texts) else []
+        asked = list(self.code.project(self.vectors_of(texts, batch_size)) if len(texts) else ())
         chosen = [self.code.choose(row, FIND_TERMS) for row in asked]
         values = [row[ids] for row, ids in zip(asked, chosen, strict=True)]
         starts = np.cumsum([0, *map(len, chosen)])
@@ -252,12 +250,12 @@ class LexicalSpeaker(SpeakerMixin):
         facts = read_json(folder / CONFIG)
         if facts.get("format") != FORMAT:
             raise LexLIPError(
-                f"{name} has format {facts.get('format')!r}, this lexlip reads {FORMAT!r}: write it "
-                "again with lexlip lexicalise"
+                f"{name} has format {facts.get('format')!r}, this lexlip reads {FORMAT!r}: "
+                "write it again with lexlip lexicalise"
             )
         try:
             arrays = load_file(folder / WORDS)
-            code = WordCode.of(arrays)
+            code = (LearnedCode if "rows" in arrays else WordCode).of(arrays)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise LexLIPError(
                 f"{folder / WORDS} is missing or corrupted: write the checkpoint again with lexlip "
@@ -281,7 +279,7 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(os.fspath(name)))
