@@ -67,7 +67,7 @@ def project_parts(
         For a picture that cannot be read, a word with a weight that is not in the lexicon, or too
         many of them.
     """
-    total = np.zeros(speaker.vector_size, np.float32)
+    total: NDArray[Any] = np.zeros(speaker.vector_size, np.float32)
     for part, vector in zip(parts, _vectors(speaker, parts), strict=True):
         total += np.float32(part.weight) * vector
     for term, factor in boosts.items():

@@ -46,5 +46,6 @@ def lexical_card(facts: Mapping[str, Any], name: str = "PATH_OR_NAME") -> ModelC
         "This model turns pictures into weighted words for an inverted index, and texts into their "
         f"projections on these words. Its own vectors order what the words found.\n\n"
         f"| | |\n|---|---|\n{table}\n\n## Use\n\n```python\n{USE.format(name=name)}\n```\n"
-        "\n## Licence\n\nlexlip's code is under Apache-2.0. The encoder's licence applies to its weights.\n"
+        "\n## Licence\n\nlexlip's code is under Apache-2.0. The encoder's licence applies to its "
+        "weights.\n"
     )

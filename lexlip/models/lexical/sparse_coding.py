@@ -6,6 +6,8 @@ that the penalty chooses words and does not shrink them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +47,7 @@ def lasso(targets: Array, atoms: Array, penalties: Array, steps: int = STEPS) ->
     [[0.75, 0.0]]
     """
     rate = 1 / max(float(np.linalg.norm(atoms, 2)) ** 2, 1e-12)
-    weights = np.zeros((len(targets), len(atoms)), targets.dtype)
+    weights: NDArray[Any] = np.zeros((len(targets), len(atoms)), targets.dtype)
     moved, momentum = weights, 1.0
     offset = rate * (targets @ atoms.T - penalties)
     for _ in range(steps):
