@@ -67,18 +67,16 @@ def project_parts(
         For a picture that cannot be read, a word with a weight that is not in the lexicon, or too
         many of them.
     """
-    total: NDArray[Any] = np.zeros(speaker.vector_size, np.float32)
-    for part, vector in zip(parts, _vectors(speaker, parts), strict=True):
-        total += np.float32(part.weight) * vector
+    weights = np.array([part.weight for part in parts], np.float32)
+    total: NDArray[Any] = weights @ np.stack(_vectors(speaker, parts))
     for term, factor in boosts.items():
         projections = speaker.project(total)
         along = speaker.vector_of({term: 1.0})
         reach = float(speaker.project(along)[term])
-        more = (factor - 1) * float(projections[term]) / max(reach, 1e-9)
-        total += np.float32(more) * along
+        total += np.float32((factor - 1) * projections[term] / max(reach, 1e-9)) * along
     length = float(np.linalg.norm(total))
     if length < 1e-6:
-        return Projected(np.zeros_like(total), {}, {}, (0.0, 1.0))
+        return Projected(np.zeros(len(total), np.float32), {}, {}, (0.0, 1.0))
     vector = total / np.float32(length)
     projections = speaker.project(vector)
     held = np.flatnonzero(projections)
