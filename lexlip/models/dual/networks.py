@@ -1,4 +1,4 @@
-"""Dual encoders that are torch networks: batches, unit vectors and fingerprint."""
+"""Dual encoders that are torch networks: fingerprint, batches and unit vectors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,23 @@ from lexlip.models.dual.base import Vectors
 from lexlip.models.towers import batches
 
 
-class Network(ABC):
-    """A frozen network with a tokenizer: the parts of a `DualEncoder` that all of them share.
+def network_fingerprint(
+    network: nn.Module, vocabulary: Mapping[str, int], settings: Mapping[str, Any]
+) -> str:
+    """Return the sha256 of a network's trained weights, a vocabulary and some settings."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if tensor.is_floating_point():  # whole numbers are tables that nobody trained
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for token, index in sorted(vocabulary.items()):
+        digest.update(f"{token}\t{index}\n".encode())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()
 
-    A subclass says how texts and pictures go in: `tokens`, `pixels`, `text_features` and
-    `image_features`.
+
+class Frozen(ABC):
+    """A frozen network with a tokenizer: what all dual encoders of torch share.
 
     Parameters
     ----------
@@ -48,6 +60,23 @@ class Network(ABC):
         self.width, self.max_text_length = width, max_text_length
 
     @abstractmethod
+    def preprocessing(self) -> Mapping[str, Any]:
+        """Settings that decide how pictures become pixels, as JSON can hold them."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over trained weights, vocabulary and picture preprocessing."""
+        return network_fingerprint(self.network, self.tokenizer.get_vocab(), self.preprocessing())
+
+
+class Network(Frozen):
+    """A network that is given tokens and pixels.
+
+    A subclass says how texts and pictures go in: `tokens`, `pixels`, `text_features` and
+    `image_features`.
+    """
+
+    @abstractmethod
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Texts to what the text tower takes."""
 
@@ -63,10 +92,6 @@ class Network(ABC):
     def image_features(self, pixels: Mapping[str, Tensor]) -> Tensor:
         """Pixels to vectors of any length, [B, d]."""
 
-    @abstractmethod
-    def preprocessing(self) -> Mapping[str, Any]:
-        """Settings that decide how pictures become pixels, as JSON can hold them."""
-
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], batch_size: int = 128) -> Vectors:
         """Texts to unit vectors, float32 [N, d]."""
@@ -78,19 +103,6 @@ class Network(ABC):
         """Pictures (paths, bytes, arrays or PIL) to unit vectors, float32 [N, d]."""
         parts = (self._placed(self.pixels(part)) for part in batches(images, batch_size))
         return self._rows(map(self.image_features, parts))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 over trained weights, vocabulary and picture preprocessing."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            if tensor.is_floating_point():  # whole numbers are tables that nobody trained
-                digest.update(name.encode())
-                digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        for token, index in sorted(self.tokenizer.get_vocab().items()):
-            digest.update(f"{token}\t{index}\n".encode())
-        digest.update(json.dumps(self.preprocessing(), sort_keys=True).encode())
-        return digest.hexdigest()
 
     def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs on the network's device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import (
 
 from lexlip.data.images import read_image
 from lexlip.errors import LexLIPError
+from lexlip.models.dual.attention import shares, token_spans, word_spans
 from lexlip.models.dual.families import FAMILIES, MANY, Family
 from lexlip.models.dual.networks import Network
 
@@ -61,6 +63,7 @@ class TransformersDual(Network):
         self.family, self.prompt = self.habits.name, self.habits.prompt
         self.languages = self.habits.languages
         self.image_processor = image_processor
+        self._eager = threading.Lock()
         limit = _text_limit(model.config, tokenizer, self.habits)
         super().__init__(name, model, tokenizer, 0, limit)
         with torch.no_grad():
@@ -73,15 +76,19 @@ class TransformersDual(Network):
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Texts to ``input_ids``, int64 [B, L], and ``attention_mask`` where there is one."""
-        tokens = self.tokenizer(
+        tokens = self._tokenize(texts)
+        names = ("input_ids",) if self.habits.padded else ("input_ids", "attention_mask")
+        return {name: tokens[name] for name in names}
+
+    def _tokenize(self, texts: Sequence[str], **more: Any) -> Any:
+        return self.tokenizer(
             [text.lower() for text in texts] if self.habits.lower else list(texts),
             padding="max_length" if self.habits.padded else True,
             truncation=True,
             max_length=self.max_text_length,
             return_tensors="pt",
+            **more,
         )
-        names = ("input_ids",) if self.habits.padded else ("input_ids", "attention_mask")
-        return {name: tokens[name] for name in names}
 
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
         """Pictures to ``pixel_values`` and what else the vision tower takes."""
@@ -90,16 +97,42 @@ class TransformersDual(Network):
 
     def text_features(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Tokens to vectors [B, d]."""
-        return _features(self.network.get_text_features(**tokens))
+        return _features(self.text_output(tokens))
+
+    def text_output(self, tokens: Mapping[str, Tensor], **more: Any) -> Any:
+        """Tokens to what transformers returns for them."""
+        return self.network.get_text_features(**tokens, **more)
 
     def image_features(self, pixels: Mapping[str, Tensor]) -> Tensor:
         """Pixels to vectors [B, d]."""
         return _features(self.network.get_image_features(**pixels))
 
+    @torch.no_grad()
+    def text_attention(self, text: str) -> list[tuple[str, float]]:
+        """Share of each word in the last layer; see `lexlip.models.dual.base.AttendsText`."""
+        tokens = self._placed(self.tokens([text]))
+        ids = tokens["input_ids"][0].tolist()
+        at = {"start": 0, "last": len(ids) - 1}.get(self.habits.summary)
+        if at is None:  # the end of the text; CLIP's padding is the same token
+            at = ids.index(self.tokenizer.eos_token_id)
+        usual = self.network.config._attn_implementation
+        with self._eager:  # the faster kinds of attention keep no weights
+            self.network.set_attn_implementation("eager")
+            try:
+                layers = self.text_output(tokens, output_attentions=True).attentions
+            finally:
+                self.network.set_attn_implementation(usual)
+        weights = layers[-1][0].mean(0)[at].tolist()
+        offsets = None
+        if self.tokenizer.is_fast:
+            offsets = self._tokenize([text], return_offsets_mapping=True)["offset_mapping"][0]
+        spans = token_spans(self.tokenizer, text, ids, offsets)
+        words = [text[first:last] for first, last in word_spans(text)]
+        return list(zip(words, shares(text, spans, weights), strict=True))
+
     def preprocessing(self) -> Mapping[str, Any]:
         """Settings of the picture preprocessor that change pixels."""
-        settings = self.image_processor.to_dict()
-        return {name: _plain(settings[name]) for name in SETTINGS if settings.get(name) is not None}
+        return settings_of(self.image_processor)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write weights, tokenizer and picture preprocessing: the folder is complete."""
@@ -113,8 +146,11 @@ class BlipDual(TransformersDual):
 
     def text_features(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Tokens to vectors [B, d]."""
-        states = self.network.text_encoder(**tokens).last_hidden_state
-        return self.network.text_proj(states[:, 0])
+        return self.network.text_proj(self.text_output(tokens).last_hidden_state[:, 0])
+
+    def text_output(self, tokens: Mapping[str, Tensor], **more: Any) -> Any:
+        """Tokens to what the text tower returns for them."""
+        return self.network.text_encoder(**tokens, **more)
 
     def image_features(self, pixels: Mapping[str, Tensor]) -> Tensor:
         """Pixels to vectors [B, d]."""
@@ -143,9 +179,13 @@ def open_transformers(
     try:
         config, _ = PreTrainedConfig.get_config_dict(name, **parts)
         load: Callable[..., Any] = AutoModel.from_pretrained
+        options: dict[str, Any] = {"dtype": torch.float32}
+        if config["model_type"] == "aimv2":
+            # Faster kinds of attention look ahead in a text that needs no padding.
+            options["attn_implementation"] = "eager"
         if config["model_type"] == "blip":
             load = BlipForImageTextRetrieval.from_pretrained
-        model, report = load(name, dtype=torch.float32, output_loading_info=True, **parts)
+        model, report = load(name, output_loading_info=True, **options, **parts)
         tokenizer = AutoTokenizer.from_pretrained(name, **parts)
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **parts)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
@@ -159,8 +199,20 @@ def open_transformers(
             f"{name}: {min(report['missing_keys'])} and others are missing: give a checkpoint "
             "whose texts and pictures were trained together"
         )
-    kind = BlipDual if config["model_type"] == "blip" else TransformersDual
-    return kind(str(name), model, tokenizer, image_processor)
+    return _class(config["model_type"])(str(name), model, tokenizer, image_processor)
+
+
+def _class(model_type: str) -> type[TransformersDual]:
+    from lexlip.models.dual import patches
+
+    if model_type in CLASS_TOKEN:
+        return patches.ClassTokenDual
+    others = {"blip": BlipDual, "siglip": patches.PoolingHeadDual, "siglip2": patches.NaflexDual}
+    return others.get(model_type, TransformersDual)
+
+
+CLASS_TOKEN = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
+"""Model types whose vision towers are built as CLIP's, with a class token."""
 
 
 def habits_of(config: Any, tokenizer: Any) -> Family:
@@ -191,6 +243,12 @@ def _features(output: Any) -> Tensor:
     """A plain tensor up to transformers 4; since 5 an output object that holds it."""
     features = getattr(output, "pooler_output", output)
     return features[:, 0] if features.ndim == 3 else features  # FLAVA: all positions
+
+
+def settings_of(image_processor: Any) -> Mapping[str, Any]:
+    """Return the settings of a picture preprocessor that change pixels, as JSON can hold them."""
+    settings = image_processor.to_dict() if hasattr(image_processor, "to_dict") else {}
+    return {name: _plain(settings[name]) for name in SETTINGS if settings.get(name) is not None}
 
 
 def _plain(setting: Any) -> Any:
