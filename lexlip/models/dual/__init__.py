@@ -6,6 +6,7 @@ Importing this package loads no torch; `open_dual_encoder` does.
 from __future__ import annotations
 
 import os
+import shlex
 
 from lexlip.errors import LexLIPError
 from lexlip.models.dual.base import DualEncoder
@@ -15,6 +16,38 @@ from lexlip.models.dual.files import KINDS, kind_of
 def is_dual_encoder(name: str | os.PathLike[str]) -> bool:
     """Return whether a folder or hub name holds a dual encoder; only JSON files are read."""
     return kind_of(name) is not None
+
+
+def refuse_dual_encoder(name: str | os.PathLike[str], pictures: str | None = None) -> None:
+    """Say how a dual encoder gets words, where a model with words is needed.
+
+    Parameters
+    ----------
+    name : str or path
+        A folder, or a name on the hub.
+    pictures : str, optional
+        The pictures to be indexed.
+
+    Raises
+    ------
+    LexLIPError
+        When it is a dual encoder.
+    """
+    kind = kind_of(name)
+    if kind is None:
+        return
+    old = kind == "lexlip-clip"
+    if old:
+        what = "was written by an earlier lexlip, whose words found less: renew it with"
+    else:
+        what = "is a dual encoder without words: give it some with"
+    place = os.fspath(name)
+    out = shlex.quote(f"{place.rstrip('/').rsplit('/', 1)[-1]}-{'renewed' if old else 'words'}")
+    shown = "PICTURES" if pictures is None else shlex.quote(pictures)
+    raise LexLIPError(
+        f"{name} {what} lexlip lexicalise {shown} --clip {shlex.quote(place)} -o {out}, then use "
+        f"{out}"
+    )
 
 
 def open_dual_encoder(name: str | os.PathLike[str]) -> DualEncoder:
@@ -41,4 +74,16 @@ def open_dual_encoder(name: str | os.PathLike[str]) -> DualEncoder:
         from lexlip.models.dual.transformers_models import open_transformers
 
         return open_transformers(name)
+    if kind == "sentence-transformers":
+        from lexlip.models.dual.sentence_models import open_sentence_transformers
+
+        return open_sentence_transformers(name)
+    if kind == "open-clip":
+        from lexlip.models.dual.open_clip_models import open_open_clip
+
+        return open_open_clip(name)
+    if kind == "lexlip-clip":
+        from lexlip.models.dual.legacy import open_legacy
+
+        return open_legacy(name)
     raise LexLIPError(f"no dual encoder at {name}: give a folder or hub name of {KINDS}")

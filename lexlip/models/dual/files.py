@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lexlip.models.dual.families import FAMILIES
 
 Kind = Literal["transformers", "sentence-transformers", "open-clip", "lexlip-clip"]
+MODULES, OPEN_CLIP = "modules.json", "open_clip_config.json"
 KINDS = (
     "CLIP, SigLIP, Chinese-CLIP and their kin in transformers, sentence-transformers or open_clip"
 )
@@ -49,16 +50,52 @@ def read_json(name: str | os.PathLike[str], file: str) -> Any:
         return None
 
 
+def model_type(name: str | os.PathLike[str]) -> str | None:
+    """Return the ``model_type`` of a checkpoint's config.json, None where it has none."""
+    config = read_json(name, "config.json")
+    return config.get("model_type") if isinstance(config, dict) else None
+
+
 def kind_of(name: str | os.PathLike[str]) -> Kind | None:
     """Return the kind of a dual encoder's checkpoint, None for anything else.
 
-    A folder of open_clip is told by open_clip_config.json, one of sentence-transformers by a
-    module in modules.json that reads pictures, one of transformers by its model type.
+    A folder of sentence-transformers is told by a module in modules.json that reads pictures, one
+    of transformers by its model type, one of open_clip by open_clip_config.json.
     """
-    config = read_json(name, "config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    if read_json(name, MODULES) is not None:
+        return "sentence-transformers" if _sees(name) else None
+    kind = model_type(name)
     if kind in FAMILIES:
         return "transformers"
     if kind == "lexlip-clip":
         return "lexlip-clip"
-    return None
+    return "open-clip" if kind is None and find_file(name, OPEN_CLIP) is not None else None
+
+
+def modules_of(name: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Return class and folder of each module of a sentence-transformers checkpoint."""
+    listed = read_json(name, MODULES)
+    if not isinstance(listed, list):
+        return []
+    return [(str(part.get("type")), str(part.get("path", ""))) for part in listed]
+
+
+def is_sparse_encoder(name: str | os.PathLike[str]) -> bool:
+    """Return whether a checkpoint is a SparseEncoder of sentence-transformers."""
+    facts = read_json(name, "config_sentence_transformers.json")
+    return isinstance(facts, dict) and facts.get("model_type") == "SparseEncoder"
+
+
+def _sees(name: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint of sentence-transformers has dense vectors of texts and of pictures."""
+    if is_sparse_encoder(name):
+        return False
+    for kind, path in modules_of(name):
+        inner = f"{path}/" if path else ""
+        settings = read_json(name, f"{inner}sentence_bert_config.json") or {}
+        config = read_json(name, f"{inner}config.json") or {}
+        if kind.endswith(".CLIPModel") or config.get("model_type") in FAMILIES:
+            return True
+        if {"text", "image"} <= set(settings.get("modality_config") or ()):
+            return True
+    return False
