@@ -13,6 +13,7 @@ from lexlip.cli.app import app
 from lexlip.cli.common import load, one_line, readable
 from lexlip.console import with_options
 from lexlip.errors import LexLIPError
+from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.runtime import quiet
 
 
@@ -40,6 +41,8 @@ def index(
     from lexlip.index import Index
 
     recipe = Recipe(**options)  # a wrong option is an error before a model is loaded
+    if model is not None:
+        refuse_dual_encoder(model, pictures=source)
     if replace or not is_index(out):
         if model is None:
             raise LexLIPError("which model? lexlip index SOURCE -o INDEX --model CHECKPOINT")

@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lexlip.errors import LexLIPError
-
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
-OLD_LEXICAL = "lexlip-clip"
-"""Model type of CLIPs with a lexicon as earlier versions wrote them."""
-
 
 def load(name: str | os.PathLike[str]) -> Speaker:
-    """Load a speaker: a LexLIP, or a dual encoder in words (``lexlip lexicalise``).
+    """Load a speaker.
+
+    That is a LexLIP, a dual encoder in words (``lexlip lexicalise``), or a SparseEncoder of
+    sentence-transformers that reads pictures.
 
     Parameters
     ----------
@@ -29,7 +27,8 @@ def load(name: str | os.PathLike[str]) -> Speaker:
     Raises
     ------
     LexLIPError
-        When the checkpoint is missing, corrupted, or of another model.
+        When the checkpoint is missing, corrupted, or of another model. For a dual encoder the line
+        holds the command that gives it words.
 
     Examples
     --------
@@ -37,23 +36,19 @@ def load(name: str | os.PathLike[str]) -> Speaker:
     >>> model.words_of("a red circle", top_k=2)                 # doctest: +SKIP
     [('red', 2.1), ('circle', 2.0)]
     """
-    kind = model_type(name)
-    if kind == OLD_LEXICAL:
-        raise LexLIPError(
-            f"{name} was written by an earlier lexlip, whose words found less: renew it with "
-            f"lexlip lexicalise PICTURES --clip {name} -o NEW"
-        )
+    from lexlip.models.dual.files import is_sparse_encoder, model_type
+
     if is_lexical(name):
         from lexlip.models.lexical.speaker import LexicalSpeaker
 
         return LexicalSpeaker.from_pretrained(name)
-    from lexlip.models.dual import is_dual_encoder
+    if model_type(name) != "lexlip" and is_sparse_encoder(name):
+        from lexlip.models.sparse_encoder import SparseSpeaker
 
-    if is_dual_encoder(name):
-        raise LexLIPError(
-            f"{name} is a dual encoder without words: give it some with "
-            f"lexlip lexicalise PICTURES --clip {name} -o CHECKPOINT"
-        )
+        return SparseSpeaker.from_pretrained(name)
+    from lexlip.models.dual import refuse_dual_encoder
+
+    refuse_dual_encoder(name)
     from lexlip.models.lexlip import LexLIP
 
     model: LexLIP = LexLIP.from_pretrained(name)
@@ -62,13 +57,6 @@ def load(name: str | os.PathLike[str]) -> Speaker:
 
 def is_lexical(name: str | os.PathLike[str]) -> bool:
     """Return whether a checkpoint is one that ``lexlip lexicalise`` wrote."""
+    from lexlip.models.dual.files import model_type
+
     return model_type(name) == "lexlip-words"
-
-
-def model_type(name: str | os.PathLike[str]) -> str | None:
-    """Return the model type that a checkpoint's config.json states; None without one."""
-    from lexlip.models.dual.files import read_json
-
-    config = read_json(name, "config.json")
-    found = config.get("model_type") if isinstance(config, dict) else None
-    return found if isinstance(found, str) else None

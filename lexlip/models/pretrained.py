@@ -16,6 +16,7 @@ from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon, vocabulary
 from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
+from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.processing import Processor, fingerprint
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.towers import TextTower, VisionTower, batches
@@ -140,6 +141,12 @@ class TwoTowers(SavedModel):
         super().__init__(config)
         self.vision = VisionTower(config)
         self.text = TextTower(config)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Load weights, tokenizer and picture preprocessing; see `SavedModel.from_pretrained`."""
+        refuse_dual_encoder(name)
+        return super().from_pretrained(name, *args, **kwargs)
 
     def resize_images(self, size: int) -> None:
         """Read pictures of `size` x `size` pixels from now on.

@@ -1,0 +1,77 @@
+"""Choice of a speaker's class, and the line for models without words."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lexlip import LexLIP
+from lexlip.cli import app
+from lexlip.errors import LexLIPError
+from lexlip.models import load
+from lexlip.models.lexical.lexicalise import lexicalise
+from lexlip.models.lexical.speaker import LexicalSpeaker
+from tests.support.duals import small_dual
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return small_dual("clip", tmp_path_factory.mktemp("a folder") / "my clip")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("my photos")
+    noise = np.random.default_rng(0)
+    for number in range(3):
+        values = noise.integers(0, 256, (20, 20, 3), np.uint8)
+        Image.fromarray(values).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("open_it", [load, LexLIP.from_pretrained])
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_dual_encoder_is_refused_with_the_command_that_gives_it_words(open_it, family, tmp_path):
+    folder = small_dual(family, tmp_path / family)
+    with pytest.raises(LexLIPError) as raised:
+        open_it(folder)
+    line = str(raised.value)
+    assert f"lexlip lexicalise PICTURES --clip {folder} -o {family}-words" in line
+    assert "\n" not in line
+
+
+def test_the_command_of_indexing_runs_as_it_is_printed(clip, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner()
+    index = ["index", str(photos), "-o", "photos.lex", "-m"]
+    refused = run.invoke(app, [*index, str(clip)])
+    assert refused.exit_code == 2 and not (tmp_path / "photos.lex").exists()
+    line = " ".join(refused.stderr.split())
+    command = line[line.index("lexlip lexicalise") : line.index(", then")]
+    arguments = shlex.split(command)[1:]
+    assert str(photos) in arguments and str(clip) in arguments
+    (tmp_path / "words.txt").write_text("red\ndog\nnight\n")
+    made = run.invoke(app, [*arguments, "--words", "words.txt"])
+    assert made.exit_code == 0, made.output
+    assert run.invoke(app, [*index, arguments[-1]]).exit_code == 0
+
+
+def test_a_dual_encoder_in_words_is_loaded(clip, photos, tmp_path):
+    pictures = sorted(photos.iterdir())
+    lexicalise(clip, pictures, ["red", "dog", "night"]).save_pretrained(tmp_path / "w")
+    speaker = load(tmp_path / "w")
+    assert isinstance(speaker, LexicalSpeaker)
+    assert speaker.words_of("red") == LexicalSpeaker.from_pretrained(tmp_path / "w").words_of("red")
+
+
+@pytest.mark.parametrize("content", [None, "{}", "nothing"])
+def test_anything_else_is_one_line(content, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(LexLIPError) as raised:
+        load(tmp_path)
+    assert "\n" not in str(raised.value)
