@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from lexlip.models import load
 from lexlip.models.lexical.lexicalise import lexicalise
 from lexlip.models.lexical.speaker import LexicalSpeaker
 from tests.support.duals import small_dual
+
+
+OLD = Path(__file__).parents[2] / "fixtures/before_packages/clip"
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +48,10 @@ def test_a_dual_encoder_is_refused_with_the_command_that_gives_it_words(open_it,
     assert "\n" not in line
 
 
-def test_the_command_of_indexing_runs_as_it_is_printed(clip, photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize("old", [False, True])
+def test_the_command_of_indexing_runs_as_it_is_printed(old, clip, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    clip = OLD if old else clip
     run = CliRunner()
     index = ["index", str(photos), "-o", "photos.lex", "-m"]
     refused = run.invoke(app, [*index, str(clip)])
@@ -58,6 +64,8 @@ def test_the_command_of_indexing_runs_as_it_is_printed(clip, photos, tmp_path, m
     made = run.invoke(app, [*arguments, "--words", "words.txt"])
     assert made.exit_code == 0, made.output
     assert run.invoke(app, [*index, arguments[-1]]).exit_code == 0
+    found = run.invoke(app, ["search", "photos.lex", "red", "-m", arguments[-1]])
+    assert found.exit_code == 0 and ".png" in found.stdout
 
 
 def test_a_dual_encoder_in_words_is_loaded(clip, photos, tmp_path):
