@@ -77,7 +77,7 @@ def project_parts(
     length = float(np.linalg.norm(total))
     if length < 1e-6:
         return Projected(np.zeros(len(total), np.float32), {}, {}, (0.0, 1.0))
-    vector = total / np.float32(length)
+    vector = np.asarray(total / length, np.float32)
     projections = speaker.project(vector)
     held = np.flatnonzero(projections)
     exact = dict(zip(held.tolist(), projections[held].tolist(), strict=True))

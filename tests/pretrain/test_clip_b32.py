@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tests.support.clips import small_clip
 
 from lexlip import Index, LexLIP
 from pretrain import settings, stage1, stage2
 from pretrain.build import caption_tokenizer
+from tests.support.clips import small_clip
 
 STEPS = 3
 

@@ -137,10 +137,17 @@ class WordCode:
             scatter=seen.T @ seen / np.float32(len(seen)),
             bank=bank,
         )
-        return code._with_map(seen)
+        return code.mapped(seen)
 
-    def _with_map(self, seen: Array, terms: int = 64) -> WordCode:
-        """Return the code with its linear map and its use of words, fitted to centred pictures."""
+    def mapped(self, seen: Array, terms: int = 64) -> WordCode:
+        """Return the code with its linear map and its use of words, fitted to centred pictures.
+
+        Parameters
+        ----------
+        seen : float32 [N, d]
+        terms : int
+            Words per picture.
+        """
         weights = self._weights(seen, terms)
         sums = (weights @ self.atoms).astype(np.float64)
         ridge = MAP_RIDGE * len(seen) / 1000 * np.eye(sums.shape[1])
@@ -283,13 +290,6 @@ class WordCode:
         a few pictures (hubs) from answering everything. 0 without a bank.
         """
         parts = [_liking(part @ self.bank.T) for part in _batches(centred)]
-        return np.concatenate([np.zeros(0, np.float32), *parts])
-
-    def word_constants(self, weights: csr_array) -> Array:
-        """`constants` of documents that are known by their words only, float32 [N]."""
-        asked = self.project(self.bank).T
-        starts = range(0, weights.shape[0], BATCH)
-        parts = [_liking(weights[start : start + BATCH] @ asked) for start in starts]
         return np.concatenate([np.zeros(0, np.float32), *parts])
 
     def word_scores(self, centred: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.card import CARD, push
 from lexlip.models.dual import open_dual_encoder
-from lexlip.models.dual.base import DualEncoder
+from lexlip.models.dual.base import DualEncoder, SeesPatches
+from lexlip.models.lexical import places
 from lexlip.models.lexical.card import lexical_card
 from lexlip.models.lexical.code import Array, WordCode
 from lexlip.models.lexical.learned import LearnedCode
+from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.models.speaker import FIND_TERMS, Represented, SpeakerMixin
 from lexlip.models.word_tokenizer import SPECIAL, WordTokenizer, lexicon_tokenizer
 from lexlip.storage.files import read_json, write_json
@@ -194,6 +196,36 @@ class LexicalSpeaker(SpeakerMixin):
         """Return mean and standard deviation of a query's cosines with pictures in general."""
         mean, spread = self.code.picture_scores(vector[None])
         return float(mean[0]), float(spread[0])
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the encoder shows its patches, so that `align` works."""
+        return isinstance(self.encoder, SeesPatches)
+
+    def locate(self, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
+        """Find the patch that each term fits best; see `lexlip.models.lexical.places.locate`.
+
+        `crops` has no effect: such a speaker looks at the whole picture.
+        """
+        return places.locate(self, picture, terms)
+
+    def locate_pixels(
+        self, picture: Any, terms: Iterable[int], batch_size: int = 32
+    ) -> dict[int, NDArray[np.float32]]:
+        """Find the pixels that each term needs; see `lexlip.models.lexical.places.occlusion`."""
+        return places.occlusion(self, picture, terms, batch_size)
+
+    def trace_text(self, text: str, terms: Iterable[int] | None = None) -> TextProvenance:
+        """Find the word of a text that raises each term: `lexlip.models.lexical.places.trace`."""
+        return places.trace(self, text, terms)
+
+    def text_attention(self, text: str) -> list[tuple[str, float]]:
+        """Share of each word in the text encoder's attention; it explains no score."""
+        return places.attention(self, text)
+
+    def align(self, picture: Any, text: str) -> WordPatches:
+        """Match each patch with a word of a text; see `lexlip.models.lexical.places.align`."""
+        return places.align(self, picture, text)
 
     @staticmethod
     def similarity(queries: csr_array, documents: csr_array) -> NDArray[np.float32]:

@@ -18,7 +18,6 @@ from lexlip.models.lexical.lexicalise import lexicalise
 from lexlip.models.lexical.speaker import LexicalSpeaker
 from tests.support.duals import small_dual
 
-
 OLD = Path(__file__).parents[2] / "fixtures/before_packages/clip"
 
 

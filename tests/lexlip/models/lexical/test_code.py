@@ -149,8 +149,6 @@ def test_the_constant_is_larger_for_a_picture_that_everything_asks_for(code, wor
     by_hand = 0.3 * 0.03 * np.log(np.exp((other[0] @ code.bank.T) / 0.03).mean())
     assert constants[1] == pytest.approx(by_hand, abs=1e-5)
     assert not WordCode.fit(world.words, world.pictures).constants(other).any()
-    of_words = code.word_constants(code.encode(other, 32))
-    assert np.corrcoef(of_words, constants[1:])[0, 1] > 0.8
 
 
 def test_a_code_is_its_arrays(code, world):
