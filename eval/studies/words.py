@@ -114,7 +114,7 @@ def score(fold: Fold, words: NDArray, terms: int, find: int, seed: int) -> Score
     """Score all pictures of a fold's gallery for its queries, by several systems, [Q, N]."""
     shape = len(fold.queries), len(fold.gallery)
     names = ("CLIP", "CLIP centred", "CLIP centred, less constant", "one byte, less constant",
-             "words", "found")  # fmt: skip
+             "words", "words, less constant", "found")  # fmt: skip
     scores: Scores = {name: np.zeros(shape, np.float32) for name in names}
     scores["CLIP"] = unit(fold.queries) @ unit(fold.gallery).T
     for code, rows in codes(fold, words, seed):
@@ -130,6 +130,7 @@ def score(fold: Fold, words: NDArray, terms: int, find: int, seed: int) -> Score
         scores["CLIP centred, less constant"][:, rows] = asked @ shown.T - constant
         scores["one byte, less constant"][:, rows] = asked @ coded.T - constant
         scores["words"][:, rows] = (weights @ projections.T).T
+        scores["words, less constant"][:, rows] = (weights @ projections.T).T - constant
         scores["found"][:, rows] = (weights @ chosen.T).T
     return scores
 
@@ -175,6 +176,8 @@ def texts_to_pictures(
             rows = {name: scores[name] for name in scores if not name.startswith("found")}
             name = f"{number} words, all of the query's"
             rows[name] = rows.pop("words")
+            name = f"{name}, less constant"
+            rows[name] = rows.pop("words, less constant")
             rows[f"{number} words find {depth}, all order"] = two_phases(words, rows[name], depth)
             rows[f"{number} words find {depth}, vectors order"] = two_phases(words, dense, depth)
             for name, one in rows.items():
@@ -310,11 +313,11 @@ def main(overrides: Overrides = None) -> None:
     reached = reach(pool, terms[0], (64, 128, 256), (100, 300, 1000), seed)
     for name, errors in found.items():
         figures = " ".join(f"{k} {mean:.1f} +- {error:.1f}" for k, (mean, error) in errors.items())
-        typer.echo(f"{name:>42}  {figures}")
+        typer.echo(f"{name:>46}  {figures}")
     for table, rows in others.items():
         typer.echo(table)
         for name, row in rows.items():
-            typer.echo(f"{name:>42}  " + " ".join(f"{k} {v:.1f}" for k, v in row.items()))
+            typer.echo(f"{name:>46}  " + " ".join(f"{k} {v:.1f}" for k, v in row.items()))
     typer.echo("share of queries whose right picture is among ...")
     for row in reached:
         typer.echo("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
