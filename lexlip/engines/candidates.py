@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from lexlip.filters.where import Where
     from lexlip.storage.vectors import Span
     from lexlip.views import Vectors
+
+
+_new_hit = partial(tuple.__new__, Hit)
+"""Half the time of calling `Hit`, which unpacks and packs its arguments."""
+
+
+def as_hits(names: Sequence[str], scores: NDArray[Any]) -> list[Hit]:
+    """Return ids and scores as hits."""
+    return list(map(_new_hit, zip(names, scores.tolist(), strict=True)))
 
 
 class Candidates(ABC):
@@ -67,7 +77,7 @@ class Candidates(ABC):
     def hits(self) -> list[Hit]:
         """Return all as hits, by score, then by id."""
         places, names = self.best(self.scores, len(self))
-        return list(map(Hit, names, self.scores[places].tolist()))
+        return as_hits(names, self.scores[places])
 
 
 class Listed(Candidates):

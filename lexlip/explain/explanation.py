@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
+from lexlip.build.manifest import has_said
 from lexlip.build.recipe import Recipe
 from lexlip.data.crops import with_crops
 from lexlip.data.images import read_image
-from lexlip.impacts import quantise, query_terms, top_terms, unit_normalise
+from lexlip.impacts import document_rows, quantise, query_terms
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.models.speaker import Localises, Speaker, require_images, require_places
 from lexlip.query.contributions import Contribution
@@ -244,8 +245,8 @@ def _same(index: Index, model: Speaker, picture: Image.Image, held: Mapping[int,
     """True when a picture gives the impacts that an index holds, but for rounding."""
     recipe = Recipe.of(index.manifest)
     weights = with_crops(require_images(model).encode_image, [picture], recipe.crops)
-    weights = top_terms(weights, recipe.max_terms)
-    now = query_terms(csr_array(quantise(unit_normalise(weights), index.manifest["scale"])))
+    rows = document_rows(weights, recipe.max_terms, not has_said(index.manifest))
+    now = query_terms(csr_array(quantise(rows, index.manifest["scale"])))
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
 
 

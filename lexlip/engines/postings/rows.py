@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.engines.base import Hit
-from lexlip.engines.candidates import Candidates
+from lexlip.engines.candidates import Candidates, as_hits
 from lexlip.engines.postings.parts import Found, Part
 from lexlip.storage.vectors import Span
 
@@ -79,5 +79,5 @@ class Rows(Candidates):
     def hits(self) -> list[Hit]:
         """Return all as hits, by score, then by id."""
         if self._ordered:
-            return list(map(Hit, self.names(), self.scores.tolist()))
+            return as_hits(self.names(), self.scores)
         return super().hits()
