@@ -185,7 +185,7 @@ def test_an_ambiguous_query_is_reranked_deeper(index, model_with_heads, monkeypa
     stage.save({}, level - 0.1)
     assert stage.ambiguous(seen)
     depths = []
-    search = PreparedQuery.search
+    search = PreparedQuery.candidates
     monkeypatch.setattr(
         "lexlip.query.prepared.PreparedQuery.search",
         lambda query, engine, k, where=None: depths.append(k) or search(query, engine, k, where),
