@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
-from lexlip.build.manifest import check_model, origin, read_manifest
+from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
@@ -23,6 +23,7 @@ from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
+from lexlip.rerank.account import Account, account
 from lexlip.rerank.phases import (
     DEPTH,
     PHASES,
@@ -406,6 +407,13 @@ class Index:
         """Whether dense vectors of the documents are kept."""
         return bool(self.manifest.get("vector_size"))
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What can order hits, of `lexlip.rerank.phases.PHASES`, where there is a choice."""
+        if not has_said(self.manifest):
+            return ()
+        return PHASES if self.has_vectors else (TERMS, WORDS)
+
     def ordered_by(self, query: PreparedQuery, rerank: str | None = None) -> str:
         """Return what orders the hits of a query: "vectors", "terms", "none" or a reranker's name.
 
@@ -473,9 +481,32 @@ class Index:
         Returns
         -------
         list of Contribution
-            Their scores add up to the integer score of the hit, exactly.
+            Their scores add up to the integer score of the hit, exactly: that of the words that
+            found it (`OrderedHit.words`), where `account` says that something else orders.
         """
         return self.prepare(item).explain(self.engine, id, self.model.lexicon.tokens)
+
+    def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
+        """Say what orders a list, and take a document's score in it apart.
+
+        Parameters
+        ----------
+        id : str
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `search`.
+        rerank : str, optional
+            As for `search`.
+
+        Returns
+        -------
+        Account
+            For vectors, words of either sign, what is beyond words, and the document's constant
+            add up to the score of the hit; for terms the words do.
+        """
+        query = self.prepare(item)
+        by, store = self.ordered_by(query, rerank), self.side_stores.vectors
+        tokens = self.model.lexicon.tokens
+        return account(by, self.engine, store, id, query, self.manifest["scale"], tokens)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""
@@ -488,6 +519,7 @@ class Index:
         count = max(1, facts["documents"])
         return {
             **self.manifest,
+            "vector_bytes": 0,
             **facts,
             "terms_per_image": facts["postings"] / count,
             "bytes_per_image": facts["bytes"] / count,

@@ -46,7 +46,9 @@ class Chunk:
     unchanged: int
     skipped: list[tuple[str, str]]  # id and reason
     views: Views | None = None  # of N documents, where they are kept
-    said: csr_array | None = None  # float32 [N, V]: the words that are true, of a speaker with vectors
+    said: csr_array | None = (
+        None  # float32 [N, V]: the words that are true, of a speaker with vectors
+    )
     vectors: Vectors | None = None  # of N documents, where they are kept
 
 
@@ -131,7 +133,9 @@ def chunks(
             else:
                 names = [ids[i] for i in numbers]
                 texts = [source[name] for name in names]
-                yield Chunk(names, columns={}, unchanged=0, skipped=[], **_encode(model, texts, recipe))
+                yield Chunk(
+                    names, columns={}, unchanged=0, skipped=[], **_encode(model, texts, recipe)
+                )
             bar.update(len(numbers))
 
 
@@ -191,7 +195,9 @@ def _encode(model: Speaker, items: Sequence[Any], recipe: Recipe) -> dict[str, A
         whole = model.represent(items, max_terms=recipe.max_terms)
         vectors = {} if recipe.vectors == "no" else {"vectors": whole.vectors}
         return found | {"weights": whole.weights, "said": whole.said, **vectors}
-    encode = model.encode_text if texts else require_images(model).encode_image
+    encode: Callable[..., Any] = model.encode_text
+    if not texts:
+        encode = require_images(model).encode_image
     if not found:
         found["weights"] = encode(items)
     if not texts:

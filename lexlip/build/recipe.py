@@ -14,7 +14,6 @@ from lexlip.data.crops import CORNERS, check_crops
 from lexlip.errors import LexLIPError
 from lexlip.settings import option
 
-
 VECTORS = ("auto", "yes", "no")
 
 

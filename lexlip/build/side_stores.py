@@ -93,7 +93,7 @@ class SideStores:
         return {
             "float_bytes": self.floats.bytes if self.floats is not None else 0,
             "view_bytes": self.views.bytes if self.views is not None else 0,
-            "vector_bytes": self.vectors.bytes if self.vectors is not None else 0,
+            **({} if self.vectors is None else {"vector_bytes": self.vectors.bytes}),
         }
 
     def reopen(self) -> None:

@@ -47,7 +47,7 @@ class Candidates(ABC):
         """Return the ids at some places, 0..n-1; all by default."""
 
     @property
-    def spans(self) -> list[Span] | None:
+    def spans(self) -> Sequence[Span] | None:
         """Where the engine keeps their dense vectors; None for an engine that keeps none."""
         return None
 

@@ -94,7 +94,7 @@ class CodedVectors:
         marks = (vectors.constant, vectors.word_mean, vectors.word_spread)
         with np.errstate(over="ignore"):
             halves = [mark.astype(np.float16) for mark in marks]
-        numbers = [vectors.vectors, *halves]
+        numbers: list[NDArray[Any]] = [vectors.vectors, *halves]
         if not all(np.isfinite(array).all() for array in numbers):
             raise LexLIPError("some vectors are not finite: check the model's output")
         fields = {_CODES: rows["codes"], _SCALES: rows["scales"][:, 0]}
@@ -123,6 +123,11 @@ class CodedVectors:
     def width(self) -> int:
         """Numbers per vector, d."""
         return self.fields[_CODES].shape[1]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all fields."""
+        return sum(field.nbytes for field in self.fields.values())
 
     def take(self, rows: NDArray[np.integer]) -> CodedVectors:
         """Return the vectors of some rows."""
@@ -161,7 +166,7 @@ class CodedVectors:
         return [cosine * scale, *marks]
 
 
-Span = tuple[CodedVectors, NDArray[np.int64], NDArray[np.integer]]
+Span = tuple[CodedVectors, NDArray[np.int64], NDArray[Any]]
 """Some of n documents: where they are kept, which of the n they are, and their rows there."""
 
 
@@ -186,7 +191,8 @@ def compare(spans: Iterable[Span], count: int, query: NDArray[np.float32]) -> Co
     for vectors, where, rows in spans:
         found[:, where] = vectors._compare(query, rows)
         held[where] = True
-    return Compared(*found, held)
+    cosine, *marks = found
+    return Compared(cosine, marks[0], marks[1], marks[2], held)
 
 
 def save(folder: Path, places: Places[CodedVectors]) -> None:
@@ -270,6 +276,6 @@ class VectorStore(PartStore[CodedVectors]):
         if names:
             self._write(names, CodedVectors.encode(vectors), {"width": width})
 
-    def spans(self, ids: Sequence[str]) -> list[Span]:
+    def spans(self, ids: Sequence[str]) -> Sequence[Span]:
         """Return where the vectors of n documents lie; unknown ids are in no span."""
         return self._current().find(ids).spans

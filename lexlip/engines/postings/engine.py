@@ -143,9 +143,10 @@ class PostingsEngine:
 
     def _check_width(self, width: int) -> None:
         """Refuse vectors of another width than those that are there, 0 for none."""
-        parts = [part for part in self._current().parts if part.living]
-        for documents in (*self._blocks, *parts):
-            held = 0 if documents.vectors is None else documents.vectors.width
+        kept = [block.vectors for block in self._blocks]
+        kept += [part.vectors for part in self._current().parts if part.living]
+        for vectors in kept:
+            held = 0 if vectors is None else vectors.width
             if held != width:
                 raise LexLIPError(
                     f"{self.path} holds vectors of {held} numbers, these documents have {width}: "
@@ -359,7 +360,7 @@ class PostingsEngine:
         return self._current().living
 
     def stats(self) -> dict[str, int]:
-        """Return `documents`, `postings`, `bytes` on disk and `segments`.
+        """Return `documents`, `postings`, `bytes` on disk, `vector_bytes` of these and `segments`.
 
         Postings of dead documents count until their part is merged (`compact` does).
         """
@@ -368,6 +369,7 @@ class PostingsEngine:
             "documents": snapshot.living,
             "postings": sum(part.segment.postings for part in snapshot.parts),
             "bytes": snapshot.generation.bytes,
+            "vector_bytes": sum(part.vectors.bytes for part in snapshot.parts if part.vectors),
             "segments": len(snapshot.parts),
         }
 

@@ -215,8 +215,8 @@ class Part:
         return alive
 
 
-Found = tuple[Part, NDArray[np.int32], NDArray[np.int32]]
-"""Hits of a search in a part, best first: documents and scores."""
+Found = tuple[Part, NDArray[np.int32], NDArray[Any]]
+"""Hits of a search in a part: rows and scores."""
 
 
 def write_masks(folder: Path, masks: Mapping[str, NDArray[np.uint8]]) -> None:

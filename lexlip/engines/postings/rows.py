@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,11 @@ class Rows(Candidates):
 
     def __init__(self, found: Sequence[Found], ordered: bool = True) -> None:
         self._parts = [part for part, rows, _ in found if rows.size]
-        rows, scores = ([each[i] for each in found if each[1].size] for i in (1, 2))
+        rows = [rows for _, rows, _ in found if rows.size]
+        scores = [scores for _, rows, scores in found if rows.size]
         self._sizes = [each.size for each in rows]
         self._rows = np.concatenate(rows) if rows else np.empty(0, np.int32)
-        self.scores = np.concatenate(scores) if scores else np.empty(0, np.int32)
+        self.scores: NDArray[Any] = np.concatenate(scores) if scores else np.empty(0, np.int32)
         self._ordered = ordered and len(self._parts) < 2
 
     def cut(self, k: int) -> Rows:
@@ -68,7 +70,7 @@ class Rows(Candidates):
         return names
 
     @property
-    def spans(self) -> list[Span] | None:
+    def spans(self) -> Sequence[Span] | None:
         """Where their vectors lie."""
         return [
             (part.vectors, np.arange(span.start, span.stop), self._rows[span])
