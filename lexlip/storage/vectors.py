@@ -90,13 +90,13 @@ class CodedVectors:
         LexLIPError
             When they are not finite, or too large for half precision.
         """
-        rows = Int8Token({}).encode(vectors.vectors.astype(np.float32))
         marks = (vectors.constant, vectors.word_mean, vectors.word_spread)
         with np.errstate(over="ignore"):
             halves = [mark.astype(np.float16) for mark in marks]
         numbers: list[NDArray[Any]] = [vectors.vectors, *halves]
         if not all(np.isfinite(array).all() for array in numbers):
             raise LexLIPError("some vectors are not finite: check the model's output")
+        rows = Int8Token({}).encode(vectors.vectors.astype(np.float32))
         fields = {_CODES: rows["codes"], _SCALES: rows["scales"][:, 0]}
         return cls(fields | dict(zip(_MARKS, halves, strict=True)))
 
