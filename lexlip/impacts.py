@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from lexlip.errors import LexLIPError
 
@@ -310,13 +310,36 @@ def overlap(queries: csr_array, documents: csr_array) -> float:
     return float(np.dot(df_queries, df_documents) / pairs)
 
 
+def document_rows(weights: csr_array, max_terms: int, normalise: bool = True) -> csr_array:
+    """Return the weights that an index quantises: the heaviest terms, mostly at length one.
+
+    Parameters
+    ----------
+    weights : csr_array [N, V]
+    max_terms : int
+        Term budget of a document.
+    normalise : bool
+        Bring rows to length one: cosine is what training optimises, so cosine is indexed. False
+        for a speaker whose rows have the length that scores need
+        (`lexlip.models.speaker.HasVectors`).
+
+    Examples
+    --------
+    >>> document_rows(csr_array([[3.0, 4.0, 0.1]]), 2).toarray().tolist()
+    [[0.6, 0.8, 0.0]]
+    >>> document_rows(csr_array([[3.0, 4.0, 0.1]]), 2, normalise=False).toarray().tolist()
+    [[3.0, 4.0, 0.0]]
+    """
+    kept = top_terms(weights, max_terms)
+    return unit_normalise(kept) if normalise else kept
+
+
 def document_impacts(
-    weights: csr_array, max_terms: int, scale: float | None = None
+    weights: csr_array, max_terms: int, scale: float | None = None, normalise: bool = True
 ) -> tuple[csr_array, float]:
     """Turn encoder output into what an index stores: the one recipe, for builders and benchmarks.
 
-    Keep the heaviest terms, bring rows to length one (cosine is what training optimises, so
-    cosine is indexed), quantise.
+    Keep the heaviest terms, bring rows to length one, quantise.
 
     Parameters
     ----------
@@ -325,6 +348,8 @@ def document_impacts(
         Term budget of a document.
     scale : float, optional
         Scale of an index that these documents join; fitted to the data when left out.
+    normalise : bool
+        As for `document_rows`.
 
     Returns
     -------
@@ -337,9 +362,35 @@ def document_impacts(
     >>> impacts.toarray().tolist(), scale
     ([[191, 255, 0]], 318.75)
     """
-    unit = unit_normalise(top_terms(weights, max_terms))
-    scale = fit_scale(unit) if scale is None else scale
-    return quantise(unit, scale), scale
+    rows = document_rows(weights, max_terms, normalise)
+    scale = fit_scale(rows) if scale is None else scale
+    return quantise(rows, scale), scale
+
+
+def with_said(impacts: csr_array, said: csr_array) -> csr_array:
+    """Append the words that are said of documents to the impacts that find them.
+
+    What is asked of a word (`must:`, excluding, clouds) asks these: a word that finds may be there
+    only to correct a sum. Term j is said as V + j (`lexlip.models.speaker.said_term`).
+
+    Parameters
+    ----------
+    impacts : csr_array int32 [N, V]
+    said : csr_array [N, V]
+        Weights 0..1; one of 1 becomes the largest impact. None is lost: the least is 1.
+
+    Returns
+    -------
+    csr_array int32 [N, 2 V]
+
+    Examples
+    --------
+    >>> with_said(csr_array([[7, 0]]), csr_array([[0.001, 0.5]])).toarray().tolist()
+    [[7, 0, 1, 128]]
+    """
+    said = _checked(said)
+    levels = np.clip(np.rint(said.data * float(MAX_IMPACT)), 1, MAX_IMPACT).astype(np.int32)
+    return csr_array(hstack([impacts, _with_data(said, levels)], format="csr"))
 
 
 def query_terms(weights: csr_array, row: int = 0) -> dict[int, int]:

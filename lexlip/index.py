@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
-from lexlip.build.manifest import check_model, origin, read_manifest
+from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
@@ -23,6 +23,17 @@ from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
+from lexlip.rerank.account import Account, account
+from lexlip.rerank.phases import (
+    DEPTH,
+    PHASES,
+    TERMS,
+    VECTORS,
+    WORDS,
+    OrderedHit,
+    order_by_terms,
+    order_by_vectors,
+)
 from lexlip.rerank.rescore import rescore_hits
 from lexlip.storage.files import atomic_directory
 
@@ -326,7 +337,8 @@ class Index:
         max_terms: int | None = None,
         rerank: str | None = None,
         depth: int | None = None,
-    ) -> Sequence[Hit | RerankedHit]:
+        min_fit: float | None = None,
+    ) -> Sequence[Hit | OrderedHit | RerankedHit]:
         """Find the k best documents for a text, a picture, a `Query` or ``{term id: weight}``.
 
         Parameters
@@ -342,23 +354,46 @@ class Index:
         max_terms : int
             Terms kept of a text or a picture; rescoring uses all.
         rerank : str, optional
-            Reorder the best hits by a second look at them: "filip", "naaf", "csd" or another of
-            `lexlip.rerank.rerankers.RERANKERS`. For an index that was made with `keep_views`.
+            What orders the best hits: "vectors" (by default where the index has them), "terms" (all
+            words of either sign; by default for a speaker with vectors where none are kept), "none"
+            (the words that found them; by default otherwise), or a second look: "filip", "naaf",
+            "csd" or another of `lexlip.rerank.rerankers.RERANKERS`, for an index that was made with
+            `keep_views`.
         depth : int, optional
-            Number of hits that are reranked; by default 100, and 200 for an ambiguous query.
+            Number of hits that are ordered. By default 400 for vectors and terms, at least k; if
+            given, further hits follow in groups of as many, so that k changes no order. For a
+            reranker 100, and 200 for an ambiguous query.
+        min_fit : float, optional
+            Leave out hits whose `OrderedHit.fit` is less, where vectors order.
 
         Returns
         -------
-        list of Hit (of RerankedHit)
+        list of Hit (of OrderedHit, of RerankedHit)
             By score descending, then by id; only documents that share a word of positive weight.
-            Scores are integers (0 or less where much is subtracted), cosines when rescored.
+            Scores are integers (0 or less where much is subtracted), cosines when rescored, or
+            those of `lexlip.rerank.phases.OrderedHit`.
+
+        Raises
+        ------
+        LexLIPError
+            For a query or filter that cannot be, and for an order that this index or query lacks.
         """
         kept = Where.parse(where) if isinstance(where, str) else where
-        stage = self.second_stage if rerank else None
-        query = self.prepare(item, max_terms, views=stage is not None)
-        if rerank and stage is not None:
-            found = query.search(self.engine, max(k, depth or stage.depth(query)), kept)
-            return stage.rerank(found, query, rerank)[:k]
+        looks = rerank is not None and rerank not in PHASES
+        query = self.prepare(item, max_terms, views=looks)
+        by = WORDS if rescore and rerank is None else self.ordered_by(query, rerank)
+        if min_fit is not None and by != VECTORS:
+            raise LexLIPError("only an index that vectors order knows how well a hit fits")
+        if by in (VECTORS, TERMS):
+            group = depth or max(k, DEPTH)
+            found = query.candidates(self.engine, -(-k // group) * group, kept)
+            if by == TERMS:
+                return order_by_terms(found, query, k, self.engine, depth)
+            return order_by_vectors(found, query, k, self.side_stores.vectors, depth, min_fit)
+        if by != WORDS:
+            stage = self.second_stage
+            found = query.candidates(self.engine, max(k, depth or stage.depth(query)), kept)
+            return stage.order(found, query, by, k)
         hits = query.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits
@@ -366,6 +401,45 @@ class Index:
             raise LexLIPError("rescore cannot count missing words: leave out one of the two")
         scale, floats = self.manifest["scale"], self.side_stores.floats
         return rescore_hits(hits, query.terms, query.exact, floats, scale, self.engine)[:k]
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether dense vectors of the documents are kept."""
+        return bool(self.manifest.get("vector_size"))
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What can order hits, of `lexlip.rerank.phases.PHASES`, where there is a choice."""
+        if not has_said(self.manifest):
+            return ()
+        return PHASES if self.has_vectors else (TERMS, WORDS)
+
+    def ordered_by(self, query: PreparedQuery, rerank: str | None = None) -> str:
+        """Return what orders the hits of a query: "vectors", "terms", "none" or a reranker's name.
+
+        Parameters
+        ----------
+        query : PreparedQuery
+        rerank : str, optional
+            As for `search`.
+
+        Raises
+        ------
+        LexLIPError
+            When the index has no vectors, or the query none.
+        """
+        if rerank is None:
+            if query.vector is None or query.penalty:
+                return WORDS
+            return VECTORS if self.has_vectors else TERMS
+        if rerank in (VECTORS, TERMS) and query.penalty:
+            raise LexLIPError(f"{rerank} cannot count missing words: leave out one of the two")
+        if rerank == VECTORS and not self.has_vectors:
+            raise LexLIPError(
+                f"{self.path} keeps no vectors to order hits by: choose another --rerank, or build "
+                "it by a model with vectors (lexlip index --vectors yes --replace)"
+            )
+        return rerank
 
     @property
     def second_stage(self) -> SecondStage:
@@ -407,9 +481,32 @@ class Index:
         Returns
         -------
         list of Contribution
-            Their scores add up to the integer score of the hit, exactly.
+            Their scores add up to the integer score of the hit, exactly: that of the words that
+            found it (`OrderedHit.words`), where `account` says that something else orders.
         """
         return self.prepare(item).explain(self.engine, id, self.model.lexicon.tokens)
+
+    def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
+        """Say what orders a list, and take a document's score in it apart.
+
+        Parameters
+        ----------
+        id : str
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `search`.
+        rerank : str, optional
+            As for `search`.
+
+        Returns
+        -------
+        Account
+            For vectors, words of either sign, what is beyond words, and the document's constant
+            add up to the score of the hit; for terms the words do.
+        """
+        query = self.prepare(item)
+        by, store = self.ordered_by(query, rerank), self.side_stores.vectors
+        tokens = self.model.lexicon.tokens
+        return account(by, self.engine, store, id, query, self.manifest["scale"], tokens)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""
@@ -422,6 +519,7 @@ class Index:
         count = max(1, facts["documents"])
         return {
             **self.manifest,
+            "vector_bytes": 0,
             **facts,
             "terms_per_image": facts["postings"] / count,
             "bytes_per_image": facts["bytes"] / count,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
@@ -16,8 +17,14 @@ from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
-from lexlip.models.speaker import Speaker, require_images, require_views
-from lexlip.views import Views
+from lexlip.models.speaker import (
+    HasVectors,
+    Speaker,
+    require_images,
+    require_vectors,
+    require_views,
+)
+from lexlip.views import Vectors, Views
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
@@ -34,11 +41,15 @@ class Chunk:
     """Encoded documents of a source, with counts of unchanged and a list of unreadable ones."""
 
     ids: list[str]
-    weights: csr_array  # float32 [N, V]
+    weights: csr_array  # float32 [N, V]: the words that find
     columns: dict[str, list[Any]]
     unchanged: int
     skipped: list[tuple[str, str]]  # id and reason
     views: Views | None = None  # of N documents, where they are kept
+    said: csr_array | None = (
+        None  # float32 [N, V]: the words that are true, of a speaker with vectors
+    )
+    vectors: Vectors | None = None  # of N documents, where they are kept
 
 
 def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str, str]:
@@ -72,9 +83,21 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
 
 
 def check_heads(model: Speaker, recipe: Recipe) -> None:
-    """Raise when the recipe keeps views and the model has no heads."""
+    """Raise when the recipe keeps views and the model has no heads, and the like.
+
+    Raises
+    ------
+    LexLIPError
+        Also without vectors to keep, and for corners of a model that sees pictures as a whole.
+    """
     if recipe.keep_views:
         require_views(model)
+    if recipe.vectors == "yes":
+        require_vectors(model)
+    if recipe.crops and isinstance(model, HasVectors):
+        raise LexLIPError(
+            f"{type(model).__name__} codes a picture as a whole: leave out crops (--crops)"
+        )
 
 
 def chunks(
@@ -110,11 +133,9 @@ def chunks(
             else:
                 names = [ids[i] for i in numbers]
                 texts = [source[name] for name in names]
-                if recipe.keep_views:
-                    weights, views = require_views(model).represent_text(texts)
-                    yield Chunk(names, weights, {}, 0, [], views)
-                else:
-                    yield Chunk(names, model.encode_text(texts), {}, 0, [])
+                yield Chunk(
+                    names, columns={}, unchanged=0, skipped=[], **_encode(model, texts, recipe)
+                )
             bar.update(len(numbers))
 
 
@@ -147,24 +168,58 @@ def encode_pictures(
     ]
     chosen = source.select(numbers[i] for i in fresh)
     read: list[int] = []
-    parts: list[csr_array] = []
-    views: list[Views] = []
+    parts: list[dict[str, Any]] = []
     skipped: list[tuple[str, str]] = []
-    encode_image = require_images(model).encode_image
+    require_images(model)
     for rows, images in chosen.batches(batch_size, skipped):
-        if recipe.keep_views:
-            weights, seen = require_views(model).represent_image(images)
-            views.append(seen)
-        else:
-            weights = encode_image(images)
-        parts.append(with_crops(encode_image, images, recipe.crops, weights))
+        parts.append(_encode(model, images, recipe))
         read += [fresh[row] for row in rows]
-    weights = vstack(parts, format="csr") if parts else encode_image([])
     return Chunk(
         [names[i] for i in read],
-        csr_array(weights),
-        {name: [values[i] for i in read] for name, values in facts.items()},
-        len(names) - len(fresh),
-        skipped,
-        Views.concatenate(views) if views else None,
+        columns={name: [values[i] for i in read] for name, values in facts.items()},
+        unchanged=len(names) - len(fresh),
+        skipped=skipped,
+        **(_joined(parts) if parts else _nothing(model, recipe)),
     )
+
+
+def _encode(model: Speaker, items: Sequence[Any], recipe: Recipe) -> dict[str, Any]:
+    """Encode texts or pictures: the weights of a `Chunk`, and whatever else is kept of each."""
+    texts = isinstance(items[0], str)
+    found: dict[str, Any] = {}
+    if recipe.keep_views:
+        sees = require_views(model)
+        look = sees.represent_text if texts else sees.represent_image
+        found["weights"], found["views"] = look(items)
+    if isinstance(model, HasVectors):
+        whole = model.represent(items, max_terms=recipe.max_terms)
+        vectors = {} if recipe.vectors == "no" else {"vectors": whole.vectors}
+        return found | {"weights": whole.weights, "said": whole.said, **vectors}
+    encode: Callable[..., Any] = model.encode_text
+    if not texts:
+        encode = require_images(model).encode_image
+    if not found:
+        found["weights"] = encode(items)
+    if not texts:
+        found["weights"] = with_crops(encode, items, recipe.crops, found["weights"])
+    return found
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join what `_encode` made of some batches."""
+    joined: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        several = [part[name] for part in parts]
+        if isinstance(first, Views | Vectors):
+            joined[name] = type(first).concatenate(several)
+        else:
+            joined[name] = csr_array(vstack(several, format="csr"))
+    return joined
+
+
+def _nothing(model: Speaker, recipe: Recipe) -> dict[str, Any]:
+    """Return what there is of no document."""
+    if not isinstance(model, HasVectors):
+        return {"weights": csr_array(require_images(model).encode_image([]))}
+    none = csr_array((0, len(model.lexicon.tokens)), dtype=np.float32)
+    return {"weights": none, "said": none, "vectors": Vectors.empty(model.vector_size)}

@@ -2,7 +2,8 @@
 
     manifest.json      the model, the term budget, and a key of each part
     part-000017/       weights.npz (CSR, float32), documents.json, manifest.json (key, checksums),
-                       and, if the recipe keeps views, views.safetensors
+                       if the recipe keeps views, views.safetensors, and of a model with vectors
+                       said.npz and, where they are kept, vectors.safetensors
 
 A part is a fixed range of documents. Its key is a hash of all that it depends on: the model, the
 vocabulary, the recipe, and the ids, files and metadata of its documents. A part with the right key
@@ -26,7 +27,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
 
 from lexlip.build.encode import CHUNK, Chunk, columns_of
-from lexlip.build.manifest import ORIGIN, origin
+from lexlip.build.manifest import ORIGIN, has_said, origin
 from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
@@ -35,13 +36,20 @@ from lexlip.impacts import top_terms
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.generations import LOCK, FolderLock
 from lexlip.storage.ids import check_ids
-from lexlip.views import Views
+from lexlip.views import Vectors, Views
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
 FORMAT = "lexlip-encoded/2"
 _WEIGHTS, _DOCUMENTS, _VIEWS = "weights.npz", "documents.json", "views.safetensors"
+_SAID, _VECTORS = "said.npz", "vectors.safetensors"
+
+
+def _narrow(rows: csr_array) -> csr_array:
+    """Return rows as float32 with int32 indices."""
+    places = rows.indices.astype(np.int32), rows.indptr.astype(np.int32)
+    return csr_array((rows.data.astype(np.float32), *places), shape=rows.shape)
 
 
 def _sha256(value: Any) -> str:
@@ -192,8 +200,12 @@ class Encoded:
 
     @property
     def _files(self) -> tuple[str, ...]:
-        views = (_VIEWS,) if self.recipe.keep_views else ()
-        return (_WEIGHTS, _DOCUMENTS, *views)
+        kept = {
+            _VIEWS: self.recipe.keep_views,
+            _SAID: has_said(self.manifest),
+            _VECTORS: self.manifest.get("vector_size") and self.recipe.vectors != "no",
+        }
+        return (_WEIGHTS, _DOCUMENTS, *(name for name, there in kept.items() if there))
 
     def part(self, number: int) -> Path:
         """Return the folder of a part."""
@@ -223,16 +235,19 @@ class Encoded:
             "columns": {name: column.values() for name, column in columns.items()},
             "skipped": chunk.skipped,
         }
-        kept = top_terms(csr_array(chunk.weights), self.recipe.max_terms)
-        places = kept.indices.astype(np.int32), kept.indptr.astype(np.int32)
-        weights = csr_array((kept.data.astype(np.float32), *places), shape=kept.shape)
+        weights = top_terms(csr_array(chunk.weights), self.recipe.max_terms)
         try:
             with atomic_directory(self.part(number), marker=None) as folder:
-                save_npz(folder / _WEIGHTS, weights, compressed=False)
+                save_npz(folder / _WEIGHTS, _narrow(weights), compressed=False)
                 (folder / _DOCUMENTS).write_text(json.dumps(documents), "utf-8")
                 if self.recipe.keep_views:
                     views = chunk.views or Views.empty(len(chunk.ids))
                     save_file(asdict(views), folder / _VIEWS)
+                if chunk.said is not None:
+                    save_npz(folder / _SAID, _narrow(chunk.said), compressed=False)
+                if _VECTORS in self._files:
+                    assert chunk.vectors is not None, "encode with vectors"
+                    save_file(asdict(chunk.vectors), folder / _VECTORS)
                 files = {name: sha256_file(folder / name) for name in self._files}
                 write_json(
                     folder / MANIFEST, {"key": self.manifest["parts"][number], "files": files}
@@ -274,7 +289,7 @@ class Encoded:
                 f"part {number} of {self.folder} cannot be used ({error}): encode again; sound "
                 "parts stay"
             ) from None
-        folder = self.part(number)
+        folder, files = self.part(number), self._files
         documents = read_json(folder / _DOCUMENTS)
         return Chunk(
             documents["ids"],
@@ -282,5 +297,7 @@ class Encoded:
             documents["columns"],
             0,
             [(name, reason) for name, reason in documents["skipped"]],
-            Views(**load_file(folder / _VIEWS)) if self.recipe.keep_views else None,
+            Views(**load_file(folder / _VIEWS)) if _VIEWS in files else None,
+            csr_array(load_npz(folder / _SAID)) if _SAID in files else None,
+            Vectors(**load_file(folder / _VECTORS)) if _VECTORS in files else None,
         )

@@ -13,14 +13,15 @@ from scipy.sparse import csr_array
 
 from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
-from lexlip.impacts import document_impacts, quantisation_error, top_terms, unit_normalise
+from lexlip.impacts import document_impacts, document_rows, quantisation_error
+from lexlip.models.speaker import HasVectors
 from lexlip.storage.files import MANIFEST, read_json
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
 FORMAT = "lexlip-index/2"
-ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures")
+ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures", "said", "vector_size")
 """Keys of `origin`."""
 
 
@@ -36,12 +37,15 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
         Where the model came from; by default its own name or path.
     """
     place = getattr(documents, "place", None)
+    has_vectors = isinstance(model, HasVectors)
     return {
         "checkpoint": str(Path(checkpoint or model.name_or_path or ".").resolve()),
         "model": model.fingerprint,
         "vocabulary": model.lexicon.hash,
         "source": getattr(documents, "source", "texts"),
         "pictures": None if place is None else place._asdict(),
+        "said": len(model.lexicon.tokens) if has_vectors else None,
+        "vector_size": model.vector_size if isinstance(model, HasVectors) else 0,
     }
 
 
@@ -61,15 +65,25 @@ def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) 
     dict
         With the scale, and the quantisation error of these documents.
     """
-    impacts, scale = document_impacts(weights, recipe.max_terms)
-    unit = unit_normalise(top_terms(weights, recipe.max_terms))
+    normalise = not has_said(origin)
+    impacts, scale = document_impacts(weights, recipe.max_terms, normalise=normalise)
+    rows = document_rows(weights, recipe.max_terms, normalise)
     return {
         "format": FORMAT,
         **origin,
+        "vector_size": 0 if recipe.vectors == "no" else origin.get("vector_size") or 0,
         **recipe.facts(),
         "scale": scale,
-        "quantisation": quantisation_error(unit, impacts, scale),
+        "quantisation": quantisation_error(rows, impacts, scale),
     }
+
+
+def has_said(manifest: Mapping[str, Any]) -> bool:
+    """Return whether words are said of the documents, beside those that find them.
+
+    So it is for a speaker with vectors, whose rows are not normalised.
+    """
+    return manifest.get("said") is not None
 
 
 def is_index(path: Path) -> bool:

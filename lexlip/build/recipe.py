@@ -14,6 +14,8 @@ from lexlip.data.crops import CORNERS, check_crops
 from lexlip.errors import LexLIPError
 from lexlip.settings import option
 
+VECTORS = ("auto", "yes", "no")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,8 +31,9 @@ class Recipe:
 
     Examples
     --------
-    >>> Recipe(max_terms=32).facts()
-    {'max_terms': 32, 'engine': 'lucene', 'keep_floats': False, 'keep_views': False, 'crops': 0}
+    >>> Recipe(max_terms=32).facts()  # doctest: +NORMALIZE_WHITESPACE
+    {'max_terms': 32, 'engine': 'lucene', 'keep_floats': False, 'keep_views': False,
+    'vectors': 'auto', 'crops': 0}
     >>> Recipe(crops=5)
     Traceback (most recent call last):
     lexlip.errors.LexLIPError: crops is 5: 0 to 4 corners can be looked at
@@ -41,6 +44,11 @@ class Recipe:
     keep_floats: bool = option(False, "store unquantised vectors too, 6 bytes a term, to rescore")
     keep_views: bool = option(
         False, "store what rerankers look at too; the model needs heads", encodes=True
+    )
+    vectors: str = option(
+        "auto",
+        "keep the model's vectors, a byte a number, to order hits: auto (if it has any), yes, no",
+        encodes=True,
     )
     crops: int = option(
         0, f"corners encoded besides the whole picture, 0 to {len(CORNERS)}", encodes=True
@@ -57,6 +65,8 @@ class Recipe:
             raise LexLIPError(f"max_terms is {self.max_terms}: keep at least one term per document")
         if self.engine not in ENGINES:
             raise LexLIPError(f"no engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        if self.vectors not in VECTORS:
+            raise LexLIPError(f"vectors is {self.vectors!r}: choose one of {', '.join(VECTORS)}")
         check_crops(self.crops)
 
     @classmethod

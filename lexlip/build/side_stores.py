@@ -1,6 +1,6 @@
-"""Side stores of an index: exact vectors to rescore with, and views to rerank with.
+"""Side stores of an index: exact weights to rescore with, views to rerank with, dense vectors.
 
-Both are keyed by id, and durable before the engine commits: a killed writer loses none of them.
+All are keyed by id, and durable before the engine commits: a killed writer loses none of them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexlip.build.encode import Chunk
+from lexlip.build.manifest import has_said
 from lexlip.build.recipe import Recipe
-from lexlip.impacts import top_terms, unit_normalise
+from lexlip.engines import keeps_vectors
+from lexlip.impacts import document_rows
 from lexlip.storage.floats import FloatVectors
 from lexlip.storage.forward import ForwardStore
+from lexlip.storage.vectors import VectorStore
 
-FLOATS, VIEWS = "floats", "views"
+FLOATS, VIEWS, VECTORS = "floats", "views", "vectors"
 
 
 class SideStores:
@@ -35,36 +38,46 @@ class SideStores:
         The documents' vectors before quantisation.
     views : ForwardStore or None
         The documents' views, for rerankers.
+    vectors : VectorStore or None
+        The documents' dense vectors, for an engine that keeps none.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
         recipe = Recipe.of(manifest)
-        self._max_terms = recipe.max_terms
+        self._max_terms, self._normalise = recipe.max_terms, not has_said(manifest)
         self.floats: FloatVectors | None = None
         self.views: ForwardStore | None = None
+        self.vectors: VectorStore | None = None
         try:
             if recipe.keep_floats:
                 self.floats = FloatVectors(folder / FLOATS, mode)
             if recipe.keep_views:
                 self.views = ForwardStore(folder / VIEWS, mode, model=manifest["model"])
+            if manifest.get("vector_size") and not keeps_vectors(recipe.engine):
+                self.vectors = VectorStore(folder / VECTORS, mode)
         except BaseException:
             self.close()
             raise
 
-    def _stores(self) -> list[FloatVectors | ForwardStore]:
-        return [store for store in (self.floats, self.views) if store is not None]
+    def _stores(self) -> list[FloatVectors | ForwardStore | VectorStore]:
+        every = (self.floats, self.views, self.vectors)
+        return [store for store in every if store is not None]
 
     def __bool__(self) -> bool:
         """Return whether there is any store."""
         return bool(self._stores())
 
     def write(self, chunk: Chunk) -> None:
-        """Store the vectors and views of a chunk, overwriting those of the same ids."""
+        """Store what is kept of a chunk, overwriting what there is of the same ids."""
         if self.floats is not None:
-            self.floats.write(chunk.ids, unit_normalise(top_terms(chunk.weights, self._max_terms)))
+            rows = document_rows(chunk.weights, self._max_terms, self._normalise)
+            self.floats.write(chunk.ids, rows)
         if self.views is not None:
             assert chunk.views is not None, "encode with keep_views"
             self.views.write(chunk.ids, chunk.views)
+        if self.vectors is not None:
+            assert chunk.vectors is not None, "encode with vectors"
+            self.vectors.write(chunk.ids, chunk.vectors)
 
     def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
         """Merge, and drop the ids for which `there` returns None."""
@@ -80,6 +93,7 @@ class SideStores:
         return {
             "float_bytes": self.floats.bytes if self.floats is not None else 0,
             "view_bytes": self.views.bytes if self.views is not None else 0,
+            **({} if self.vectors is None else {"vector_bytes": self.vectors.bytes}),
         }
 
     def reopen(self) -> None:

@@ -17,17 +17,18 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from lexlip.build.encode import Chunk
 from lexlip.build.encoded_parts import Encoded
-from lexlip.build.manifest import is_index, new_manifest
+from lexlip.build.manifest import has_said, is_index, new_manifest
 from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
-from lexlip.impacts import document_impacts
+from lexlip.impacts import document_impacts, with_said
 from lexlip.storage.files import MANIFEST, check_replaceable, write_json
 
 ENGINE, SKIPPED = "engine", "skipped.jsonl"
@@ -112,6 +113,13 @@ def note_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
             file.writelines(lines)
 
 
+def impacts_of(chunk: Chunk, manifest: Mapping[str, Any]) -> csr_array:
+    """Return the impacts that an index holds of a chunk, the words that are said of it included."""
+    cost = manifest["max_terms"], manifest["scale"]
+    impacts, _ = document_impacts(chunk.weights, *cost, normalise=not has_said(manifest))
+    return impacts if chunk.said is None else with_said(impacts, chunk.said)
+
+
 def write_chunks(
     folder: Path,
     manifest: Mapping[str, Any],
@@ -137,11 +145,11 @@ def write_chunks(
     written = unchanged = 0
     skipped: list[tuple[str, str]] = []
     for chunk in coming:
-        impacts, _ = document_impacts(chunk.weights, manifest["max_terms"], manifest["scale"])
         if chunk.ids:
             if side_stores is not None:  # first: a killed writer must not lose any
                 side_stores.write(chunk)
-            engine.add(chunk.ids, impacts, chunk.columns)
+            held = chunk.vectors if engine.keeps_vectors else None
+            engine.add(chunk.ids, impacts_of(chunk, manifest), chunk.columns, held)
             if commit_each:
                 engine.commit()
         written += len(chunk.ids)

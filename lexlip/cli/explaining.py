@@ -20,6 +20,10 @@ from lexlip.models.runtime import quiet
 
 if TYPE_CHECKING:
     from lexlip.explain.explanation import Explanation
+    from lexlip.rerank.account import Account
+
+_SHOWN = 8
+"""Words shown of those that add most, and of those that subtract most."""
 
 
 @app.command()
@@ -36,6 +40,9 @@ def explain(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="which pixels a word needs: hides each patch in turn")
     ] = False,
+    rerank: Annotated[
+        str | None, typer.Option(help="what orders the list, as for search: vectors, terms, none")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
@@ -59,7 +66,7 @@ def explain(
         id = find_id(opened, image)
         given = id != image and os.path.isfile(image)
         picture = Path(image) if given else find_picture(opened, id)
-        found = explained(opened, id, query, picture, pixels)
+        found = explained(opened, id, query, picture, pixels, rerank=rerank)
     drawn = out is not None and found.patches is not None
     if out is not None and found.patches is not None:
         _save(draw_explanation(found, picture), out)
@@ -93,6 +100,8 @@ def _print(found: Explanation) -> None:
         table.add_row(escape(word.word), *cells)
     table.add_row("sum", "", "", str(found.score), style="bold")
     console.print(table)
+    if found.account.score is not None:
+        console.print(_ordered(found.account))
     for text in found.as_dict()["texts"]:
         console.print()
         subtracted = " (subtracted)" if text["weight"] < 0 else ""
@@ -102,6 +111,24 @@ def _print(found: Explanation) -> None:
             raised = " ".join(f"{term}:{weight:.2f}" for term, weight in word["terms"].items())
             table.add_row(escape(word["word"]), escape(raised), f"{word['attention']:.2f}")
         console.print(table)
+
+
+def _ordered(account: Account) -> Table:
+    """The score that orders: the words that add and subtract most, and the rest."""
+    many = len(account.words) > 2 * _SHOWN
+    shown = [*account.words[:_SHOWN], *account.words[-_SHOWN:]] if many else account.words
+    table = Table(f"ordered by {account.ordered_by}", "query", "weight", "score", box=None)
+    for word in shown:
+        numbers = (word.query, word.weight, word.score)
+        table.add_row(escape(word.word), *(f"{number:.4f}" for number in numbers))
+    if many:
+        rest = sum(word.score for word in account.words[_SHOWN:-_SHOWN])
+        table.add_row(f"{len(account.words) - len(shown)} other words", "", "", f"{rest:.4f}")
+    if account.beyond or account.constant:
+        table.add_row("beyond words", "", "", f"{account.beyond:.4f}")
+        table.add_row("liked in general", "", "", f"{account.constant:.4f}")
+    table.add_row("sum", "", "", f"{account.score:.4f}", style="bold")
+    return table
 
 
 def _save(drawn: Any, out: Path) -> None:

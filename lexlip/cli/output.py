@@ -29,15 +29,18 @@ _HEIGHT = 8
 """Lines of text that a picture takes in a terminal; a line is two pixels."""
 
 
-def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None) -> str:
-    """One JSON object: the words of the query, its conditions, and the hits."""
+def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_by: str) -> str:
+    """One JSON object: the words of the query, its conditions, what orders, and the hits."""
     found: list[dict[str, Any]] = [
         {"rank": rank, **hit._asdict()} for rank, hit in enumerate(hits, 1)
     ]
     for row, words in zip(found, reasons or (), strict=False):
+        if "words" in row:  # the score of the first stage
+            row["first_stage"] = row.pop("words")
         row["words"] = {word.word: word.score for word in words}
     conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
-    return json.dumps({"query": asked.words(), **conditions, "hits": found})
+    facts = {"query": asked.words(), **conditions, "ordered_by": ordered_by}
+    return json.dumps({**facts, "hits": found})
 
 
 def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
@@ -95,14 +98,17 @@ def show(
         limit = " that the filter lets through" if filtered else ""
         console.print(f"nothing found: no picture{limit} has any of these words")
         return
+    fits = [getattr(hit, "fit", None) for hit in hits]
+    known = any(fit is not None for fit in fits)
     table = Table(
-        "rank", "score", "picture", *([""] if thumbnails else []), *(["why"] if reasons else []),
-        box=None,
+        "rank", "score", *(["fit"] if known else []), "picture", *([""] if thumbnails else []),
+        *(["why"] if reasons else []), box=None,
     )  # fmt: skip
     originals = Originals.of(index.manifest)
     for number, hit in enumerate(hits):
         score = f"{hit.score:.4f}" if isinstance(hit.score, float) else str(hit.score)
-        cells: list[Any] = [str(number + 1), score, escape(hit.id)]
+        fit = "" if fits[number] is None else f"{fits[number]:.1f}"
+        cells: list[Any] = [str(number + 1), score, *([fit] if known else []), escape(hit.id)]
         if thumbnails:
             cells.append(_thumbnail(originals.find(hit.id)))
         if reasons:

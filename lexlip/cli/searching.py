@@ -35,14 +35,25 @@ def search(
         str | None, typer.Option(help='only pictures with such metadata: "year >= 2020"')
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="the words of each hit")] = False,
-    query_terms: Annotated[int, typer.Option(help="words kept of the query")] = 64,
+    query_terms: Annotated[
+        int | None, typer.Option(help="words kept of the query: 64, or 128 if vectors order")
+    ] = None,
     rescore: Annotated[
         int, typer.Option(min=0, help="hits to order by exact cosine (--keep-floats)")
     ] = 0,
     rerank: Annotated[
-        str | None, typer.Option(help="look again at the best: filip, csd, naaf (--keep-views)")
+        str | None,
+        typer.Option(
+            help="what orders the best: vectors (default, if kept), terms, none; filip, csd, naaf "
+            "(--keep-views)"
+        ),
     ] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="pictures that are reranked")] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="pictures that are ordered or reranked")
+    ] = None,
+    min_fit: Annotated[
+        float | None, typer.Option(help="leave out pictures that fit less, say 2 (vectors)")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     encoder: Annotated[
         str, typer.Option(help="network, or table: texts without one (make pretrain-queries)")
@@ -66,6 +77,7 @@ def search(
     from lexlip.cli import output
     from lexlip.index import Index
     from lexlip.query.query import Query
+    from lexlip.rerank.phases import PHASES
 
     if sum((as_json, trec is not None, paths, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
@@ -77,12 +89,16 @@ def search(
     if image is not None:
         query += Query.image(image)
     with Index.open(path, load_speaker(path, model, encoder)) as opened:
-        prepared = opened.prepare(query, query_terms, views=rerank is not None)
-        asked = prepared.resolved
-        hits = opened.search(prepared, k, where, rescore, rerank=rerank, depth=depth)
+        looks = rerank is not None and rerank not in PHASES
+        prepared = opened.prepare(query, query_terms, views=looks)
+        asked, by = prepared.resolved, opened.ordered_by(prepared, rerank)
+        hits = opened.search(
+            prepared, k, where, rescore, rerank=rerank, depth=depth, min_fit=min_fit
+        )
         reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
         if as_json:
-            typer.echo(output.as_json(asked, hits, reasons if explain else None))
+            by = "cosine" if rescore and rerank is None else by
+            typer.echo(output.as_json(asked, hits, reasons if explain else None, by))
         elif trec is not None:
             typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
         elif paths:
@@ -91,7 +107,8 @@ def search(
             for id in gone:
                 typer.echo(f"{id}: no file of that name where it was indexed", err=True)
         else:
-            output.show(opened, asked, hits, reasons if explain else None, bool(where), thumbnails)
+            filtered = bool(where) or min_fit is not None
+            output.show(opened, asked, hits, reasons if explain else None, filtered, thumbnails)
 
 
 @app.command()

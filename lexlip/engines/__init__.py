@@ -14,10 +14,17 @@ from lexlip.engines.base import Engine, Hit
 from lexlip.engines.lucene.engine import LuceneEngine
 from lexlip.engines.postings.engine import PostingsEngine
 
-__all__ = ["ENGINES", "Engine", "Hit", "LuceneEngine", "PostingsEngine", "open_engine"]
+__all__ = [
+    "ENGINES", "Engine", "Hit", "LuceneEngine", "PostingsEngine", "keeps_vectors", "open_engine",
+]  # fmt: skip
 
 ENGINES = ("lucene", "postings")
 """Their names: in manifests, and on the command line."""
+
+
+def keeps_vectors(kind: str) -> bool:
+    """Return whether an engine, one of `ENGINES`, keeps dense vectors beside its postings."""
+    return (LuceneEngine if kind == "lucene" else PostingsEngine).keeps_vectors
 
 
 def open_engine(kind: str, path: Path, mode: Literal["r", "w"]) -> Engine:

@@ -22,8 +22,10 @@ from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 from lexlip.storage.ids import check_ids
 
 if TYPE_CHECKING:
+    from lexlip.engines.candidates import Candidates
     from lexlip.filters.columns import Value
     from lexlip.filters.where import Where
+    from lexlip.views import Vectors
 
 
 class Hit(NamedTuple):
@@ -59,13 +61,22 @@ class Engine(Protocol):
     """An inverted index of impacts, and metadata to filter by.
 
     All that reads (`search`, `contributions`, `fetch`, `len`, `stats`) shows the last `commit`.
+
+    Attributes
+    ----------
+    keeps_vectors : bool
+        Whether `add` takes dense vectors. For an engine that does not, an index keeps them beside
+        it, by id.
     """
+
+    keeps_vectors: bool
 
     def add(
         self,
         ids: Sequence[str],
         impacts: csr_array,
         columns: Mapping[str, Sequence[Any]] | None = None,
+        vectors: Vectors | None = None,
     ) -> None:
         """Add documents; an id that is there already is replaced, the last one wins.
 
@@ -79,6 +90,8 @@ class Engine(Protocol):
             Metadata: name -> N values (bool, int, float, str or None). A column holds one type;
             int and float mix to float, None is a missing value. A replaced document loses what
             it had.
+        vectors
+            N dense vectors, where `keeps_vectors`: of all documents, or of none.
 
         Raises
         ------
@@ -124,6 +137,20 @@ class Engine(Protocol):
         LexLIPError
             For a query or a condition off the contract, or a filter that does not fit the columns.
         """
+        ...
+
+    def candidates(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+    ) -> Candidates:
+        """Return the documents that `search` returns, as arrays: ids are read when needed."""
+        ...
+
+    def locate(self, hits: Sequence[Hit]) -> Candidates:
+        """Return hits as `candidates` does; those that are gone are left out."""
         ...
 
     def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:

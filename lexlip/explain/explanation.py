@@ -20,14 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
+from lexlip.build.manifest import has_said
 from lexlip.build.recipe import Recipe
 from lexlip.data.crops import with_crops
 from lexlip.data.images import read_image
-from lexlip.impacts import quantise, query_terms, top_terms, unit_normalise
+from lexlip.impacts import document_rows, quantise, query_terms
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.models.speaker import Localises, Speaker, require_images, require_places
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
+from lexlip.rerank.account import Account
+from lexlip.rerank.phases import WORDS
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -66,6 +69,8 @@ class Explanation:
         Heaviest first; their scores add up to `score`.
     tokens : sequence of str
         The vocabulary, in id order.
+    account : Account
+        What ordered the list, and how the second phase's score adds up where there is one.
     texts : list of TracedText
         The texts of the query; empty for a model whose words have no place.
     size : (int, int), optional
@@ -85,6 +90,7 @@ class Explanation:
     query: PreparedQuery
     words: list[Contribution]
     tokens: Sequence[str] = field(repr=False)
+    account: Account = Account(WORDS)
     texts: list[TracedText] = field(default_factory=list)
     size: tuple[int, int] | None = None
     patches: Provenance | None = None
@@ -94,7 +100,7 @@ class Explanation:
 
     @property
     def score(self) -> int:
-        """The score of the hit."""
+        """The score of the hit, by the words that found it."""
         return sum(word.score for word in self.words)
 
     @property
@@ -114,6 +120,8 @@ class Explanation:
         return {
             "id": self.id,
             "score": self.score,
+            "ordered_by": self.account.ordered_by,
+            "order": self.account.as_dict(),
             "words": [
                 {**word._asdict(), "score": word.score, "patch": self.patch(word.word)}
                 for word in self.words
@@ -161,6 +169,8 @@ def explain(
     picture: Any = None,
     pixels: bool = False,
     words: list[Contribution] | None = None,
+    account: Account | None = None,
+    rerank: str | None = None,
 ) -> Explanation:
     """Explain the score of a document for a query.
 
@@ -176,7 +186,11 @@ def explain(
     pixels : bool
         Find out which pixels each word needs too: a pass of the model for each patch.
     words : list of Contribution, optional
-        Of `Index.explain`, where they are known; the engine is not asked then.
+        Of `Index.explain`, where they are known; with `account` the engine is not asked then.
+    account : Account
+        Of `Index.account`, where it is known.
+    rerank : str, optional
+        What orders the list, as for `Index.search`.
 
     Raises
     ------
@@ -195,11 +209,13 @@ def explain(
     query, tokens = index.prepare(item), model.lexicon.tokens
     if words is None:
         words = index.explain(id, query)
+    if account is None:
+        account = index.account(id, query, rerank)
     if not isinstance(model, Localises):
-        return Explanation(id, query, words, tokens)
+        return Explanation(id, query, words, tokens, account)
     texts = _traced(model, query)
     if picture is None:
-        return Explanation(id, query, words, tokens, texts)
+        return Explanation(id, query, words, tokens, account, texts)
     upright = read_image(picture)
     terms = _terms(words, query, tokens)
     held = {terms[word.word]: word.impact for word in words if word.impact > 0}
@@ -209,6 +225,7 @@ def explain(
         query,
         words,
         tokens,
+        account,
         texts,
         upright.size,
         model.locate(upright, terms.values(), Recipe.of(index.manifest).crops),
@@ -244,8 +261,8 @@ def _same(index: Index, model: Speaker, picture: Image.Image, held: Mapping[int,
     """True when a picture gives the impacts that an index holds, but for rounding."""
     recipe = Recipe.of(index.manifest)
     weights = with_crops(require_images(model).encode_image, [picture], recipe.crops)
-    weights = top_terms(weights, recipe.max_terms)
-    now = query_terms(csr_array(quantise(unit_normalise(weights), index.manifest["scale"])))
+    rows = document_rows(weights, recipe.max_terms, not has_said(index.manifest))
+    now = query_terms(csr_array(quantise(rows, index.manifest["scale"])))
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
 
 

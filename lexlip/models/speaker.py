@@ -239,6 +239,21 @@ def require_views(speaker: Any) -> HasViews:
     )
 
 
+def require_vectors(speaker: Any) -> HasVectors:
+    """Return a speaker with dense vectors, which order what its words found.
+
+    Raises
+    ------
+    LexLIPError
+        When it has none.
+    """
+    if isinstance(speaker, HasVectors):
+        return speaker
+    raise LexLIPError(
+        f"{type(speaker).__name__} has no vectors to order hits by: leave out vectors (--vectors)"
+    )
+
+
 def require_places(speaker: Any) -> Localises:
     """Return a speaker whose words have a place in a picture or a text.
 

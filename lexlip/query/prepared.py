@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from lexlip.engines.base import Condition, Engine, Hit
 from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution, contributions
-from lexlip.query.search import search
+from lexlip.query.search import candidates, search
 from lexlip.query.terms import QueryViews, views_of
 from lexlip.query.tree import Part
 
 if TYPE_CHECKING:
+    from lexlip.engines.candidates import Candidates
     from lexlip.filters.where import Where
     from lexlip.models.speaker import Speaker
     from lexlip.query.query import Query
@@ -76,6 +77,10 @@ class PreparedQuery:
     def search(self, engine: Engine, k: int, where: Where | None = None) -> list[Hit]:
         """Return the best `k` hits, exactly; see `lexlip.query.search.search`."""
         return search(engine, self.terms, k, where, self.conditions, self.penalty)
+
+    def candidates(self, engine: Engine, k: int, where: Where | None = None) -> Candidates:
+        """Return the same documents as arrays, for a second phase."""
+        return candidates(engine, self.terms, k, where, self.conditions, self.penalty)
 
     def explain(self, engine: Engine, id: str, tokens: Sequence[str]) -> list[Contribution]:
         """Return the words that a document shares with the query, heaviest first.

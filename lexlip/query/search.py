@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lexlip.engines.base import Condition, Engine, Hit, check_query
 
 if TYPE_CHECKING:
+    from lexlip.engines.candidates import Candidates
     from lexlip.filters.where import Where
 
 _MORE = 4
@@ -75,6 +76,20 @@ def search(
         return lost
 
     return walk(find, loss, k)
+
+
+def candidates(
+    engine: Engine,
+    terms: Mapping[int, int],
+    k: int,
+    where: Where | None = None,
+    conditions: Sequence[Condition] = (),
+    penalty: int = 0,
+) -> Candidates:
+    """Return what `search` returns as arrays, for a second phase."""
+    if penalty or any(isinstance(w, Real) and w < 0 for w in terms.values()):
+        return engine.locate(search(engine, terms, k, where, conditions, penalty))
+    return engine.candidates(terms, k, where, conditions)
 
 
 def walk(

@@ -23,6 +23,7 @@ from lexlip.storage.files import read_json, write_json
 from lexlip.storage.forward import ForwardStore
 
 if TYPE_CHECKING:
+    from lexlip.engines.candidates import Candidates
     from lexlip.models.speaker import Speaker
 
 SETTINGS = "rerank.json"
@@ -123,20 +124,45 @@ class SecondStage:
         share : float, optional
             Of the reranker's score, 0..1; the tuned one by default.
         """
-        ids = [hit.id for hit in hits]
+        ids, words = [hit.id for hit in hits], np.array([hit.score for hit in hits])
+        return self._ordered(ids, words, query, name, len(ids), share)
+
+    def order(
+        self, found: Candidates, query: PreparedQuery, name: str, k: int
+    ) -> list[RerankedHit]:
+        """Reorder candidates by both stages, and return the best k.
+
+        Parameters
+        ----------
+        found : Candidates
+            What the first stage found.
+        query, name
+            As for `rerank`.
+        k : int
+        """
+        places, ids = found.best(found.scores, len(found))
+        return self._ordered(ids, found.scores[places], query, name, k)
+
+    def _ordered(
+        self,
+        ids: Sequence[str],
+        words: NDArray[Any],
+        query: PreparedQuery,
+        name: str,
+        k: int,
+        share: float | None = None,
+    ) -> list[RerankedHit]:
         likeness = self.likeness(name, query, ids)
-        words = [hit.score for hit in hits]
         both = fuse(words, likeness, self.share(name) if share is None else share)
-        vague: list[float | None] = [None] * len(ids)
+        order = np.argsort(-both, kind="stable")[:k]  # ties stay in the order of the first stage
+        best = [ids[place] for place in order.tolist()]
+        vague: list[float | None] = [None] * len(best)
         if self.store.gaussian_size:
-            found = self.store.gaussians(ids)
+            found = self.store.gaussians(best)
             spread = (found.log_variance.mean(1, dtype=np.float32) / 2).tolist()
             vague = [u if held else None for u, held in zip(spread, found.held, strict=True)]
-        order = np.argsort(-both, kind="stable")  # ties stay in the order of the first stage
-        return [
-            RerankedHit(ids[i], float(both[i]), words[i], float(likeness[i]), vague[i])
-            for i in order
-        ]
+        scores = (array[order].tolist() for array in (both, words, likeness))
+        return [RerankedHit(*row) for row in zip(best, *scores, vague, strict=True)]
 
     def save(self, shares: dict[str, float], ambiguous: float | None) -> None:
         """Save tuned shares; those of these rerankers are overwritten."""

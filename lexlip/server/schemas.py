@@ -52,9 +52,16 @@ class Search(BaseModel):
     where: Text = Field(
         default="", description="a filter over metadata: year >= 2020 and folder == 'a'"
     )
-    rerank: Text | None = Field(default=None, description="filip, csd, naaf, ...: a second look")
+    rerank: Text | None = Field(
+        default=None,
+        description="what orders: vectors, terms, none, or a second look: filip, csd, naaf, ...; "
+        "by default vectors, where the index has them",
+    )
     depth: int | None = Field(
-        default=None, ge=1, le=MAX_COUNT, description="hits that are reranked"
+        default=None, ge=1, le=MAX_COUNT, description="hits that are ordered or reranked"
+    )
+    min_fit: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None, description="leave out hits whose fit is less, where vectors order"
     )
     explain: bool = Field(default=True, description="say which words found each hit")
 
@@ -104,7 +111,13 @@ class Hit(Ranked):
     """A picture that was found."""
 
     words: list[Part] = []
-    first_stage: int | float | None = None
+    first_stage: int | float | None = Field(
+        default=None, description="score of the words that found it, where another orders"
+    )
+    fit: float | None = Field(
+        default=None,
+        description="how far it stands out, the same scale for every query; null if not known",
+    )
     rerank: float | None = None
     uncertainty: float | None = None
 
@@ -137,6 +150,7 @@ class Found(BaseModel):
     cost: Cost
     generation: str
     uncertainty: float | None
+    ordered_by: str = Field(description="vectors, terms, none (the words) or a reranker's name")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -166,6 +180,7 @@ class Found(BaseModel):
                 },
                 "generation": "2",
                 "uncertainty": None,
+                "ordered_by": "none",
             }
         }
     )
@@ -226,11 +241,32 @@ class TracedText(BaseModel):
     words: list[Token]
 
 
+class Share(BaseModel):
+    """A word's part in the score that orders."""
+
+    word: str
+    query: float = Field(description="of either sign")
+    weight: float
+    score: float
+
+
+class Order(BaseModel):
+    """The score that orders: words, what is beyond words, and the constant add up to it."""
+
+    score: float
+    words: list[Share]
+    beyond_words: float
+    constant: float
+    fit: float | None
+
+
 class Explained(BaseModel):
     """Why a picture was found."""
 
     id: str
-    score: int
+    score: int = Field(description="of the words that found it")
+    ordered_by: str = Field(description="vectors, terms, none (the words) or a reranker's name")
+    order: Order | None = Field(description="of vectors and terms")
     words: list[Contribution]
     patches: Patches | None
     alignment: Alignment | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,24 @@ def save_smallest(folder: Path, name: str, array: NDArray[Any]) -> None:
             next(t for t in _WHOLE if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
         )
     save_array(folder, name, array)
+
+
+def save_blocks(
+    folder: Path, name: str, dtype: Any, shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]
+) -> None:
+    """Write an array as ``name.npy``, a block of its rows at a time.
+
+    Written, not mapped: on a full disk this fails, and a map would kill the process.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with open(folder / f"{name}.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).data)
 
 
 def map_array(folder: Path, name: str) -> NDArray[Any]:
@@ -72,6 +90,19 @@ class Strings(Sequence[bytes]):
         joined, starts = self._bytes.tobytes(), self._starts
         spans = zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)
         return [joined[start:end] for start, end in spans]
+
+    def texts(self, rows: NDArray[np.integer]) -> list[str]:
+        """Return the strings of some rows as text, decoded together where all is ASCII."""
+        starts, ends = self._starts[rows], self._starts[rows + 1]
+        lengths = ends - starts
+        stops = np.cumsum(lengths)
+        # Each string's bytes: its start, repeated, and 0, 1, 2, ... from there.
+        at = np.arange(lengths.sum()) + np.repeat(starts - (stops - lengths), lengths)
+        joined = self._bytes[at].tobytes()
+        if not joined.isascii():
+            return [name.decode() for name in self.take(rows)]
+        text, firsts = joined.decode("ascii"), [0, *stops.tolist()]
+        return [text[first:last] for first, last in zip(firsts, firsts[1:], strict=False)]
 
     def find(self, strings: Collection[bytes]) -> dict[bytes, int]:
         """Return {string: row} of the strings found."""

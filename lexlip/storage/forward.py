@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
-from lexlip.storage.arrays import map_array, save_array
+from lexlip.storage.arrays import map_array, save_array, save_blocks
 from lexlip.storage.codecs import Codec, codec_type
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
@@ -217,16 +217,9 @@ class ForwardStore(PartStore[_Rows]):
         for name in places.sources[0].fields:
             first = _take(places[:1], name)
             block = max(1, _BLOCK // max(1, first.nbytes))
-            header = {
-                "descr": np.lib.format.dtype_to_descr(first.dtype),
-                "fortran_order": False,
-                "shape": (len(places), *first.shape[1:]),
-            }
-            # Written, not mapped: on a full disk this fails, and a map would kill the process.
-            with open(folder / f"{name}.npy", "wb") as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                for start in range(0, len(places), block):
-                    file.write(_take(places[start : start + block], name).tobytes())
+            shape = (len(places), *first.shape[1:])
+            rows = (_take(places[at : at + block], name) for at in range(0, len(places), block))
+            save_blocks(folder, name, first.dtype, shape, rows)
 
     @property
     def token_size(self) -> int:

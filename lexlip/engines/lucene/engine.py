@@ -29,6 +29,7 @@ from lexlip.engines.base import (
     check_query,
     check_terms,
 )
+from lexlip.engines.candidates import WithoutArrays
 from lexlip.engines.lucene.bridge import (
     READING,
     SEARCHING,
@@ -53,6 +54,7 @@ from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
 from lexlip.storage.ids import check_ids, closed, read_only
+from lexlip.views import Vectors
 
 __all__ = ["LuceneEngine", "lucene_jar"]
 
@@ -60,7 +62,7 @@ _BUFFER_MB = 256.0
 _EXPLAINED = re.compile(rf"([0-9.]+) = weight\({IMPACTS}:([0-9]+)")
 
 
-class LuceneEngine:
+class LuceneEngine(WithoutArrays):
     """An engine in a folder on disk (`lexlip.engines.base.Engine`).
 
     One engine may write a folder at a time; any number may read it, each seeing the commit that
@@ -144,8 +146,10 @@ class LuceneEngine:
         ids: Sequence[str],
         impacts: csr_array,
         columns: Mapping[str, Sequence[Any]] | None = None,
+        vectors: Vectors | None = None,
     ) -> None:
         """Add documents, replacing those with the same id; see `Engine.add`."""
+        self.refuse(vectors)
         self._check_writable()
         names, matrix = check_documents(ids, impacts)
         metadata = read_columns(columns, len(names))

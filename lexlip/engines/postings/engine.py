@@ -28,13 +28,16 @@ from lexlip.engines.base import (
     check_query,
     check_terms,
 )
-from lexlip.engines.postings.parts import Documents, Part, best_of, write_masks
+from lexlip.engines.postings.parts import Documents, Part, write_masks
+from lexlip.engines.postings.rows import Rows
 from lexlip.engines.postings.snapshot import FORMAT, Snapshot
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
 from lexlip.storage.generations import GenerationWriter, current_mark, open_current, verify
 from lexlip.storage.ids import check_ids, closed, read_only
+from lexlip.storage.vectors import CodedVectors
+from lexlip.views import Vectors
 
 _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""
@@ -72,6 +75,8 @@ class PostingsEngine:
     [Hit(id='b.jpg', score=200)]
     >>> engine.close()
     """
+
+    keeps_vectors = True
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, mode: Literal["w", "r"] = "w"
@@ -119,17 +124,34 @@ class PostingsEngine:
         ids: Sequence[str],
         impacts: csr_array,
         columns: Mapping[str, Sequence[Any]] | None = None,
+        vectors: Vectors | None = None,
     ) -> None:
         """Add documents, replacing those with the same id; see `Engine.add`."""
         self._writable()
         names, matrix = check_documents(ids, impacts)
         metadata = read_columns(columns, len(names))
+        if vectors is not None and len(vectors) != len(names):
+            raise LexLIPError(f"{len(names)} ids but {len(vectors)} vectors: one each")
+        coded = None if vectors is None else CodedVectors.encode(vectors)
         with self._lock:
+            self._check_width(0 if coded is None else coded.width)
             self._kinds = merge_kinds(self._kinds, metadata)
             block = [name.encode() for name in names]
             for row, name in enumerate(block):
                 self._changes[name] = (len(self._blocks), row)
-            self._blocks.append(Documents(block, matrix.astype(np.uint8), metadata))
+            self._blocks.append(Documents(block, matrix.astype(np.uint8), metadata, coded))
+
+    def _check_width(self, width: int) -> None:
+        """Refuse vectors of another width than those that are there, 0 for none."""
+        kept = [block.vectors for block in self._blocks]
+        kept += [part.vectors for part in self._current().parts if part.living]
+        for vectors in kept:
+            held = 0 if vectors is None else vectors.width
+            if held != width:
+                raise LexLIPError(
+                    f"{self.path} holds vectors of {held} numbers, these documents have {width}: "
+                    "add documents of the same model, or build the index anew"
+                )
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete by id and return how many were there; see `Engine.delete`."""
@@ -249,24 +271,45 @@ class PostingsEngine:
         among: Sequence[str] | None = None,
     ) -> list[Hit]:
         """Return the best `k` hits, exactly; see `Engine.search`."""
+        return self._find(terms, k, where, conditions, among).hits()
+
+    def candidates(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+    ) -> Rows:
+        """Return the best `k` documents as arrays; see `Engine.candidates`."""
+        return self._find(terms, k, where, conditions, None)
+
+    def _find(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None,
+        conditions: Sequence[Condition],
+        among: Sequence[str] | None,
+    ) -> Rows:
         query, k = check_query(terms, k)
         snapshot = self._current()
         masks = snapshot.masks(where, check_conditions(conditions) if conditions else ())
         if among is not None:
             masks = snapshot.among(among, masks)
-        best = [
+        found = [
             (part, *part.segment.search(query, k, mask))
             for part, mask in zip(snapshot.parts, masks, strict=True)
         ]
-        several = len(best) > 1
-        hits = [
-            Hit(name.decode(), score)
-            for part, documents, scores in (best_of(best, k) if several else best)
-            for name, score in zip(part.ids.take(documents), scores.tolist(), strict=True)
-        ]
-        if several:  # those of one part are in order
-            hits.sort(key=lambda hit: (-hit.score, hit.id))
-        return hits[:k]
+        return Rows(found).cut(k)
+
+    def locate(self, hits: Sequence[Hit]) -> Rows:
+        """Return hits as rows; see `Engine.locate`."""
+        scores = {hit.id.encode(): hit.score for hit in hits}
+        found = []
+        for part, rows in self._current().find(scores):
+            numbers = np.fromiter(rows.values(), np.int32, len(rows))
+            found.append((part, numbers, np.array([scores[name] for name in rows], np.int64)))
+        return Rows(found, ordered=False)
 
     def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: impact} of a document's terms; see `Engine.contributions`."""
@@ -317,7 +360,7 @@ class PostingsEngine:
         return self._current().living
 
     def stats(self) -> dict[str, int]:
-        """Return `documents`, `postings`, `bytes` on disk and `segments`.
+        """Return `documents`, `postings`, `bytes` on disk, `vector_bytes` of these and `segments`.
 
         Postings of dead documents count until their part is merged (`compact` does).
         """
@@ -326,6 +369,7 @@ class PostingsEngine:
             "documents": snapshot.living,
             "postings": sum(part.segment.postings for part in snapshot.parts),
             "bytes": snapshot.generation.bytes,
+            "vector_bytes": sum(part.vectors.bytes for part in snapshot.parts if part.vectors),
             "segments": len(snapshot.parts),
         }
 

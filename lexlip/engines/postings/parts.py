@@ -21,6 +21,7 @@ from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Column, Kind, Value
 from lexlip.storage.arrays import Strings, map_array, save_smallest
 from lexlip.storage.files import read_json, write_json
+from lexlip.storage.vectors import CodedVectors
 
 
 def _save_values(folder: Path, name: str, values: NDArray[Any]) -> None:
@@ -51,20 +52,29 @@ class _Words(Sequence[str]):
 
 @dataclass(frozen=True)
 class Documents:
-    """Documents in memory, on their way into a part: ids in UTF-8, impacts [N, V], columns."""
+    """Documents in memory, on their way into a part.
+
+    Ids in UTF-8, impacts [N, V], columns, and dense vectors where they are kept.
+    """
 
     names: list[bytes]
     impacts: csr_array
     columns: Mapping[str, Column]
+    vectors: CodedVectors | None = None
 
     def take(self, rows: NDArray[np.int64]) -> Documents:
         """Return some documents."""
         columns = {name: column.take(rows) for name, column in self.columns.items()}
-        return Documents([self.names[row] for row in rows.tolist()], self.impacts[rows], columns)
+        names = [self.names[row] for row in rows.tolist()]
+        vectors = None if self.vectors is None else self.vectors.take(rows)
+        return Documents(names, self.impacts[rows], columns, vectors)
 
     @staticmethod
     def sorted_together(blocks: Sequence[Documents]) -> Documents:
-        """Return the documents of all blocks, sorted by id; no id may come twice."""
+        """Return the documents of all blocks, sorted by id.
+
+        No id may come twice, and all blocks have vectors, or none.
+        """
         width = max(block.impacts.shape[1] for block in blocks)
         for block in blocks:
             block.impacts.resize((block.impacts.shape[0], width))
@@ -74,10 +84,12 @@ class Documents:
             )
             for name in dict.fromkeys(name for block in blocks for name in block.columns)
         }
+        vectors = [block.vectors for block in blocks if block.vectors is not None]
         every = Documents(
             [name for block in blocks for name in block.names],
             csr_array(vstack([block.impacts for block in blocks], format="csr")),
             columns,
+            CodedVectors.concat(vectors) if vectors else None,
         )
         order = sorted(range(len(every.names)), key=every.names.__getitem__)
         return every.take(np.array(order, dtype=np.int64))
@@ -86,6 +98,8 @@ class Documents:
         """Write sorted documents as a part; columns without any value are left out."""
         Segment.write(folder / "postings", self.impacts)
         Strings.write(folder, "ids", self.names)
+        if self.vectors is not None:
+            self.vectors.save(folder)
         table: list[dict[str, Any]] = []
         for name, column in self.columns.items():
             if not column.present.any():
@@ -138,8 +152,12 @@ class Part:
             self.segment = Segment.open(folder / "postings")
             self.ids = Strings(folder, "ids")
             self.columns = _open_columns(folder, len(self.segment))
-            if {len(self.ids), *map(len, self.columns.values())} != {len(self.segment)}:
-                raise ValueError("ids, columns and postings differ in length")
+            self.vectors = CodedVectors.open(folder) if CodedVectors.there(folder) else None
+            lengths = {len(self.ids), *map(len, self.columns.values())}
+            if self.vectors is not None:
+                lengths.add(len(self.vectors))
+            if lengths != {len(self.segment)}:
+                raise ValueError("ids, columns, vectors and postings differ in length")
             self.alive = None if bits is None else np.unpackbits(bits, count=len(self.segment))
         except (ValueError, KeyError, TypeError, EOFError) as error:
             raise LexLIPError(f"{folder} is damaged ({error}): build the index anew") from None
@@ -169,9 +187,9 @@ class Part:
         """Read the documents of a mask into memory, all of them without one."""
         rows = np.arange(len(self.ids)) if alive is None else np.flatnonzero(alive)
         columns = {name: column.take(rows) for name, column in self.columns.items()}
-        return Documents(
-            self.ids.take(rows), self.segment.impacts()[rows].astype(np.uint8), columns
-        )
+        impacts = self.segment.impacts()[rows].astype(np.uint8)
+        vectors = None if self.vectors is None else self.vectors.take(rows)
+        return Documents(self.ids.take(rows), impacts, columns, vectors)
 
     def column(self, name: str, kind: Kind) -> Column:
         """Return a column, one of missing values where this part has none of that name."""
@@ -197,18 +215,8 @@ class Part:
         return alive
 
 
-Found = tuple[Part, NDArray[np.int32], NDArray[np.int32]]
-"""Hits of a search in a part, best first: documents and scores."""
-
-
-def best_of(found: Sequence[Found], k: int) -> Sequence[Found]:
-    """Keep what may be among the best `k` of all parts, ties included: only its ids are read."""
-    scores = np.concatenate([scores for _, _, scores in found])
-    if scores.size <= k:
-        return found
-    cut = np.partition(scores, scores.size - k)[scores.size - k]
-    sizes = [np.count_nonzero(scores >= cut) for _, _, scores in found]
-    return [(part, d[:size], s[:size]) for (part, d, s), size in zip(found, sizes, strict=True)]
+Found = tuple[Part, NDArray[np.int32], NDArray[Any]]
+"""Hits of a search in a part: rows and scores."""
 
 
 def write_masks(folder: Path, masks: Mapping[str, NDArray[np.uint8]]) -> None:

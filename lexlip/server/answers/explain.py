@@ -13,7 +13,9 @@ from lexlip.server.picture_files import Pictures
 from lexlip.server.served_index import ServedIndex
 
 
-def explain(served: ServedIndex, pictures: Pictures, query: Query, id: str) -> dict[str, Any]:
+def explain(
+    served: ServedIndex, pictures: Pictures, query: Query, id: str, rerank: str | None = None
+) -> dict[str, Any]:
     """Explain a hit.
 
     Returns
@@ -27,10 +29,11 @@ def explain(served: ServedIndex, pictures: Pictures, query: Query, id: str) -> d
     with served.reading() as index:
         if index.engine.fetch([id])[0] is None:
             raise no_such_image()
-        words = index.explain(id, prepared)
+        words, account = index.explain(id, prepared), index.account(id, prepared, rerank)
     try:
         picture = read_image(pictures.found(id), "the picture")
     except LexLIPError:  # moved, or corrupted, after it was indexed
         picture = None
     with served.model_lock:  # the engine is asked no more, so the index may be renewed meanwhile
-        return explanation.explain(index, id, prepared, picture, words=words).as_dict()
+        found = explanation.explain(index, id, prepared, picture, words=words, account=account)
+        return found.as_dict()

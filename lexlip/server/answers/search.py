@@ -16,6 +16,7 @@ from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query
 from lexlip.query.terms import views_of
+from lexlip.rerank.phases import DEPTH, PHASES, OrderedHit
 from lexlip.rerank.rerankers import RERANKERS
 from lexlip.rerank.stage import RerankedHit
 from lexlip.server.failures import Refused
@@ -91,13 +92,14 @@ def search(
     where = _checked(settings, request)
     last = request.offset + request.k
     watch = Stopwatch()
-    if request.rerank:
+    if _looks(request):
         with served.reading() as index:
             _ = index.second_stage  # an index without views says so before anything is encoded
     with watch.on("encode_ms"), served.model_lock:
         prepared = _prepared(served, request, query)
     with served.reading() as index:
-        hits = _hits(index, request, prepared, where, watch)
+        by = index.ordered_by(prepared, request.rerank)
+        hits = _hits(index, request, prepared, where, watch, by)
         page = hits[request.offset : last]
         with watch.on("explain_ms"):
             reasons = [index.explain(hit.id, prepared) if request.explain else [] for hit in page]
@@ -120,8 +122,14 @@ def search(
         "next_offset": last if len(hits) > last and last < settings.max_depth else None,
         "cost": {"postings": sum(frequencies.values()), **watch.ms},
         "generation": generation,
-        "uncertainty": prepared.uncertainty if request.rerank else None,
+        "uncertainty": prepared.uncertainty if _looks(request) else None,
+        "ordered_by": by,
     }
+
+
+def _looks(request: Search) -> bool:
+    """Return whether a reranker is asked for, which needs views of the query."""
+    return bool(request.rerank) and request.rerank not in PHASES
 
 
 def _checked(settings: Settings, request: Search) -> Where | None:
@@ -136,7 +144,7 @@ def _checked(settings: Settings, request: Search) -> Where | None:
 
 def _prepared(served: ServedIndex, request: Search, query: Query) -> PreparedQuery:
     """Encode a query. Edited words have no views: rerankers look at the text they came from."""
-    if not request.rerank:
+    if not _looks(request):
         return query.prepare(served.model)
     if request.words and request.q.strip():
         text = Query.parse(request.q, images=False)
@@ -152,26 +160,30 @@ def _hits(
     prepared: PreparedQuery,
     where: Where | None,
     watch: Stopwatch,
-) -> Sequence[Hit | RerankedHit]:
+    by: str,
+) -> Sequence[Hit | OrderedHit | RerankedHit]:
     """Return the best hits, one more than asked for.
 
-    The number of reranked hits is the same for every page, so that pages go together.
+    The number of hits that are ordered together is the same for every page, so that pages go
+    together.
     """
-    if not request.rerank:
+    if by in PHASES:
+        count, depth = request.offset + request.k + 1, request.depth or DEPTH
+        fit = request.min_fit
         with watch.on("search_ms"):
-            return prepared.search(index.engine, request.offset + request.k + 1, where)
+            return index.search(prepared, count, where, rerank=by, depth=depth, min_fit=fit)
     depth = max(request.k, request.depth or index.second_stage.depth(prepared))
     with watch.on("search_ms"):
         found = prepared.search(index.engine, depth, where)
     with watch.on("rerank_ms"):
-        return index.rerank(found, prepared, request.rerank)
+        return index.rerank(found, prepared, by)
 
 
 def rerankers(served: ServedIndex, index: Index) -> list[str]:
-    """Return the rerankers that an index can be searched with."""
+    """Return what can order the hits of an index, besides its default."""
+    found = list(index.phases)
     if index.side_stores.views is None:
-        return []
-    found = []
+        return found
     for name in RERANKERS:
         with suppress(LexLIPError), served.model_lock:
             found.append(name if index.second_stage.reranker(name) else "")
@@ -189,7 +201,9 @@ def conditions(query: Query) -> list[str]:
     return [str(one) for one in each]
 
 
-def _shown(rank: int, hit: Hit | RerankedHit, words: Sequence[Contribution]) -> dict[str, Any]:
+def _shown(
+    rank: int, hit: Hit | OrderedHit | RerankedHit, words: Sequence[Contribution]
+) -> dict[str, Any]:
     shown = {
         "rank": rank,
         "id": hit.id,
@@ -203,4 +217,6 @@ def _shown(rank: int, hit: Hit | RerankedHit, words: Sequence[Contribution]) -> 
             "rerank": hit.likeness,
             "uncertainty": hit.uncertainty,
         }
+    if isinstance(hit, OrderedHit):
+        shown |= {"first_stage": hit.words, "fit": hit.fit}
     return shown

@@ -25,15 +25,25 @@ async def get_search(
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of this answer")] = 24,
     offset: Annotated[int, Query(ge=0, le=schemas.MAX_COUNT, description="hits to pass over")] = 0,
     where: Annotated[str, Query(description="a filter over metadata: year >= 2020")] = "",
-    rerank: Annotated[str | None, Query(description="filip, csd, naaf, ...")] = None,
+    rerank: Annotated[
+        str | None, Query(description="what orders: vectors, terms, none, filip, csd, ...")
+    ] = None,
     depth: Annotated[
         int | None, Query(ge=1, le=schemas.MAX_COUNT, description="hits that are reranked")
     ] = None,
+    min_fit: Annotated[float | None, Query(description="leave out hits that fit less")] = None,
     explain: Annotated[bool, Query(description="say which words found each hit")] = True,
 ) -> Any:
     """Find pictures for a text, or a query such as `flower + 2:bee -people must:red`."""
     request = schemas.Search(
-        q=q, k=k, offset=offset, where=where, rerank=rerank, depth=depth, explain=explain
+        q=q,
+        k=k,
+        offset=offset,
+        where=where,
+        rerank=rerank,
+        depth=depth,
+        min_fit=min_fit,
+        explain=explain,
     )
     return await _search(service, request, None)
 
@@ -82,13 +92,14 @@ async def get_explain(
     service: ServiceOf,
     q: _Text,
     image: Annotated[str, Query(description="`image` of a hit", examples=["MTcucG5n"])],
+    rerank: Annotated[str | None, Query(description="as for the search")] = None,
 ) -> Any:
     """Say why a picture was found: by which words, and where in the picture they are."""
-    id, request = id_of(image), schemas.Search(q=q)
+    id, request = id_of(image), schemas.Search(q=q, rerank=rerank)
 
     def work() -> dict[str, Any]:
         query = search.read_query(request, service.settings)
-        return explain.explain(service.served, service.pictures, query, id)
+        return explain.explain(service.served, service.pictures, query, id, request.rerank)
 
     return await service.workers.run(work)
 

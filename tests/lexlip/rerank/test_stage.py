@@ -185,9 +185,9 @@ def test_an_ambiguous_query_is_reranked_deeper(index, model_with_heads, monkeypa
     stage.save({}, level - 0.1)
     assert stage.ambiguous(seen)
     depths = []
-    search = PreparedQuery.search
+    search = PreparedQuery.candidates
     monkeypatch.setattr(
-        "lexlip.query.prepared.PreparedQuery.search",
+        "lexlip.query.prepared.PreparedQuery.candidates",
         lambda query, engine, k, where=None: depths.append(k) or search(query, engine, k, where),
     )
     index.search(TEXT, k=3, rerank="filip")
