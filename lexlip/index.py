@@ -31,6 +31,7 @@ from lexlip.rerank.phases import (
     VECTORS,
     WORDS,
     OrderedHit,
+    constant_of,
     order_by_terms,
     order_by_vectors,
 )
@@ -388,7 +389,8 @@ class Index:
             group = depth or max(k, DEPTH)
             found = query.candidates(self.engine, -(-k // group) * group, kept)
             if by == TERMS:
-                return order_by_terms(found, query, k, self.engine, depth)
+                constant = constant_of(query, self.manifest.get("said"), self.manifest["scale"])
+                return order_by_terms(found, query, k, self.engine, constant, depth)
             return order_by_vectors(found, query, k, self.side_stores.vectors, depth, min_fit)
         if by != WORDS:
             stage = self.second_stage
@@ -506,7 +508,8 @@ class Index:
         query = self.prepare(item)
         by, store = self.ordered_by(query, rerank), self.side_stores.vectors
         tokens = self.model.lexicon.tokens
-        return account(by, self.engine, store, id, query, self.manifest["scale"], tokens)
+        scale, said = self.manifest["scale"], self.manifest.get("said")
+        return account(by, self.engine, store, id, query, scale, tokens, said)
 
     def words(self, terms: Mapping[int, int]) -> list[tuple[str, int]]:
         """Read query terms as words, heaviest first."""

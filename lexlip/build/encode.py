@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack, vstack
 from tqdm import tqdm
 
 from lexlip.build.recipe import Recipe
@@ -18,6 +19,7 @@ from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
 from lexlip.models.speaker import (
+    CONSTANT_UNIT,
     HasVectors,
     Speaker,
     require_images,
@@ -46,9 +48,8 @@ class Chunk:
     unchanged: int
     skipped: list[tuple[str, str]]  # id and reason
     views: Views | None = None  # of N documents, where they are kept
-    said: csr_array | None = (
-        None  # float32 [N, V]: the words that are true, of a speaker with vectors
-    )
+    # float32 [N, V + 1], of a speaker with vectors: the words that are true, and the constant
+    said: csr_array | None = None
     vectors: Vectors | None = None  # of N documents, where they are kept
 
 
@@ -194,7 +195,8 @@ def _encode(model: Speaker, items: Sequence[Any], recipe: Recipe) -> dict[str, A
     if isinstance(model, HasVectors):
         whole = model.represent(items, max_terms=recipe.max_terms)
         vectors = {} if recipe.vectors == "no" else {"vectors": whole.vectors}
-        return found | {"weights": whole.weights, "said": whole.said, **vectors}
+        said = _with_constant(whole.said, whole.vectors.constant)
+        return found | {"weights": whole.weights, "said": said, **vectors}
     encode: Callable[..., Any] = model.encode_text
     if not texts:
         encode = require_images(model).encode_image
@@ -222,4 +224,12 @@ def _nothing(model: Speaker, recipe: Recipe) -> dict[str, Any]:
     if not isinstance(model, HasVectors):
         return {"weights": csr_array(require_images(model).encode_image([]))}
     none = csr_array((0, len(model.lexicon.tokens)), dtype=np.float32)
-    return {"weights": none, "said": none, "vectors": Vectors.empty(model.vector_size)}
+    vectors = Vectors.empty(model.vector_size)
+    said = _with_constant(none, vectors.constant)
+    return {"weights": none, "said": said, "vectors": vectors}
+
+
+def _with_constant(said: csr_array, constant: NDArray[np.float32]) -> csr_array:
+    """Append the documents' constants, in a column behind the words (`constant_term`)."""
+    column = csr_array((CONSTANT_UNIT * np.clip(constant, 0, 1 / CONSTANT_UNIT))[:, None])
+    return csr_array(hstack([said, column], format="csr", dtype=np.float32))

@@ -146,6 +146,18 @@ def said_term(lexicon: Lexicon, term: int) -> int:
     return term + len(lexicon.tokens)
 
 
+CONSTANT_UNIT = 2
+"""Weight that an index keeps per unit of a document's constant: constants are below 1/2."""
+
+
+def constant_term(size: int) -> int:
+    """Return the id under which an index keeps the constant of each document.
+
+    It lies behind the words that are said, for a vocabulary of `size` words.
+    """
+    return 2 * size
+
+
 @runtime_checkable
 class HasVectors(Protocol):
     """Documents to words and dense vectors, and queries to signed words and a dense vector.

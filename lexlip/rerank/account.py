@@ -11,7 +11,7 @@ import numpy as np
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_QUERY_TERMS
-from lexlip.rerank.phases import TERMS, VECTORS, compared, fits, whole_terms
+from lexlip.rerank.phases import TERMS, VECTORS, compared, constant_of, fits, whole_terms
 
 if TYPE_CHECKING:
     from lexlip.engines.base import Engine
@@ -89,6 +89,7 @@ def account(
     query: PreparedQuery,
     scale: float,
     tokens: Sequence[str],
+    said: int | None = None,
 ) -> Account:
     """Take the second phase's score of a document apart.
 
@@ -105,6 +106,8 @@ def account(
         Impacts per unit of weight.
     tokens : sequence of str
         The vocabulary, in id order.
+    said : int, optional
+        Words in the vocabulary, where the index has words that are said.
 
     Raises
     ------
@@ -115,7 +118,11 @@ def account(
         terms = whole_terms(query.exact)
         held = _held(engine, id, terms)
         shares = _largest([Share(tokens[t], terms[t], held[t]) for t in held])
-        return Account(by, sum(share.score for share in shares), shares)
+        kept, off = constant_of(query, said, scale), 0
+        if kept is not None:
+            liked = engine.contributions(id, [kept.term]).get(kept.term, 0)
+            off = -round(liked * kept.factor)
+        return Account(by, sum(share.score for share in shares) + off, shares, constant=off)
     if by != VECTORS:
         return Account(by)
     held = _held(engine, id, query.exact)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
-from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+from lexlip.models.speaker import CONSTANT_UNIT, constant_term
 from lexlip.storage.vectors import Compared, compare
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 DEPTH = 400
 """Candidates that are ordered. With `lexlip.models.speaker.FIND_TERMS` words, exact search's first
 ten are among the best 400 of 160,000 texts at 98 %, and among the best 100 at 92 %."""
+
+KEPT_CONSTANT = CONSTANT_UNIT * MAX_IMPACT
+"""Impact of a constant of 1."""
 
 VECTORS, TERMS, WORDS = "vectors", "terms", "none"
 PHASES = (VECTORS, TERMS, WORDS)
@@ -166,10 +170,49 @@ def whole_terms(exact: Mapping[int, float]) -> dict[int, int]:
     return dict(zip(ids[chosen].tolist(), whole[chosen].tolist(), strict=True))
 
 
+class Constant(NamedTuple):
+    """The constant of each document, as an engine keeps it.
+
+    Attributes
+    ----------
+    term : int
+        The term id that has it as its impact.
+    factor : float
+        What an impact of 1 takes off a score by all terms.
+    """
+
+    term: int
+    factor: float
+
+
+def constant_of(query: PreparedQuery, size: int | None, scale: float) -> Constant | None:
+    """Return how documents' constants count for a query; None in an index without them.
+
+    Parameters
+    ----------
+    query : PreparedQuery
+    size : int, optional
+        Words in the vocabulary, where an index has words that are said.
+    scale : float
+        Impacts per unit of weight.
+    """
+    if size is None:
+        return None
+    peak = max(map(abs, query.exact.values()), default=1.0) or 1.0
+    return Constant(constant_term(size), MAX_QUERY_WEIGHT / peak * scale / KEPT_CONSTANT)
+
+
 def order_by_terms(
-    found: Candidates, query: PreparedQuery, k: int, engine: Engine, depth: int | None = None
+    found: Candidates,
+    query: PreparedQuery,
+    k: int,
+    engine: Engine,
+    constant: Constant | None = None,
+    depth: int | None = None,
 ) -> list[OrderedHit]:
     """Order candidates by all terms of a query, of either sign, exactly; return the best k.
+
+    Each document's constant is subtracted, rounded to a whole number.
 
     Parameters
     ----------
@@ -177,6 +220,8 @@ def order_by_terms(
         As for `order_by_vectors`.
     engine : Engine
         What found them, asked for their impacts.
+    constant : Constant, optional
+        Of `constant_of`.
     """
     names = found.names()
     place = {name: number for number, name in enumerate(names)}
@@ -186,6 +231,9 @@ def order_by_terms(
         asked = {term: sign * weight for term, weight in terms.items() if sign * weight > 0}
         for hit in engine.search(asked, len(names), among=names) if asked and names else ():
             scores[place[hit.id]] += sign * int(hit.score)
+    if constant is not None and names:
+        for hit in engine.search({constant.term: 1}, len(names), among=names):
+            scores[place[hit.id]] -= round(hit.score * constant.factor)
     places, best = _best(found, scores, k, depth)
     rows = zip(best, scores[places].tolist(), found.scores[places].tolist(), strict=True)
     return [OrderedHit(*row, None) for row in rows]

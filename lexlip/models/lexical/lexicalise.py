@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
 from lexlip.models.dual import open_dual_encoder
 from lexlip.models.dual.base import DualEncoder
-from lexlip.models.lexical.code import WordCode
+from lexlip.models.lexical.code import Array, WordCode, unit
 from lexlip.models.lexical.speaker import LexicalSpeaker
 from lexlip.models.lexical.words import SIZE, asked_texts, everyday_words
+
+CANDIDATES = 2
+"""Frequent words per word of a default lexicon: those that tell pictures apart are taken."""
 
 
 def lexicalise(
@@ -35,7 +39,8 @@ def lexicalise(
     pictures : sequence
         Some pictures (paths, bytes, arrays or PIL) like those that will be searched. 500 do.
     words : sequence of str, optional
-        The lexicon; by default the everyday words of the encoder's languages.
+        The lexicon; by default everyday words of the encoder's language, of twice as many the
+        half that tells the pictures apart best.
     captions : sequence of str, optional
         Texts like those that will ask; by default lexlip's own bank in the encoder's languages.
     size : int
@@ -52,11 +57,16 @@ def lexicalise(
         raise LexLIPError("no picture to fit the words to: give some of those to be searched")
     opened = open_dual_encoder(encoder) if isinstance(encoder, str | os.PathLike) else encoder
     spoken = tuple(languages or opened.languages[:1] or ("en",))
-    chosen = _distinct(everyday_words(spoken, size) if words is None else words)
+    seen = opened.embed_image(pictures)
+    chosen = _distinct(everyday_words(spoken, CANDIDATES * size) if words is None else words)
+    named = opened.embed_text([opened.prompt.format(word) for word in chosen])
+    if words is None:
+        kept = telling(named, seen, size)
+        chosen, named = [chosen[number] for number in kept], named[kept]
     asked = asked_texts(spoken) if captions is None else [text for text in captions if text.strip()]
     code = WordCode.fit(
-        opened.embed_text([opened.prompt.format(word) for word in chosen]),
-        opened.embed_image(pictures),
+        named,
+        seen,
         opened.embed_text(asked) if asked else np.zeros((0, opened.width), np.float32),
     )
     facts = {
@@ -70,6 +80,28 @@ def lexicalise(
         "texts": len(asked),
     }
     return LexicalSpeaker(opened, code, chosen, facts)
+
+
+def telling(words: Array, pictures: Array, count: int) -> NDArray[np.int64]:
+    """Return the numbers of the words that tell pictures apart best, ascending.
+
+    They are those whose cosines with pictures vary most: "dog" and "beach", not "possible".
+
+    Parameters
+    ----------
+    words : float32 [V, d]
+    pictures : float32 [N, d]
+    count : int
+
+    Examples
+    --------
+    >>> words = np.array([[1.0, 0.0, 0.1], [0.0, 1.0, 0.1], [0.0, 0.0, 1.0]])
+    >>> telling(words, np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]]), 2).tolist()
+    [0, 1]
+    """
+    seen, atoms = unit(pictures), unit(words)
+    spread = (unit(seen - seen.mean(0)) @ unit(atoms - atoms.mean(0)).T).std(0)
+    return np.sort(np.argsort(-spread, kind="stable")[:count])
 
 
 def _distinct(words: Sequence[str]) -> list[str]:
