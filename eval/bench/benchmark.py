@@ -21,13 +21,15 @@ import typer
 
 from eval import metrics
 from eval.bench import report
+from eval.bench.phased import PhasedSystem
 from eval.bench.sparse import LexLIPSystem
-from eval.bench.systems import Gallery, System, check_gallery
+from eval.bench.systems import Gallery, System, check_gallery, load_model
 from eval.bench.task import Settings, Task, load_task, read_settings
 from lexlip import settings as toml
 from lexlip.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
 from lexlip.models.query_table import is_table
+from lexlip.models.speaker import HasVectors
 from lexlip.storage.files import write_json
 
 
@@ -41,8 +43,18 @@ def load_systems(settings: Settings) -> list[System]:
     """
     systems: list[System] = []
     if settings.model:
-        kept = {"max_terms": settings.max_terms, "engine": settings.engine, "crops": settings.crops}
-        systems.append(LexLIPSystem.from_pretrained(settings.model, **kept))
+        kept: dict[str, Any] = {
+            "max_terms": settings.max_terms,
+            "engine": settings.engine,
+            "crops": settings.crops,
+        }
+        model = load_model(settings.model)
+        if isinstance(model, HasVectors):
+            named = kept | {"checkpoint": settings.model}
+            systems.append(PhasedSystem(model, **named))
+            systems.append(PhasedSystem(model, name="lexlip, words alone", order="terms", **named))
+        else:
+            systems.append(LexLIPSystem(model, checkpoint=settings.model, **kept))
         if is_table(settings.model):
             systems.append(LexLIPSystem.with_table(settings.model, **kept))
     if settings.dense:

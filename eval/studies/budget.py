@@ -29,6 +29,7 @@ from lexlip.console import Config, Job, Overrides, Run
 from lexlip.engines import open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
+from lexlip.models.speaker import HasVectors
 from lexlip.settings import option, option_of
 from lexlip.storage.files import write_json
 
@@ -92,12 +93,14 @@ def measure(
 
         find_java()
     pictures = system.picture_weights(task.gallery)
+    scaled = isinstance(system.model, HasVectors)  # rows have their length already
     asked = system.query_weights(task.queries)
     rows = []
     for kind in engines:
         full: metrics.Run = {}
         for budget in (None, *sorted(set(budgets), reverse=True)):
-            impacts, _ = document_impacts(pictures, budget or pictures.shape[1])
+            most = budget or pictures.shape[1]
+            impacts, _ = document_impacts(pictures, most, normalise=not scaled)
             weight, run = _index(kind, task, impacts, asked)
             full = full or run
             test = metrics.paired_test(full, run, task.qrels, k=10, seed=seed)

@@ -37,7 +37,7 @@ from lexlip.data.scenes import Scene, make_scenes, matches
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts
-from lexlip.models.speaker import Speaker
+from lexlip.models.speaker import HasVectors, Speaker
 from lexlip.query.query import Query
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json
@@ -90,6 +90,10 @@ class Sparse:
     """Searches with queries over the words of pictures."""
 
     def __init__(self, model: Speaker, gallery: Any, max_terms: int = 64) -> None:
+        if isinstance(model, HasVectors):
+            raise LexLIPError(
+                f"{type(model).__name__} adds up vectors, not words: measure it with eval.bench"
+            )
         self.model, self.engine = model, PostingsEngine()
         weights = LexLIPSystem(model).picture_weights(gallery)
         self.engine.add(list(gallery.ids), document_impacts(weights, max_terms)[0])

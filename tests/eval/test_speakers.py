@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 
 import pytest
@@ -34,6 +35,14 @@ def test_jobs_measure_a_clip_with_a_lexicon(job, clip, table, tmp_path):
     [file] = [tmp_path / "out" / name for name in ("metrics.json", "budget.json")
               if (tmp_path / "out" / name).exists()]  # fmt: skip
     assert str(clip) in file.read_text()
+    if "bench" in job:
+        systems = json.loads(file.read_text())["systems"]
+        assert {"lexlip", "lexlip, words alone"} <= set(systems)
+        for system in systems.values():
+            assert 0 <= system["t2i"]["R@1"] <= 1 and 0 <= system["i2t"]["R@10"] <= 1
+        assert (
+            systems["lexlip"]["bytes_per_image"] > systems["lexlip, words alone"]["bytes_per_image"]
+        )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,7 @@ def test_jobs_measure_a_clip_with_a_lexicon(job, clip, table, tmp_path):
             "eval.studies.planted",
             "LexicalSpeaker has no heads to rerank with: use a model with heads",
         ),
-        ("eval.studies.lit", "LexicalSpeaker weighs pictures and texts as a whole"),
+        ("eval.studies.joint", "LexicalSpeaker adds up vectors, not words"),
     ],
 )
 def test_a_job_that_needs_more_than_words_says_so_in_one_line(job, complaint, clip, tmp_path):
