@@ -20,9 +20,15 @@ from lexlip.data.images import read_image
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STARTS, Lexicon, vocabulary
 from lexlip.models.dual.networks import network_fingerprint
-from lexlip.models.dual.sentence_models import as_text, load_sentence_transformers
-from lexlip.models.dual.transformers_models import settings_of
+from lexlip.models.dual.sentence_models import (
+    as_text,
+    load_sentence_transformers,
+    picture_settings,
+)
 from lexlip.models.speaker import SpeakerMixin
+
+UNUSED = "[unused {}]"
+"""Spelling of a number that no token has."""
 
 
 class SparseSpeaker(SpeakerMixin):
@@ -65,19 +71,18 @@ class SparseSpeaker(SpeakerMixin):
                 f"{name or 'this SparseEncoder'} has {width} numbers for {len(tokens)} tokens: its "
                 "vectors are no words"
             )
-        # Some models have rows more than tokens, to a round number; these never win.
-        tokens += tuple(f"[unused {number}]" for number in range(len(tokens), width))
-        special = set(encoder.tokenizer.all_special_ids)
-        size = len(encoder.tokenizer)
-        self.lexicon = Lexicon(tokens, np.array([n for n in range(size) if n not in special]))
+        table = encoder.tokenizer.get_vocab()
+        carry = set(table.values()) - set(encoder.tokenizer.all_special_ids)
+        # Some models have more rows than tokens, up to a round number.
+        tokens += tuple(UNUSED.format(number) for number in range(len(tokens), width))
+        self.lexicon = Lexicon(tokens, np.array(sorted(carry), np.int64))
         self.tokenizer = SpacedTokenizer(encoder.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over trained weights, vocabulary, prompts and picture preprocessing."""
-        processor = getattr(self.encoder[0], "processor", None)
         settings = {
-            "pictures": settings_of(getattr(processor, "image_processor", processor)),
+            "pictures": picture_settings(self.encoder),
             "prompts": self.encoder.prompts,
             "max_active_dims": self.encoder.max_active_dims,
         }
@@ -179,13 +184,15 @@ def spelled(tokenizer: Any) -> tuple[str, ...]:
     that another token has already is followed by the token's id.
     """
     table = tokenizer.get_vocab()
-    raw = sorted(table, key=table.__getitem__)
+    raw = [UNUSED.format(number) for number in range(max(table.values()) + 1)]
+    for token, number in table.items():
+        raw[number] = token
     if sum(token.startswith(STARTS) for token in raw) <= len(raw) // 10:
-        return _distinct(vocabulary(tokenizer))
+        return _distinct(vocabulary(tokenizer) if len(raw) == len(table) else raw)
     special = set(tokenizer.all_special_tokens)
 
     def spell(token: str) -> str:
-        if token in special or not token.strip("".join(STARTS)):
+        if token in special or token not in table or not token.strip("".join(STARTS)):
             return token
         text = tokenizer.convert_tokens_to_string([token]).strip()
         if "\ufffd" in text or not text:  # some bytes of a letter

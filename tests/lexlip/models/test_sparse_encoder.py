@@ -106,6 +106,16 @@ def test_starts_of_words_are_words_and_pieces_are_marked():
     assert [speaker.lexicon.tokens[number] for number in ids] == ["dog"]
 
 
+def test_a_number_without_a_token_shifts_no_other():
+    class Gap:
+        all_special_tokens = ("[PAD]",)
+
+        def get_vocab(self):
+            return {"[PAD]": 0, "red": 1, "dog": 3}
+
+    assert spelled(Gap()) == ("[PAD]", "red", "[unused 2]", "dog")
+
+
 def test_a_text_that_names_a_picture_stays_a_text(tmp_path):
     speaker = SparseSpeaker(tiny())
     pictures()[0].save(tmp_path / "dog.png")
