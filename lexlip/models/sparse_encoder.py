@@ -49,7 +49,8 @@ class SparseSpeaker(SpeakerMixin):
     Raises
     ------
     LexLIPError
-        For a SparseEncoder that reads no pictures, or whose vectors are no words.
+        For a SparseEncoder that reads no pictures, whose vectors are no words, or that compares by
+        anything but a product or a cosine.
 
     Examples
     --------
@@ -63,6 +64,11 @@ class SparseSpeaker(SpeakerMixin):
         if "image" not in encoder.modalities:
             raise LexLIPError(
                 f"{name or 'this SparseEncoder'} reads no pictures: give one that does"
+            )
+        if encoder.similarity_fn_name not in ("dot", "cosine"):
+            raise LexLIPError(
+                f"{name or 'this SparseEncoder'} compares by {encoder.similarity_fn_name}: give "
+                "one that compares by product or cosine"
             )
         tokens = spelled(encoder.tokenizer)
         width = self._encode(encoder.encode_query, [""], 1, len(tokens)).shape[1]
@@ -85,6 +91,7 @@ class SparseSpeaker(SpeakerMixin):
             "pictures": picture_settings(self.encoder),
             "prompts": self.encoder.prompts,
             "max_active_dims": self.encoder.max_active_dims,
+            "similarity": self.encoder.similarity_fn_name,
         }
         return network_fingerprint(self.encoder, self.encoder.tokenizer.get_vocab(), settings)
 
@@ -130,11 +137,16 @@ class SparseSpeaker(SpeakerMixin):
         rows = encode(items, batch_size=size, show_progress_bar=False, convert_to_tensor=False)
         return csr_array(vstack([_row(row) for row in rows], format="csr", dtype=np.float32))
 
+    @property
+    def keeps_lengths(self) -> bool:
+        """Whether the model was trained with the plain product, not the cosine."""
+        return self.encoder.similarity_fn_name == "dot"
+
     def similarity(self, queries: csr_array, documents: csr_array) -> NDArray[np.float32]:  # type: ignore[override]
         """Similarity of all pairs as the model was trained for, a product or a cosine, [Q, D]."""
-        if self.encoder.similarity_fn_name == "cosine":
-            return SpeakerMixin.similarity(queries, documents)
-        return np.asarray((queries @ documents.T).toarray(), np.float32)
+        if self.keeps_lengths:
+            return np.asarray((queries @ documents.T).toarray(), np.float32)
+        return SpeakerMixin.similarity(queries, documents)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the SparseEncoder as sentence-transformers does."""

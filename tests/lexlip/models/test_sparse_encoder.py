@@ -164,11 +164,32 @@ def test_encoders_of_texts_only_and_of_unnamed_numbers_are_refused(monkeypatch):
         SparseSpeaker(encoder)
 
 
-def test_pictures_are_indexed_and_found(tmp_path):
-    speaker = SparseSpeaker(tiny())
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_an_index_scores_as_the_model_was_trained(similarity, tmp_path):
+    encoder = tiny()
+    encoder.similarity_fn_name = similarity
+    speaker = SparseSpeaker(encoder)
     for number, picture in enumerate(pictures()):
-        picture.save(tmp_path / f"{number}.png")
+        # Darker pictures have shorter vectors, so that lengths count.
+        picture.point(lambda value, step=number: value // (1 + 3 * step)).save(
+            tmp_path / f"{number}.png"
+        )
+    shown = speaker.encode_image(sorted(tmp_path.glob("*.png")))
     with Index.create(tmp_path / "pages.lex", speaker, tmp_path, engine="postings") as index:
-        hits = index.search(tmp_path / "1.png", k=3)
-        assert hits[0].id == "1.png"
-        assert index.search("dog", k=3)
+        for text in ("red dog", "the star at night", "running"):
+            asked = speaker.encode_query([text])
+            found = {hit.id: hit.score for hit in index.search(text, k=3)}
+            expected = speaker.similarity(asked, shown)[0]
+            scores = np.array([found.get(f"{number}.png", 0) for number in range(3)])
+            np.testing.assert_allclose(scores / scores.max(), expected / expected.max(), atol=0.02)
+            for name, score in found.items():  # an explanation adds up
+                assert sum(part.score for part in index.explain(name, text)) == score
+        norms = np.linalg.norm(shown.toarray(), axis=1)
+        assert norms.max() > 1.1 * norms.min()
+
+
+def test_other_similarities_are_refused():
+    encoder = tiny()
+    encoder.similarity_fn_name = "euclidean"
+    with pytest.raises(LexLIPError, match="euclidean"):
+        SparseSpeaker(encoder)
