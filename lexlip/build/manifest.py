@@ -14,14 +14,23 @@ from scipy.sparse import csr_array
 from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, document_rows, quantisation_error
-from lexlip.models.speaker import HasVectors
+from lexlip.models.speaker import HasVectors, KeepsLengths
 from lexlip.storage.files import MANIFEST, read_json
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
 FORMAT = "lexlip-index/2"
-ORIGIN = ("checkpoint", "model", "vocabulary", "source", "pictures", "said", "vector_size")
+ORIGIN = (
+    "checkpoint",
+    "model",
+    "vocabulary",
+    "source",
+    "pictures",
+    "said",
+    "vector_size",
+    "normalise",
+)
 """Keys of `origin`."""
 
 
@@ -46,6 +55,7 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
         "pictures": None if place is None else place._asdict(),
         "said": len(model.lexicon.tokens) if has_vectors else None,
         "vector_size": model.vector_size if isinstance(model, HasVectors) else 0,
+        "normalise": not (has_vectors or isinstance(model, KeepsLengths) and model.keeps_lengths),
     }
 
 
@@ -65,7 +75,7 @@ def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) 
     dict
         With the scale, and the quantisation error of these documents.
     """
-    normalise = not has_said(origin)
+    normalise = normalises(origin)
     impacts, scale = document_impacts(weights, recipe.max_terms, normalise=normalise)
     rows = document_rows(weights, recipe.max_terms, normalise)
     return {
@@ -81,9 +91,18 @@ def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) 
 def has_said(manifest: Mapping[str, Any]) -> bool:
     """Return whether words are said of the documents, beside those that find them.
 
-    So it is for a speaker with vectors, whose rows are not normalised.
+    So it is for a speaker with vectors.
     """
     return manifest.get("said") is not None
+
+
+def normalises(manifest: Mapping[str, Any]) -> bool:
+    """Return whether documents are brought to length one, so that scores are cosines.
+
+    Not those of a speaker with vectors, or of one that was trained with the plain product
+    (`lexlip.models.speaker.KeepsLengths`).
+    """
+    return bool(manifest.get("normalise", not has_said(manifest)))
 
 
 def is_index(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexlip.build.encode import Chunk
-from lexlip.build.manifest import has_said
+from lexlip.build.manifest import normalises
 from lexlip.build.recipe import Recipe
 from lexlip.engines import keeps_vectors
 from lexlip.impacts import document_rows
@@ -44,7 +44,7 @@ class SideStores:
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
         recipe = Recipe.of(manifest)
-        self._max_terms, self._normalise = recipe.max_terms, not has_said(manifest)
+        self._max_terms, self._normalise = recipe.max_terms, normalises(manifest)
         self.floats: FloatVectors | None = None
         self.views: ForwardStore | None = None
         self.vectors: VectorStore | None = None

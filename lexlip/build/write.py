@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lexlip.build.encode import Chunk
 from lexlip.build.encoded_parts import Encoded
-from lexlip.build.manifest import has_said, is_index, new_manifest
+from lexlip.build.manifest import is_index, new_manifest, normalises
 from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
@@ -116,7 +116,7 @@ def note_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
 def impacts_of(chunk: Chunk, manifest: Mapping[str, Any]) -> csr_array:
     """Return the impacts that an index holds of a chunk, the words that are said of it included."""
     cost = manifest["max_terms"], manifest["scale"]
-    impacts, _ = document_impacts(chunk.weights, *cost, normalise=not has_said(manifest))
+    impacts, _ = document_impacts(chunk.weights, *cost, normalise=normalises(manifest))
     return impacts if chunk.said is None else with_said(impacts, chunk.said)
 
 

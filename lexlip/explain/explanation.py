@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from lexlip.build.manifest import has_said
+from lexlip.build.manifest import normalises
 from lexlip.build.recipe import Recipe
 from lexlip.data.crops import with_crops
 from lexlip.data.images import read_image
@@ -261,7 +261,7 @@ def _same(index: Index, model: Speaker, picture: Image.Image, held: Mapping[int,
     """True when a picture gives the impacts that an index holds, but for rounding."""
     recipe = Recipe.of(index.manifest)
     weights = with_crops(require_images(model).encode_image, [picture], recipe.crops)
-    rows = document_rows(weights, recipe.max_terms, not has_said(index.manifest))
+    rows = document_rows(weights, recipe.max_terms, normalises(index.manifest))
     now = query_terms(csr_array(quantise(rows, index.manifest["scale"])))
     return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
 

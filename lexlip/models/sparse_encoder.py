@@ -20,9 +20,15 @@ from lexlip.data.images import read_image
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STARTS, Lexicon, vocabulary
 from lexlip.models.dual.networks import network_fingerprint
-from lexlip.models.dual.sentence_models import as_text, load_sentence_transformers
-from lexlip.models.dual.transformers_models import settings_of
+from lexlip.models.dual.sentence_models import (
+    as_text,
+    load_sentence_transformers,
+    picture_settings,
+)
 from lexlip.models.speaker import SpeakerMixin
+
+UNUSED = "[unused {}]"
+"""Spelling of a number that no token has."""
 
 
 class SparseSpeaker(SpeakerMixin):
@@ -43,7 +49,8 @@ class SparseSpeaker(SpeakerMixin):
     Raises
     ------
     LexLIPError
-        For a SparseEncoder that reads no pictures, or whose vectors are no words.
+        For a SparseEncoder that reads no pictures, whose vectors are no words, or that compares by
+        anything but a product or a cosine.
 
     Examples
     --------
@@ -58,6 +65,11 @@ class SparseSpeaker(SpeakerMixin):
             raise LexLIPError(
                 f"{name or 'this SparseEncoder'} reads no pictures: give one that does"
             )
+        if encoder.similarity_fn_name not in ("dot", "cosine"):
+            raise LexLIPError(
+                f"{name or 'this SparseEncoder'} compares by {encoder.similarity_fn_name}: give "
+                "one that compares by product or cosine"
+            )
         tokens = spelled(encoder.tokenizer)
         width = self._encode(encoder.encode_query, [""], 1, len(tokens)).shape[1]
         if width < len(tokens):
@@ -65,21 +77,21 @@ class SparseSpeaker(SpeakerMixin):
                 f"{name or 'this SparseEncoder'} has {width} numbers for {len(tokens)} tokens: its "
                 "vectors are no words"
             )
-        # Some models have rows more than tokens, to a round number; these never win.
-        tokens += tuple(f"[unused {number}]" for number in range(len(tokens), width))
-        special = set(encoder.tokenizer.all_special_ids)
-        size = len(encoder.tokenizer)
-        self.lexicon = Lexicon(tokens, np.array([n for n in range(size) if n not in special]))
+        table = encoder.tokenizer.get_vocab()
+        carry = set(table.values()) - set(encoder.tokenizer.all_special_ids)
+        # Some models have more rows than tokens, up to a round number.
+        tokens += tuple(UNUSED.format(number) for number in range(len(tokens), width))
+        self.lexicon = Lexicon(tokens, np.array(sorted(carry), np.int64))
         self.tokenizer = SpacedTokenizer(encoder.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over trained weights, vocabulary, prompts and picture preprocessing."""
-        processor = getattr(self.encoder[0], "processor", None)
         settings = {
-            "pictures": settings_of(getattr(processor, "image_processor", processor)),
+            "pictures": picture_settings(self.encoder),
             "prompts": self.encoder.prompts,
             "max_active_dims": self.encoder.max_active_dims,
+            "similarity": self.encoder.similarity_fn_name,
         }
         return network_fingerprint(self.encoder, self.encoder.tokenizer.get_vocab(), settings)
 
@@ -125,11 +137,16 @@ class SparseSpeaker(SpeakerMixin):
         rows = encode(items, batch_size=size, show_progress_bar=False, convert_to_tensor=False)
         return csr_array(vstack([_row(row) for row in rows], format="csr", dtype=np.float32))
 
+    @property
+    def keeps_lengths(self) -> bool:
+        """Whether the model was trained with the plain product, not the cosine."""
+        return self.encoder.similarity_fn_name == "dot"
+
     def similarity(self, queries: csr_array, documents: csr_array) -> NDArray[np.float32]:  # type: ignore[override]
         """Similarity of all pairs as the model was trained for, a product or a cosine, [Q, D]."""
-        if self.encoder.similarity_fn_name == "cosine":
-            return SpeakerMixin.similarity(queries, documents)
-        return np.asarray((queries @ documents.T).toarray(), np.float32)
+        if self.keeps_lengths:
+            return np.asarray((queries @ documents.T).toarray(), np.float32)
+        return SpeakerMixin.similarity(queries, documents)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the SparseEncoder as sentence-transformers does."""
@@ -179,13 +196,15 @@ def spelled(tokenizer: Any) -> tuple[str, ...]:
     that another token has already is followed by the token's id.
     """
     table = tokenizer.get_vocab()
-    raw = sorted(table, key=table.__getitem__)
+    raw = [UNUSED.format(number) for number in range(max(table.values()) + 1)]
+    for token, number in table.items():
+        raw[number] = token
     if sum(token.startswith(STARTS) for token in raw) <= len(raw) // 10:
-        return _distinct(vocabulary(tokenizer))
+        return _distinct(vocabulary(tokenizer) if len(raw) == len(table) else raw)
     special = set(tokenizer.all_special_tokens)
 
     def spell(token: str) -> str:
-        if token in special or not token.strip("".join(STARTS)):
+        if token in special or token not in table or not token.strip("".join(STARTS)):
             return token
         text = tokenizer.convert_tokens_to_string([token]).strip()
         if "\ufffd" in text or not text:  # some bytes of a letter

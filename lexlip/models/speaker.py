@@ -119,6 +119,15 @@ class HasViews(Protocol):
         """Pictures to weights [N, V] and views of N pictures, in one pass."""
 
 
+@runtime_checkable
+class KeepsLengths(Protocol):
+    """Documents whose lengths count, of a model that was trained with the plain product."""
+
+    @property
+    def keeps_lengths(self) -> bool:
+        """Whether it was: an index then does not bring its documents to length one."""
+
+
 class Represented(NamedTuple):
     """N documents as an index keeps them.
 

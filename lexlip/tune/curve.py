@@ -21,16 +21,16 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from lexlip.build.encode import CHUNK
+from lexlip.build.manifest import normalises
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import (
     dequantise,
+    document_rows,
     fit_scale,
     quantise,
     quantise_query,
     query_terms,
-    top_terms,
-    unit_normalise,
 )
 
 if TYPE_CHECKING:
@@ -154,17 +154,26 @@ def read_impacts(engine: Engine, terms: Sequence[int], width: int) -> tuple[list
     return ids, impacts[[rows[name] for name in ids]]
 
 
-def prune(impacts: csr_array, scale: float, max_terms: int, bits: int = ALL_BITS) -> csr_array:
+def prune(
+    impacts: csr_array,
+    scale: float,
+    max_terms: int,
+    bits: int = ALL_BITS,
+    *,
+    normalise: bool = True,
+) -> csr_array:
     """Return impacts [N, V] as an index with fewer terms and fewer bits would hold them.
+
+    `normalise` as in `lexlip.impacts.document_rows`.
 
     Examples
     --------
     >>> prune(csr_array([[30, 40, 5]]), 50, max_terms=2).toarray().tolist()
     [[191, 255, 0]]
     """
-    unit = unit_normalise(top_terms(dequantise(impacts, scale), max_terms))
+    rows = document_rows(dequantise(impacts, scale), max_terms, normalise)
     most = 2**bits - 1
-    return quantise(unit, fit_scale(unit, most), most)
+    return quantise(rows, fit_scale(rows, most), most)
 
 
 def success(found: Mapping[str, Sequence[str]], qrels: Qrels) -> dict[str, float]:
@@ -190,12 +199,16 @@ def agreement(found: Mapping[str, Sequence[str]], whole: Mapping[str, Sequence[s
 
 @dataclass(frozen=True)
 class Documents:
-    """Contents of an index: N ids, impacts [N, V] at `scale`, and metadata."""
+    """Contents of an index: N ids, impacts [N, V] at `scale`, and metadata.
+
+    `normalise` as in `lexlip.impacts.document_rows`.
+    """
 
     ids: list[str]
     impacts: csr_array
     scale: float
     metadata: Sequence[Mapping[str, Any]] = ()
+    normalise: bool = True
 
     @classmethod
     def of(cls, index: Index) -> Documents:
@@ -205,7 +218,7 @@ class Documents:
         metadata: list[Mapping[str, Any]] = []
         for start in range(0, len(ids), CHUNK):
             metadata += [row or {} for row in index.engine.fetch(ids[start : start + CHUNK])]
-        return cls(ids, impacts, index.manifest["scale"], metadata)
+        return cls(ids, impacts, index.manifest["scale"], metadata, normalises(index.manifest))
 
     @contextmanager
     def built(self, kind: str, impacts: csr_array) -> Iterator[Engine]:
@@ -294,7 +307,7 @@ def curve(
             if key not in built:
                 impacts = documents.impacts
                 if key != (max_terms, ALL_BITS):
-                    impacts = prune(impacts, documents.scale, *key)
+                    impacts = prune(impacts, documents.scale, *key, normalise=documents.normalise)
                 built[key] = stack.enter_context(documents.built(kind, impacts)), impacts.nnz
             engine, postings = built[key]
             rows = quantise_query(queries, setting.levels, setting.query_terms)

@@ -62,9 +62,11 @@ def kind_of(name: str | os.PathLike[str]) -> Kind | None:
     A folder of sentence-transformers is told by a module in modules.json that reads pictures, one
     of transformers by its model type, one of open_clip by open_clip_config.json.
     """
+    kind = model_type(name)
+    if kind in ("lexlip", "lexlip-words"):
+        return None
     if read_json(name, MODULES) is not None:
         return "sentence-transformers" if _sees(name) else None
-    kind = model_type(name)
     if kind in FAMILIES:
         return "transformers"
     if kind == "lexlip-clip":

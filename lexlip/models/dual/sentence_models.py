@@ -91,6 +91,12 @@ def as_text(text: str) -> Any:
     return text if infer_modality(text) == "text" else {"text": text}
 
 
+def picture_settings(model: Any) -> dict[str, Any]:
+    """Return the settings of a model's picture preprocessor, as far as the library knows them."""
+    processor = getattr(model[0], "processor", None)
+    return dict(settings_of(getattr(processor, "image_processor", processor)))
+
+
 class SentenceDual(Frozen):
     """A SentenceTransformer that reads texts and pictures.
 
@@ -132,9 +138,8 @@ class SentenceDual(Frozen):
         return np.asarray(encode(items, batch_size=batch_size, **settings), np.float32)
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """Settings of the picture preprocessor that change pixels."""
-        processor = getattr(self.network[0], "processor", None)
-        return settings_of(getattr(processor, "image_processor", processor))
+        """Settings that decide about pixels, and the prompts of texts and pictures."""
+        return picture_settings(self.network) | {"prompts": self.network.prompts}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write all modules: the folder is complete."""

@@ -75,6 +75,27 @@ def test_a_dual_encoder_in_words_is_loaded(clip, photos, tmp_path):
     assert speaker.words_of("red") == LexicalSpeaker.from_pretrained(tmp_path / "w").words_of("red")
 
 
+@pytest.mark.parametrize("kind", ["siglip2-naflex", "chinese-clip", "layer", "old"])
+def test_every_kind_of_dual_encoder_gets_words_and_keeps_them(kind, photos, tmp_path):
+    if kind == "layer":
+        from tests.support.sentence_folders import with_a_layer
+
+        folder = with_a_layer(tmp_path)
+    else:
+        folder = OLD if kind == "old" else small_dual(kind, tmp_path / kind)
+    pictures = sorted(photos.iterdir())
+    made = lexicalise(folder, pictures, ["red", "dog", "night"], ["a dog", "a red star", "two"])
+    made.save_pretrained(tmp_path / "words")
+    loaded = load(tmp_path / "words")
+    assert loaded.fingerprint == made.fingerprint
+    np.testing.assert_allclose(
+        loaded.vectors_of(["red", "a dog"]), made.vectors_of(["red", "a dog"]), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        loaded.encode_image(pictures).toarray(), made.encode_image(pictures).toarray(), atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("content", [None, "{}", "nothing"])
 def test_anything_else_is_one_line(content, tmp_path):
     if content is not None:

@@ -106,6 +106,16 @@ def test_starts_of_words_are_words_and_pieces_are_marked():
     assert [speaker.lexicon.tokens[number] for number in ids] == ["dog"]
 
 
+def test_a_number_without_a_token_shifts_no_other():
+    class Gap:
+        all_special_tokens = ("[PAD]",)
+
+        def get_vocab(self):
+            return {"[PAD]": 0, "red": 1, "dog": 3}
+
+    assert spelled(Gap()) == ("[PAD]", "red", "[unused 2]", "dog")
+
+
 def test_a_text_that_names_a_picture_stays_a_text(tmp_path):
     speaker = SparseSpeaker(tiny())
     pictures()[0].save(tmp_path / "dog.png")
@@ -154,11 +164,32 @@ def test_encoders_of_texts_only_and_of_unnamed_numbers_are_refused(monkeypatch):
         SparseSpeaker(encoder)
 
 
-def test_pictures_are_indexed_and_found(tmp_path):
-    speaker = SparseSpeaker(tiny())
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_an_index_scores_as_the_model_was_trained(similarity, tmp_path):
+    encoder = tiny()
+    encoder.similarity_fn_name = similarity
+    speaker = SparseSpeaker(encoder)
     for number, picture in enumerate(pictures()):
-        picture.save(tmp_path / f"{number}.png")
+        # Darker pictures have shorter vectors, so that lengths count.
+        picture.point(lambda value, step=number: value // (1 + 3 * step)).save(
+            tmp_path / f"{number}.png"
+        )
+    shown = speaker.encode_image(sorted(tmp_path.glob("*.png")))
     with Index.create(tmp_path / "pages.lex", speaker, tmp_path, engine="postings") as index:
-        hits = index.search(tmp_path / "1.png", k=3)
-        assert hits[0].id == "1.png"
-        assert index.search("dog", k=3)
+        for text in ("red dog", "the star at night", "running"):
+            asked = speaker.encode_query([text])
+            found = {hit.id: hit.score for hit in index.search(text, k=3)}
+            expected = speaker.similarity(asked, shown)[0]
+            scores = np.array([found.get(f"{number}.png", 0) for number in range(3)])
+            np.testing.assert_allclose(scores / scores.max(), expected / expected.max(), atol=0.02)
+            for name, score in found.items():  # an explanation adds up
+                assert sum(part.score for part in index.explain(name, text)) == score
+        norms = np.linalg.norm(shown.toarray(), axis=1)
+        assert norms.max() > 1.1 * norms.min()
+
+
+def test_other_similarities_are_refused():
+    encoder = tiny()
+    encoder.similarity_fn_name = "euclidean"
+    with pytest.raises(LexLIPError, match="euclidean"):
+        SparseSpeaker(encoder)

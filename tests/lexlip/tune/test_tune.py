@@ -93,6 +93,8 @@ def test_pruned_impacts_are_those_of_the_one_recipe():
         assert np.diff(pruned.indptr).max() == terms and pruned.data.max() == 255
     # Nothing to prune: off by a step at most, where vectors were not quite of length one.
     assert abs(prune(impacts, scale, 30) - impacts).max() <= 1
+    kept = prune(impacts, scale, 30, normalise=False)
+    assert abs(kept / kept.max() - impacts / impacts.max()).max() < 0.01  # lengths as they are
     coarse = prune(impacts, scale, 30, bits=3)
     assert coarse.data.max() == 7 and coarse.nnz < impacts.nnz
     assert np.diff(coarse.indptr).min() >= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from lexlip.errors import LexLIPError
@@ -20,32 +19,12 @@ from lexlip.models.dual import is_dual_encoder, open_dual_encoder
 from lexlip.models.dual.sentence_models import SentenceDual
 from lexlip.models.dual.transformers_models import TransformersDual
 from tests.support.duals import TEXTS, small_dual
-
-CLIP_MODULE = "sentence_transformers.models.CLIPModel"
+from tests.support.sentence_folders import as_published, with_a_layer
 
 
 def pictures():
     noise = np.random.default_rng(0)
     return [Image.fromarray(noise.integers(0, 256, (20, 30, 3), np.uint8)) for _ in range(3)]
-
-
-def as_published(folder, path="0_CLIPModel"):
-    """Write a folder that is laid out as clip-ViT-B-32 is."""
-    small_dual("clip", folder / path)
-    listed = [{"idx": 0, "name": "0", "path": path, "type": CLIP_MODULE}]
-    (folder / "modules.json").write_text(json.dumps(listed))
-    settings = {"__version__": {"sentence_transformers": "2.0.0"}}
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    return folder
-
-
-def with_a_layer(tmp_path, **options):
-    """Write a folder whose CLIP is followed by a layer of its own."""
-    torch.manual_seed(1)
-    clip = Transformer(str(small_dual("clip", tmp_path / "clip")))
-    model = SentenceTransformer(modules=[clip, Dense(8, 6)], device="cpu", **options)
-    model.save_pretrained(str(tmp_path / "layer"), create_model_card=False)
-    return tmp_path / "layer"
 
 
 def test_a_published_folder_is_opened_without_the_library(tmp_path):
@@ -67,7 +46,9 @@ def test_a_published_folder_is_opened_without_the_library(tmp_path):
 @pytest.mark.parametrize("published", [True, False])
 def test_vectors_are_those_of_the_library(tmp_path, published):
     folder = as_published(tmp_path / "published") if published else with_a_layer(tmp_path)
-    library = SentenceTransformer(str(folder), device="cpu")
+    # The library takes torchvision for pictures where it is installed, lexlip does not.
+    options = {"processor_kwargs": {"backend": "pil"}} if published else {}
+    library = SentenceTransformer(str(folder), device="cpu", **options)
     library.max_seq_length = 24  # the tiny tokenizer sets none
     asked = library.encode(list(TEXTS), normalize_embeddings=True)
     shown = library.encode(pictures(), normalize_embeddings=True)
