@@ -19,7 +19,8 @@ from lexlip.data.collection import Collection
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
-from lexlip.impacts import MAX_QUERY_WEIGHT
+from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+from lexlip.models.speaker import said_term
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
@@ -484,9 +485,17 @@ class Index:
         -------
         list of Contribution
             Their scores add up to the integer score of the hit, exactly: that of the words that
-            found it (`OrderedHit.words`), where `account` says that something else orders.
+            found it (`OrderedHit.words`), where `account` says that something else orders. Where
+            words are said of documents, those come first: the others may be there to correct a sum.
         """
-        return self.prepare(item).explain(self.engine, id, self.model.lexicon.tokens)
+        query, lexicon = self.prepare(item), self.model.lexicon
+        found = query.explain(self.engine, id, lexicon.tokens)
+        if not has_said(self.manifest):
+            return found
+        places = {said_term(lexicon, term): lexicon.tokens[term] for term in query.terms}
+        asked = list(places)[:MAX_QUERY_TERMS]
+        said = {places[term] for term in self.engine.contributions(id, asked)}
+        return sorted(found, key=lambda one: one.word not in said)
 
     def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
         """Say what orders a list, and take a document's score in it apart.

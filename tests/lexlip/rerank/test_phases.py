@@ -285,3 +285,17 @@ def test_accounts_add_up_in_both_phases(built, kind, made, rerank):
             assert scores == sorted(scores, reverse=True) and min(scores) < 0 < max(scores)
     with pytest.raises(LexLIPError, match="no document 'nobody'"):
         index.account("nobody", "caption 0", rerank if rerank != "none" else "vectors")
+
+
+def test_words_that_are_said_come_first_in_an_explanation(built, kind, made, oracle):
+    index, lexicon = built(kind), made[0].lexicon
+    query, mixed = index.prepare("caption 3"), 0
+    for hit in index.search(query, 10):
+        row = oracle.ids.index(hit.id)
+        said = {lexicon.tokens[t] for t in oracle.found.said[[row]].indices}
+        words = index.explain(hit.id, query)
+        marks = [one.word in said for one in words]
+        assert marks == sorted(marks, reverse=True)
+        assert sum(one.score for one in words) == hit.words
+        mixed += len(set(marks)) == 2
+    assert mixed
