@@ -1,4 +1,4 @@
-"""CLIP: any transformers checkpoint, or vectors computed elsewhere.
+"""CLIP and its kin: any dual encoder, or vectors computed elsewhere.
 
 The layout of a vectors folder:
 
@@ -16,104 +16,48 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eval.bench.baselines.dense import DenseSystem
 from eval.bench.systems import Gallery, looked_at
 from lexlip.errors import LexLIPError
+from lexlip.models.dual import open_dual_encoder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lexlip.models.dual.base import DualEncoder
+
 
 class CLIPEncoder:
-    """A transformers ``CLIPModel`` with its tokenizer and its picture processor (PIL only).
+    """A dual encoder under the names that `DenseSystem` calls.
 
     Parameters
     ----------
-    model, tokenizer, processor
-        From transformers.
+    encoder : DualEncoder
     """
 
-    def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.processor = processor
-        # A hand-made tokenizer may not know the size of the model's position table.
-        self.max_length = int(model.config.text_config.max_position_embeddings)
+    def __init__(self, encoder: DualEncoder) -> None:
+        self.encoder = encoder
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> CLIPEncoder:
-        """Load a folder, or a model by its name on the hub, from the local cache if possible.
-
-        Raises
-        ------
-        LexLIPError
-            Neither a folder with a CLIP checkpoint nor a model that could be loaded.
-        """
-        import transformers
-
-        # The PIL processor has a different name since transformers 5.
-        processor = getattr(transformers, "CLIPImageProcessorPil", None)
-        processor = processor or transformers.CLIPImageProcessor
-        attempts = [True] if Path(name).exists() else [True, False]
-        for local_files_only in attempts:
-            try:
-                return cls(
-                    transformers.CLIPModel.from_pretrained(
-                        name, local_files_only=local_files_only, use_safetensors=True
-                    ),
-                    transformers.AutoTokenizer.from_pretrained(
-                        name, local_files_only=local_files_only
-                    ),
-                    processor.from_pretrained(name, local_files_only=local_files_only),
-                )
-            except (OSError, ValueError) as error:
-                problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LexLIPError(
-            f"cannot load CLIP from {name} ({problem}): give a folder with config.json, "
-            "model.safetensors, tokenizer and preprocessor_config.json"
-        )
+        """Open a folder, or a name on the hub; see `lexlip.models.dual.open_dual_encoder`."""
+        return cls(open_dual_encoder(name))
 
     def encode_query(self, texts: Sequence[str]) -> np.ndarray:
         """Text vectors, float32 [n, d], rows of length one."""
-        import torch
-
-        batch = self.tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            return _unit(
-                self.model.get_text_features(
-                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-                )
-            )
+        return self.encoder.embed_text(texts)
 
     def encode_document(self, images: Sequence[Image]) -> np.ndarray:
         """Picture vectors, float32 [n, d], rows of length one."""
-        import torch
-
-        pictures = [image.convert("RGB") for image in images]
-        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
-        with torch.no_grad():
-            return _unit(self.model.get_image_features(pixel_values=pixels))
-
-
-def _unit(features: Any) -> np.ndarray:
-    # A plain tensor up to transformers 4, an output object since 5.
-    tensor = getattr(features, "pooler_output", features)
-    vectors = tensor.float().cpu().numpy()
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return self.encoder.embed_image(images)
 
 
 def clip(name: str | Path, batch_size: int = 32, crops: int = 0) -> DenseSystem:
-    """A CLIP checkpoint as a system."""
+    """A dual encoder (`lexlip.models.dual`) as a system."""
     return DenseSystem(
         CLIPEncoder.from_pretrained(name),
         name="clip",

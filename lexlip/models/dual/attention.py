@@ -73,7 +73,7 @@ def shares(text: str, spans: Sequence[Span | None], weights: Sequence[float]) ->
 
     Examples
     --------
-    >>> shares("red dog", [None, (0, 2), (2, 3), (3, 7)], [0.2, 0.1, 0.1, 0.6])
+    >>> shares("red dog", [None, (0, 2), (2, 3), (3, 7)], [0.5, 0.125, 0.125, 0.75])
     [0.25, 0.75]
     """
     words = word_spans(text)
