@@ -18,6 +18,7 @@ from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution
 from lexlip.query.query import Part, Query
+from lexlip.rerank.phases import weak_from
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -104,8 +105,10 @@ def show(
         "rank", "score", *(["fit"] if known else []), "picture", *([""] if thumbnails else []),
         *(["why"] if reasons else []), box=None,
     )  # fmt: skip
-    originals = Originals.of(index.manifest)
+    originals, weak = Originals.of(index.manifest), weak_from(hits)
     for number, hit in enumerate(hits):
+        if number == weak:
+            table.add_row("", "", "", "weak from here" if number else "no picture fits this well")
         score = f"{hit.score:.4f}" if isinstance(hit.score, float) else str(hit.score)
         fit = "" if fits[number] is None else f"{fits[number]:.1f}"
         cells: list[Any] = [str(number + 1), score, *([fit] if known else []), escape(hit.id)]

@@ -151,6 +151,9 @@ class Found(BaseModel):
     generation: str
     uncertainty: float | None
     ordered_by: str = Field(description="vectors, terms, none (the words) or a reranker's name")
+    weak_below: float | None = Field(
+        default=None, description="fit below which hits are mostly wrong, where vectors order"
+    )
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -121,7 +121,7 @@ class WordCode:
         asked = words if captions is None or not len(captions) else unit(captions)
         text_mean, image_mean = asked.mean(0), pictures.mean(0)
         atoms, seen = unit(words - words.mean(0)), unit(pictures - image_mean)
-        bank = unit(asked - text_mean) if asked is not words else atoms[:0]
+        bank = unit(asked - text_mean) if asked is not words and len(asked) > 1 else atoms[:0]
         projections = seen @ atoms.T
         width = atoms.shape[1]
         identity = np.eye(width, dtype=np.float32)

@@ -16,7 +16,7 @@ from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query
 from lexlip.query.terms import views_of
-from lexlip.rerank.phases import DEPTH, PHASES, OrderedHit
+from lexlip.rerank.phases import DEPTH, PHASES, VECTORS, WEAK, OrderedHit
 from lexlip.rerank.rerankers import RERANKERS
 from lexlip.rerank.stage import RerankedHit
 from lexlip.server.failures import Refused
@@ -124,6 +124,7 @@ def search(
         "generation": generation,
         "uncertainty": prepared.uncertainty if _looks(request) else None,
         "ordered_by": by,
+        "weak_below": WEAK if by == VECTORS else None,
     }
 
 

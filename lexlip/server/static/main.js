@@ -47,6 +47,7 @@ function report() {
   tell(shown
     ? `${number(shown)} of ${number(answer.total)} pictures, ${milliseconds(spent(answer.cost))}`
     : `0 of ${number(answer.total)} pictures`);
+  if (grid.weakFrom === 0) tell(`No picture fits this well. ${$("status").textContent}`);
   $("none").hidden = shown > 0;
 }
 
@@ -100,7 +101,7 @@ function draw(now, trip) {
   chips.show(now.words ?? answer.query.words.map(({ word, weight }) => [word, weight]), answer.query.conditions);
   $("reset").hidden = !now.words || !now.q.trim();
   // As typed where nothing was edited: explanations then know the text too.
-  grid.show(answer.hits, now.words ? answer.query.text : now.q, answer.next_offset !== null, true);
+  grid.show(answer.hits, now.words ? answer.query.text : now.q, answer.next_offset !== null, true, answer.weak_below);
   showCost(answer, trip);
   report();
   document.title = `${now.q.trim() || answer.query.text.slice(0, 60)} · lexlip`;
@@ -116,7 +117,7 @@ async function more() {
     if (further !== mine || answer !== of) return;
     answer.next_offset = found.next_offset;
     further = null;
-    grid.show(found.hits, grid.query, found.next_offset !== null, false);
+    grid.show(found.hits, grid.query, found.next_offset !== null, false, found.weak_below);
     report();
   } catch (error) {
     fail(error);

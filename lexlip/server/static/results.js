@@ -32,7 +32,8 @@ class Tile {
     this.open.setAttribute("aria-label", `${hit.rank}: ${hit.id}, score ${number(hit.score)}, ${said}`);
     this.name.textContent = hit.id;
     this.name.title = hit.id;
-    this.score.textContent = number(hit.score);
+    this.score.textContent = hit.fit == null ? number(hit.score) : hit.fit.toFixed(1);
+    this.score.title = hit.fit == null ? "score" : `fit ${hit.fit.toFixed(1)}, score ${hit.score.toFixed(3)}`;
     const most = Math.max(...hit.words.map(({ score }) => Math.abs(score)), 1);
     this.unlight();
     this.words.replaceChildren(...hit.words.slice(0, WORDS).map(({ word, score }) => {
@@ -98,8 +99,8 @@ export class Grid {
     );
   }
 
-  /** Show the hits of a new search, or add those of the next page. */
-  show(hits, query, more, first) {
+  /** Show the hits of a new search, or add those of the next page; fits below `weak` are weak. */
+  show(hits, query, more, first, weak = null) {
     const before = first ? this.places() : null;
     if (first) {
       this.query = query;
@@ -121,8 +122,17 @@ export class Grid {
       at += 1;
     }
     if (!this.list.contains(this.current)) this.choose(this.list.firstElementChild);
+    this.drawLine(weak);
     if (before) this.glide(before);
     this.watch(more);
+  }
+
+  /** Draw a line before the hits from which on none fits well. */
+  drawLine(weak) {
+    const { hits } = this;
+    const last = hits.findLastIndex(({ fit }) => weak === null || fit == null || fit >= weak);
+    [...this.list.children].forEach((element, at) => element.classList.toggle("weak", at === last + 1));
+    this.weakFrom = last + 1 < hits.length ? last + 1 : null;
   }
 
   watch(more) {

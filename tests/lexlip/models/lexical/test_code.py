@@ -151,6 +151,13 @@ def test_the_constant_is_larger_for_a_picture_that_everything_asks_for(code, wor
     assert not WordCode.fit(world.words, world.pictures).constants(other).any()
 
 
+def test_one_caption_is_no_bank(world):
+    code = WordCode.fit(world.words, world.pictures[:50], world.captions[:1])
+    plain = WordCode.fit(world.words, world.pictures[:50])
+    shown = code.centred(world.pictures[50:55], "image")
+    assert len(code.bank) == 0 and (code.encode(shown) != plain.encode(shown)).nnz == 0
+
+
 def test_a_code_is_its_arrays(code, world):
     shown = code.centred(world.pictures[:3], "image")
     again = WordCode.of(code.arrays())

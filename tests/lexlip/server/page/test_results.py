@@ -7,9 +7,13 @@ import shutil
 
 import torch
 
-from lexlip import Query
+from lexlip import Index, Query
+from lexlip.models import load
+from lexlip.models.lexical.lexicalise import lexicalise
+from lexlip.rerank.phases import WEAK
 from tests.lexlip.server.page.conftest import served
 from tests.support.browsing import BROWSER, ask, best, shown, until, wait_for_hits
+from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 pytestmark = BROWSER
 
@@ -157,3 +161,25 @@ def test_other_systems_stand_beside_where_the_server_has_them(visit, index, capt
     keep(page, "compare")
     page.get_by_role("button", name="LexLIP", exact=True).click()
     assert shown(page) == ours
+
+
+def test_a_line_shows_from_where_on_hits_are_weak(visit, pictures, tmp_path, keep):
+    """An index that vectors order: hits have a fit, and the page draws a line below 3."""
+    clip = small_clip(tmp_path / "clip", small_tokenizer())
+    files = sorted(pictures.glob("*.png"))
+    lexicalise(clip, files, WORDS).save_pretrained(tmp_path / "words")
+    with Index.create(tmp_path / "i", load(tmp_path / "words"), pictures, engine="postings") as own:
+        hits = own.search("red dog", 24)
+    fits = [hit.fit for hit in hits]
+    last = max((n for n, fit in enumerate(fits) if fit >= WEAK), default=-1)
+    assert last + 1 < len(hits)
+    with served(tmp_path / "i") as address:
+        page = visit({"q": "red dog"}, server=address)
+        page.locator(".tile").first.wait_for()
+        tiles = page.locator(".tile").all()
+        marks = ["weak" in tile.get_attribute("class").split() for tile in tiles[: len(hits)]]
+        assert [n for n, mark in enumerate(marks) if mark] == [last + 1]
+        assert tiles[0].locator(".score").inner_text() == f"{fits[0]:.1f}"
+        none = "No picture fits this well" in page.locator("#status").inner_text()
+        assert none == (last == -1)
+        keep(page, "weak")
