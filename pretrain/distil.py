@@ -33,6 +33,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models import load
+from lexlip.models.lexical.code import WordCode
 from lexlip.models.lexical.speaker import LexicalSpeaker
 from lexlip.models.pooling import log_saturate
 from lexlip.settings import Data, option, resolve
@@ -40,6 +41,9 @@ from lexlip.storage.files import atomic_directory, check_replaceable, read_json
 from pretrain.lexical_head import LexicalHead
 from pretrain.objectives import grounding
 from pretrain.validate import recall
+
+TEACHERS = ("vectors", "projection")
+"""Rankings that a head learns: of the dense vectors, or of what the untrained code makes."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Distillation:
     temperature: float = option(0.05, "of the student, at first; it is learned")
     grounding: float = option(0.3, "weight of the captions' words")
     mixed: float = option(0.5, "largest share of another item that is mixed in")
+    teacher: str = option("vectors", "vectors, or projection: the words of the untrained code")
     loudness: float = option(3.0, "length of a word's vector at the start")
     seed: int = option(0, "of all that is random")
 
@@ -98,7 +103,9 @@ def word_vectors(centred: Tensor, said: csr_array, faith: float = 2.0) -> Tensor
     return (used @ centred) / (used.sum(1, keepdim=True) + faith)
 
 
-def distil(head: LexicalHead, data: Embeddings, how: Distillation) -> LexicalHead:
+def distil(
+    head: LexicalHead, data: Embeddings, how: Distillation, code: WordCode | None = None
+) -> LexicalHead:
     """Train a copy of a head; the one that is given stays as it is.
 
     Parameters
@@ -108,11 +115,20 @@ def distil(head: LexicalHead, data: Embeddings, how: Distillation) -> LexicalHea
     data : Embeddings
         Nothing else is seen.
     how : Distillation
+    code : WordCode, optional
+        The untrained code, for the teacher "projection": it ranks what its words add up to.
 
     Returns
     -------
     LexicalHead
+
+    Raises
+    ------
+    LexLIPError
+        For another teacher, or a projection without a code.
     """
+    if how.teacher not in TEACHERS or (how.teacher == "projection" and code is None):
+        raise LexLIPError(f"no teacher {how.teacher!r}: choose one of {', '.join(TEACHERS)}")
     torch.manual_seed(how.seed)
     head = copy.deepcopy(head)
     images, texts = (
@@ -121,6 +137,11 @@ def distil(head: LexicalHead, data: Embeddings, how: Distillation) -> LexicalHea
     head.image_mean.copy_(images.mean(0))
     head.text_mean.copy_(texts.mean(0))
     seen, told = head.centred(images, "image"), head.centred(texts, "text")
+    taught = seen
+    if code is not None and how.teacher == "projection":
+        words = code.encode(seen.numpy(), how.terms)
+        taught = torch.from_numpy(words @ code.decoder)
+    both = torch.cat([seen, taught], dim=1)
     owner = torch.from_numpy(data.owner)
     shared, added = _anatomy(seen, told, owner)
     start = normalize(head.words.data, dim=1) * how.loudness
@@ -132,7 +153,8 @@ def distil(head: LexicalHead, data: Embeddings, how: Distillation) -> LexicalHea
         for group in optimizer.param_groups:
             group["lr"] = how.lr * min(1.0, (step + 1) / 20, 2 * (1 - done))
         rows = torch.randint(len(seen), (how.batch_size,))
-        pictures = _mix(seen[rows], seen, how.mixed)
+        mixed = _mixed(both[rows], both, how.mixed)
+        pictures, shown_by = (normalize(part, dim=1) for part in mixed.chunk(2, dim=1))
         real = min(len(told), how.batch_size // 4)
         made = how.batch_size - real
         extra = added[torch.randint(len(added), (2, made))]
@@ -141,13 +163,13 @@ def distil(head: LexicalHead, data: Embeddings, how: Distillation) -> LexicalHea
         asked = torch.cat(
             [
                 normalize(shared * pictures[:made] + extra, dim=1),
-                _mix(told[torch.randperm(len(told))[:real]], told, how.mixed),
+                normalize(_mixed(told[torch.randperm(len(told))[:real]], told, how.mixed), dim=1),
             ]
         )
         falling = min(1.0, 2 * done)  # the budget is reached halfway
         shown = _student(head, pictures, how.start_terms, how.terms, falling)
         wanted = _student(head, asked, how.start_terms, how.query_terms, falling)
-        scores, teacher = wanted @ shown.T * scale.exp(), asked @ pictures.T
+        scores, teacher = wanted @ shown.T * scale.exp(), asked @ shown_by.T
         teacher = teacher / how.teacher_temperature
         loss = _soft_cross_entropy(scores, teacher) + _soft_cross_entropy(scores.T, teacher.T)
         if data.said is not None and how.grounding:
@@ -176,11 +198,11 @@ def _bias(logits: Tensor, active: float) -> Tensor:
     return -torch.quantile(logits[:4096], 1 - share, dim=0)
 
 
-def _mix(rows: Tensor, pool: Tensor, most: float) -> Tensor:
-    """Mix some of another item into each, and bring to length one."""
+def _mixed(rows: Tensor, pool: Tensor, most: float) -> Tensor:
+    """Mix some of another item into each."""
     share = most * torch.rand(len(rows), 1)
     other = pool[torch.randint(len(pool), (len(rows),))]
-    return normalize((1 - share) * rows + share * other, dim=1)
+    return (1 - share) * rows + share * other
 
 
 def _student(head: LexicalHead, centred: Tensor, first: int, last: int, falling: float) -> Tensor:
@@ -248,7 +270,8 @@ def main(overrides: Overrides = None, config: Config = "scenes") -> None:
     if data.exclude:
         train = train.without(set(read_json(resolve(data.exclude))))
     said = caption_words(train, speaker.tokenizer, speaker.lexicon)
-    head = distil(LexicalHead.of(speaker.code), Embeddings(*embed(speaker, train), said), settings)
+    known = Embeddings(*embed(speaker, train), said)
+    head = distil(LexicalHead.of(speaker.code), known, settings, speaker.code)
     words = speaker.lexicon.tokens[-len(speaker.code) :]
     facts = speaker.facts | {"trained": True}
     trained = LexicalSpeaker(speaker.encoder, head.code(speaker.code), words, facts)

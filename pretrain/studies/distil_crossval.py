@@ -23,6 +23,7 @@ from lexlip.console import Job, Overrides
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
+from lexlip.models.lexical.code import WordCode
 from lexlip.settings import Data, from_overrides, option, resolve
 from pretrain.build import caption_tokenizer
 from pretrain.distil import (
@@ -85,32 +86,32 @@ def halves(owner: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.nda
 
 def measure(
     ids: list[str], images: np.ndarray, texts: np.ndarray, owner: np.ndarray,
-    captions: dict[str, list[str]], how: Distillation,
+    captions: dict[str, list[str]], how: Distillation, atoms: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Fit to each half and measure on the other; recall by name of the system, means of both."""
+    """Fit to each half and measure on the other; recall by name of the system, means of both.
+
+    With vectors of words (`atoms`, [V, d]) training starts from the code that they make
+    (`lexlip.models.lexical.code`), which is measured beside it.
+    """
     both = halves(owner, len(ids), how.seed)
     sums: dict[str, dict[str, float]] = {}
     for seen, new in (both, both[::-1]):
-        known = Collection(
-            [ids[i] for i in seen], [captions.get(ids[i], []) for i in seen], [b""] * len(seen),
-            source="vectors",
-        )  # fmt: skip
-        said = [c for some in known.captions for c in some]
-        tokenizer = caption_tokenizer(said)
-        spoken = tokenizer(said, add_special_tokens=False)["input_ids"]
-        lexicon = Lexicon.from_tokenizer(tokenizer, spoken, min_count=3)
-        words = caption_words(known, tokenizer, lexicon)
         mine, theirs = np.isin(owner, seen), np.isin(owner, new)
-        start = LexicalHead(len(lexicon), images.shape[1])
-        centred = torch.from_numpy(_unit(images[seen] - images[seen].mean(0)))
-        start.words.data = word_vectors(centred, words)
-        data = Embeddings(images[seen], texts[mine], np.searchsorted(seen, owner[mine]), words)
-        head = distil(start, data, how)
+        place = np.searchsorted(seen, owner[mine])
         right = np.searchsorted(new, owner[theirs])
         judged = csr_array(
             (np.ones(len(right)), (np.arange(len(right)), right)), shape=(len(right), len(new))
         )
         rows = {"dense": recall(texts[theirs] @ images[new].T, judged)}
+        if atoms is None:
+            said = [captions.get(ids[i], []) for i in seen]
+            start, spoken = _start([ids[i] for i in seen], images[seen], said)
+            head = distil(start, Embeddings(images[seen], texts[mine], place, spoken), how)
+        else:
+            code = WordCode.fit(atoms, images[seen], texts[mine])
+            rows |= _untrained(code, images[new], texts[theirs], judged, how.terms)
+            data = Embeddings(images[seen], texts[mine], place)
+            head = distil(LexicalHead.of(code), data, how, code)
         for terms, asked in BUDGETS:
             name = f"{terms or 'all'} terms, queries {asked or 'all'}"
             rows[name] = recall_of(head, images[new], texts[theirs], judged, terms, asked)
@@ -119,6 +120,36 @@ def measure(
             for key, value in row.items():
                 total[key] += value * len(right) / len(owner)
     return sums
+
+
+def _start(
+    ids: list[str], images: np.ndarray, captions: list[list[str]]
+) -> tuple[LexicalHead, csr_array]:
+    """Begin a head with vectors of the captions' words; return also which picture has them."""
+    known = Collection(ids, captions, [b""] * len(ids), source="vectors")
+    said = [caption for some in captions for caption in some]
+    tokenizer = caption_tokenizer(said)
+    spoken = tokenizer(said, add_special_tokens=False)["input_ids"]
+    lexicon = Lexicon.from_tokenizer(tokenizer, spoken, min_count=3)
+    words = caption_words(known, tokenizer, lexicon)
+    start = LexicalHead(len(lexicon), images.shape[1])
+    start.words.data = word_vectors(torch.from_numpy(_unit(images - images.mean(0))), words)
+    return start, words
+
+
+def _untrained(
+    code: WordCode, images: np.ndarray, texts: np.ndarray, judged: csr_array, terms: int
+) -> dict[str, dict[str, float]]:
+    """Recall of the code itself, by all words of a query and by the best 64 positive ones."""
+    weights = code.encode(code.centred(images, "image"), terms)
+    asked = code.project(code.centred(texts, "text"))
+    few = np.zeros_like(asked)
+    for row, numbers in enumerate(code.choose(one, 64) for one in asked):
+        few[row, numbers] = asked[row, numbers]
+    return {
+        f"untrained, {terms} terms, queries {name}": recall((weights @ some.T).T, judged)
+        for name, some in (("all", asked), ("64", few))
+    }
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -132,6 +163,7 @@ class Settings(Distillation):
     embeddings: str = option("", "folder of vectors")
     source: str = option("flickr8k", "data set with the pictures' captions")
     splits: str = option("train+dev", "splits of it, joined by +")
+    words: str = option("", "vectors of words, an .npy file [V, d], to start from their code")
 
 
 def main(overrides: Overrides = None) -> None:
@@ -144,8 +176,9 @@ def main(overrides: Overrides = None) -> None:
     for split in settings.splits.split("+"):
         collection = Data(source=settings.source).open(split)
         captions |= dict(zip(collection.ids, map(list, collection.captions), strict=True))
-    for name, figures in measure(*vectors, captions, settings).items():
-        typer.echo(f"{name:>28} " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
+    atoms = None if not settings.words else np.load(resolve(settings.words)).astype(np.float32)
+    for name, figures in measure(*vectors, captions, settings, atoms).items():
+        typer.echo(f"{name:>36} " + " ".join(f"{k} {100 * v:.1f}" for k, v in figures.items()))
 
 
 app = Job(main, Settings)

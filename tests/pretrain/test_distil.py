@@ -18,6 +18,7 @@ from pretrain.distil import Distillation, Embeddings, distil, main, word_vectors
 from pretrain.lexical_head import LexicalHead
 from pretrain.studies.distil_crossval import halves, measure, read_vectors
 from tests.support.clips import small_clip, small_tokenizer
+from tests.support.cones import cones
 
 WIDTH, WORDS = 16, 60
 HOW = Distillation(terms=12, query_terms=12, start_terms=30, steps=60, batch_size=64, lr=1e-2)
@@ -197,3 +198,18 @@ def test_another_checkpoint_cannot_be_distilled(checkpoint, tiny_run, tmp_path):
     with pytest.raises(LexLIPError, match="lexlip lexicalise"):
         main([f"model={checkpoint}", f"out={tmp_path / 'out'}"], tiny_run)
     assert not (tmp_path / "out").exists()
+
+
+def test_words_of_an_encoder_are_measured_beside_their_code():
+    world = cones(pictures=120, words=80)
+    ids = [f"p{number}" for number in range(120)]
+    given = (ids, world.pictures, world.captions, world.owner, {})
+    how = replace(HOW, steps=30)
+    found = measure(*given, how, world.words)
+    code = [name for name in found if name.startswith("untrained")]
+    assert len(code) == 2 and found[code[0]]["R@5"] > 0.7
+    other = measure(*given, replace(how, teacher="projection"), world.words)
+    assert other[code[0]] == found[code[0]]
+    assert any(other[name] != found[name] for name in found if name not in code)
+    with pytest.raises(LexLIPError, match="no teacher 'x'"):
+        measure(*given, replace(how, teacher="x"), world.words)
