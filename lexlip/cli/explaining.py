@@ -15,6 +15,7 @@ from rich.table import Table
 
 from lexlip.cli.app import app
 from lexlip.cli.common import load, readable
+from lexlip.cli.dashes import QueryCommand
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
@@ -26,7 +27,7 @@ _SHOWN = 8
 """Words shown of those that add most, and of those that subtract most."""
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def explain(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],

@@ -30,8 +30,10 @@ _HEIGHT = 8
 """Lines of text that a picture takes in a terminal; a line is two pixels."""
 
 
-def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_by: str) -> str:
-    """One JSON object: the words of the query, its conditions, what orders, and the hits."""
+def as_json(
+    asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_by: str, query: Query
+) -> str:
+    """One JSON object: the query as it was read, its words, what orders, and the hits."""
     found: list[dict[str, Any]] = [
         {"rank": rank, **hit._asdict()} for rank, hit in enumerate(hits, 1)
     ]
@@ -40,8 +42,8 @@ def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_
             row["first_stage"] = row.pop("words")
         row["words"] = {word.word: word.score for word in words}
     conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
-    facts = {"query": asked.words(), **conditions, "ordered_by": ordered_by}
-    return json.dumps({**facts, "hits": found})
+    read = {"query": asked.words(), "read_as": str(query), **conditions}
+    return json.dumps({**read, "ordered_by": ordered_by, "hits": found})
 
 
 def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:

@@ -18,11 +18,13 @@ from lexlip.cli.common import (
     read_item,
     readable,
 )
+from lexlip.cli.dashes import QueryCommand
+from lexlip.console import one_line
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def search(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
@@ -98,7 +100,7 @@ def search(
         reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
         if as_json:
             by = "cosine" if rescore and rerank is None else by
-            typer.echo(output.as_json(asked, hits, reasons if explain else None, by))
+            typer.echo(output.as_json(asked, hits, reasons if explain else None, by, query))
         elif trec is not None:
             typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
         elif paths:
@@ -107,11 +109,13 @@ def search(
             for id in gone:
                 typer.echo(f"{id}: no file of that name where it was indexed", err=True)
         else:
+            if query.plain is None or query.plain != text.strip():
+                typer.echo(f"read as: {one_line(str(query))}")
             filtered = bool(where) or min_fit is not None
             output.show(opened, asked, hits, reasons if explain else None, filtered, thumbnails)
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def words(
     item: Annotated[str, typer.Argument(help="a picture's path, a text or a query")],
@@ -146,7 +150,7 @@ def words(
         typer.echo(conditions)
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def align(
     picture: Annotated[Path, typer.Argument(help="a picture's path")],

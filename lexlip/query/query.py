@@ -21,6 +21,7 @@ from lexlip.impacts import (
     query_terms,
 )
 from lexlip.models.speaker import FIND_TERMS, QUERY_TERMS, HasVectors
+from lexlip.models.typed import as_meant
 from lexlip.query.parser import parse
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.projections import project_parts
@@ -68,12 +69,15 @@ class Query(Tree):
             raise LexLIPError(f"the query has more than {MAX_PARTS} parts: give fewer")
         object.__setattr__(self, "parts", parts)
         for name in ("musts", "exclusions"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+            phrases = (replace(it, text=as_meant(it.text)) for it in getattr(self, name))
+            object.__setattr__(self, name, tuple(dict.fromkeys(phrases)))
+        boosts = tuple((as_meant(word), factor) for word, factor in self.boosts)
+        object.__setattr__(self, "boosts", boosts)
 
     @classmethod
     def text(cls, text: str) -> Query:
         """A text, just as it is; `parse` reads the grammar."""
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not as_meant(text).strip():
             raise LexLIPError(f"{text!r:.100} is not a text to look for: write words")
         return cls((Part(text),))
 
@@ -317,7 +321,9 @@ def _looked_for(part: Part) -> bool:
 
 
 def _one_form(part: Part) -> Part | None:
-    """Return a part whose words occur once, with its sign inside; None when nothing is left."""
+    """Return a part as it is meant: its words occur once, with its sign inside; None for none."""
+    if isinstance(part.content, str):
+        return replace(part, content=as_meant(part.content))
     if not isinstance(part.content, tuple) or not part.content:
         return part
     words: dict[str, list[float]] = {}
@@ -329,7 +335,7 @@ def _one_form(part: Part) -> Part | None:
 
 
 def _phrase(text: str, at_least: int) -> Phrase:
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not as_meant(text).strip():
         raise LexLIPError(f"{text!r:.100} is not a word: write one")
     if not _whole(at_least) or not 1 <= at_least <= MAX_IMPACT:
         raise LexLIPError(f"at_least is {at_least!r}: a whole number 1 to {MAX_IMPACT}")

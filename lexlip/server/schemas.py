@@ -125,7 +125,8 @@ class Hit(Ranked):
 class Asked(BaseModel):
     """A query as it was understood."""
 
-    text: str
+    text: str = Field(description="its words and conditions")
+    read_as: str = Field(description="the query as typed, in plain signs")
     words: list[Word]
     conditions: list[str]
 
@@ -160,6 +161,7 @@ class Found(BaseModel):
             "example": {
                 "query": {
                     "text": "red^64 circle^58 -star",
+                    "read_as": '"a red circle" -star',
                     "words": [{"word": "red", "weight": 64}, {"word": "circle", "weight": 58}],
                     "conditions": ["-star"],
                 },

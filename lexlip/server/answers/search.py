@@ -109,6 +109,7 @@ def search(
     return {
         "query": {
             "text": str(resolved),
+            "read_as": _read_as(query),
             "words": as_words(resolved),
             "conditions": conditions(resolved),
         },
@@ -189,6 +190,12 @@ def rerankers(served: ServedIndex, index: Index) -> list[str]:
         with suppress(LexLIPError), served.model_lock:
             found.append(name if index.second_stage.reranker(name) else "")
     return found
+
+
+def _read_as(query: Query) -> str:
+    """Return a query without its pictures as one would type it."""
+    said = tuple(part for part in query.parts if isinstance(part.content, str | tuple))
+    return str(replace(query, parts=said))
 
 
 def conditions(query: Query) -> list[str]:
