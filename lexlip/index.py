@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
+from lexlip.build.identity import mark, unmixed
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
@@ -22,6 +23,7 @@ from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 from lexlip.models.speaker import said_term
 from lexlip.query.contributions import Contribution
+from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
 from lexlip.rerank.account import Account, account
@@ -72,6 +74,7 @@ class Index:
     ) -> None:
         self.path, self.manifest = path, manifest
         self.skipped: tuple[tuple[str, str], ...] = ()
+        self._mark, self._mode, self._given = mark(path), mode, model is not None
         self._second: SecondStage | None = None
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
@@ -218,7 +221,8 @@ class Index:
             Not an index, another format, a checkpoint that is gone, another model's index, or one
             that another process is writing (mode "w").
         """
-        return cls(Path(path), read_manifest(Path(path)), mode, model)
+        folder = Path(path)
+        return unmixed(folder, lambda: cls(folder, read_manifest(folder), mode, model))
 
     def add(self, source: Any, *, split: str | None = None, force: bool = False) -> Added:
         """Encode documents and add them, replacing those with the same id.
@@ -380,7 +384,8 @@ class Index:
         LexLIPError
             For a query or filter that cannot be, and for an order that this index or query lacks.
         """
-        kept = Where.parse(where) if isinstance(where, str) else where
+        check_search(k, rescore, max_terms, rerank, depth, min_fit)
+        kept = Where.of(where)
         looks = rerank is not None and rerank not in PHASES
         query = self.prepare(item, max_terms, views=looks)
         by = WORDS if rescore and rerank is None else self.ordered_by(query, rerank)
@@ -397,6 +402,8 @@ class Index:
             stage = self.second_stage
             found = query.candidates(self.engine, max(k, depth or stage.depth(query)), kept)
             return stage.order(found, query, by, k)
+        if depth is not None:
+            raise LexLIPError("depth is for hits that something orders: give rerank too")
         hits = query.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits
@@ -543,10 +550,57 @@ class Index:
         return self.engine.verify() + self.side_stores.verify()
 
     def reopen(self) -> bool:
-        """See the last commit; True when that is a newer one."""
+        """See the last commit; True when that is a newer one.
+
+        When another index has taken the place of this one, all of it is renewed: postings, model
+        and manifest. No search may run meanwhile in another thread then.
+
+        Raises
+        ------
+        LexLIPError
+            When the new index is of another model than the one that was given to `open`, or this
+            one is open for writing. It then stays as it is.
+        """
+        if self.replaced:
+            self._renew()
+            return True
         newer = self.engine.reopen()
         self.side_stores.reopen()  # after the engine: never older than its commit
+        if self.replaced:  # just now, so that half of it may be new
+            try:
+                self._renew()
+            except LexLIPError:
+                self.close()
+                raise
         return newer
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another index has taken the place of this one; `reopen` goes on to it."""
+        return mark(self.path) != self._mark
+
+    def stale(self) -> bool:
+        """Say whether there is a newer commit, or another index in the place of this one."""
+        return self.replaced or self.engine.stale()
+
+    def _renew(self) -> None:
+        """Become the index that has taken the place of this one."""
+        if self._mode == "w":
+            raise LexLIPError(f"{self.path} was replaced while it was written to: open it again")
+        manifest = read_manifest(self.path)
+        alike = self._model is not None and (
+            manifest["model"] == self.manifest["model"] and not self._given
+        )
+        try:
+            new = Index.open(self.path, self._model if alike or self._given else None)
+        except LexLIPError as error:
+            raise LexLIPError(
+                f"another index has taken its place, open that anew: {error}"
+            ) from None
+        new._given = self._given
+        self.engine.close()
+        self.side_stores.close()
+        self.__dict__.update(new.__dict__)
 
     def __len__(self) -> int:
         return len(self.engine)

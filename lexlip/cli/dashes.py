@@ -15,7 +15,7 @@ class QueryCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; those that can be nothing but a query lose their dash."""
-        options = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
+        options: list[Any] = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
         known = {name: bool(p.is_flag) for p in options for name in (*p.opts, *p.secondary_opts)}
         return super().parse_args(ctx, queries_apart(args, known))
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lexlip.data.originals import Originals
+from lexlip.data.trec import run_lines
 from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution
 from lexlip.query.query import Part, Query
@@ -47,7 +46,7 @@ def as_json(
 
 
 def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
-    """Lines of a TREC run; white space in an id, which parts its columns, is percent-encoded.
+    """Lines of a TREC run (`lexlip.data.trec.run_lines`).
 
     Examples
     --------
@@ -55,12 +54,7 @@ def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
     >>> list(as_trec("q1", [Hit("my dog.jpg", 208)]))
     ['q1 Q0 my%20dog.jpg 1 208 lexlip']
     """
-    for rank, hit in enumerate(hits, 1):
-        yield f"{_one_word(query)} Q0 {_one_word(hit.id)} {rank} {hit.score} lexlip"
-
-
-def _one_word(text: str) -> str:
-    return re.sub(r"\s", lambda found: quote(found.group()), text)
+    return run_lines(query, [(hit.id, hit.score) for hit in hits], "lexlip")
 
 
 def as_paths(manifest: Mapping[str, Any], hits: Sequence[Any]) -> tuple[list[str], list[str]]:

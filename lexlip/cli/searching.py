@@ -20,7 +20,7 @@ from lexlip.cli.common import (
 )
 from lexlip.cli.dashes import QueryCommand
 from lexlip.console import one_line
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, check_count
 from lexlip.models.runtime import quiet
 
 
@@ -40,9 +40,7 @@ def search(
     query_terms: Annotated[
         int | None, typer.Option(help="words kept of the query: 64, or 128 if vectors order")
     ] = None,
-    rescore: Annotated[
-        int, typer.Option(min=0, help="hits to order by exact cosine (--keep-floats)")
-    ] = 0,
+    rescore: Annotated[int, typer.Option(help="hits to order by exact cosine (--keep-floats)")] = 0,
     rerank: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +49,7 @@ def search(
         ),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(min=1, help="pictures that are ordered or reranked")
+        int | None, typer.Option(help="pictures that are ordered or reranked")
     ] = None,
     min_fit: Annotated[
         float | None, typer.Option(help="leave out pictures that fit less, say 2 (vectors)")
@@ -78,9 +76,11 @@ def search(
     from lexlip.build.manifest import require_index
     from lexlip.cli import output
     from lexlip.index import Index
+    from lexlip.query.counts import check_search
     from lexlip.query.query import Query
     from lexlip.rerank.phases import PHASES
 
+    check_search(k, rescore, query_terms, rerank, depth, min_fit)
     if sum((as_json, trec is not None, paths, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
     if not text.strip() and image is None:
@@ -129,6 +129,7 @@ def words(
     """
     from lexlip.query.query import Query
 
+    check_count("k", k)
     if not item.strip():
         raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
     read, loaded, conditions = read_item(item), load(model), ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from lexlip.data.given import as_item
 from lexlip.engines.base import Condition
 from lexlip.errors import LexLIPError
 from lexlip.impacts import (
@@ -299,7 +300,8 @@ def prepare(
     Parameters
     ----------
     item : PreparedQuery, Query, str, picture or mapping
-        A text is taken as it is, without grammar; ``{term id: weight}`` needs no model.
+        A text is taken as it is, without grammar, and the name of a picture (``a.jpg``) as its
+        path; ``{term id: weight}`` needs no model, ``{word: weight}`` does.
     model : callable
         Returns the model when one is needed.
     max_terms, max_weight, views
@@ -308,8 +310,10 @@ def prepare(
     if isinstance(item, PreparedQuery):
         return item
     if isinstance(item, Mapping):
-        return PreparedQuery(item, item)
-    query = item if isinstance(item, Query) else Query((Part(item),))
+        if not any(isinstance(term, str) for term in item):
+            return PreparedQuery(item, item)
+        item = Query.from_words(item)
+    query = item if isinstance(item, Query) else Query((Part(as_item(item)),))
     return query.prepare(model(), max_terms, max_weight, views)
 
 

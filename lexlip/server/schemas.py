@@ -42,11 +42,12 @@ class Search(BaseModel):
         max_length=1024,
         description="weighted words, instead of those of q; the conditions of q stay",
     )
-    k: int = Field(default=24, ge=1, le=MAX_COUNT, description="hits of this answer")
+    k: int = Field(default=24, ge=1, le=MAX_COUNT, strict=True, description="hits of this answer")
     offset: int = Field(
         default=0,
         ge=0,
         le=MAX_COUNT,
+        strict=True,
         description="hits to pass over: next_offset of the last answer",
     )
     where: Text = Field(
@@ -58,7 +59,7 @@ class Search(BaseModel):
         "by default vectors, where the index has them",
     )
     depth: int | None = Field(
-        default=None, ge=1, le=MAX_COUNT, description="hits that are ordered or reranked"
+        default=None, ge=1, le=MAX_COUNT, strict=True, description="hits that are ordered or reranked"
     )
     min_fit: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="leave out hits whose fit is less, where vectors order"

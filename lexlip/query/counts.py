@@ -1,0 +1,36 @@
+"""Numbers that a search is given, checked before anything is encoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lexlip.errors import LexLIPError, check_count
+from lexlip.impacts import MAX_QUERY_TERMS
+
+
+def check_search(
+    k: Any, rescore: Any = 0, max_terms: Any = 64, rerank: str | None = None, depth: Any = None
+) -> None:
+    """Check the numbers of `lexlip.index.Index.search`.
+
+    Raises
+    ------
+    LexLIPError
+        For anything but whole numbers in their range, and for two that do not go together.
+
+    Examples
+    --------
+    >>> check_search(10, rescore=100)
+    >>> check_search("10")
+    Traceback (most recent call last):
+    lexlip.errors.LexLIPError: k is '10': give a whole number, 1 or more
+    """
+    check_count("k", k)
+    check_count("rescore", rescore, 0)
+    check_count("max_terms", max_terms, most=MAX_QUERY_TERMS)
+    if depth is not None:
+        check_count("depth", depth)
+        if not rerank:
+            raise LexLIPError("depth says how many hits are reranked: give rerank too")
+    if rerank and rescore:
+        raise LexLIPError("rescore and rerank both order the best hits: leave out one of the two")
