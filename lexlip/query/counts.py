@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from lexlip.errors import LexLIPError, check_count
-from lexlip.impacts import MAX_QUERY_TERMS
+from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 
 
 def check_search(
-    k: Any, rescore: Any = 0, max_terms: Any = 64, rerank: str | None = None, depth: Any = None
+    k: Any, rescore: Any = 0, max_terms: Any = None, rerank: str | None = None, depth: Any = None
 ) -> None:
     """Check the numbers of `lexlip.index.Index.search`.
 
@@ -27,10 +27,23 @@ def check_search(
     """
     check_count("k", k)
     check_count("rescore", rescore, 0)
-    check_count("max_terms", max_terms, most=MAX_QUERY_TERMS)
+    check_terms(max_terms)
     if depth is not None:
         check_count("depth", depth)
         if not rerank:
             raise LexLIPError("depth says how many hits are reranked: give rerank too")
     if rerank and rescore:
         raise LexLIPError("rescore and rerank both order the best hits: leave out one of the two")
+
+
+def check_terms(max_terms: Any, max_weight: Any = MAX_QUERY_WEIGHT) -> None:
+    """Check how many terms a query keeps, None for the default, and how heavy they are.
+
+    Raises
+    ------
+    LexLIPError
+        For anything but whole numbers in their range.
+    """
+    if max_terms is not None:
+        check_count("max_terms", max_terms, most=MAX_QUERY_TERMS)
+    check_count("max_weight", max_weight, most=MAX_QUERY_WEIGHT)

@@ -23,6 +23,7 @@ from lexlip.impacts import (
 )
 from lexlip.models.speaker import FIND_TERMS, QUERY_TERMS, HasVectors
 from lexlip.models.typed import as_meant
+from lexlip.query.counts import check_terms
 from lexlip.query.parser import parse
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.projections import project_parts
@@ -220,6 +221,7 @@ class Query(Tree):
             When nothing is looked for, a picture cannot be read, or a word that must be there, or
             must not, is one that the model does not know.
         """
+        check_terms(max_terms, max_weight)
         conditions = tuple(
             Condition(condition_terms(model, phrase.text), phrase.at_least, phrases is self.musts)
             for phrases in (self.musts, self.exclusions)
