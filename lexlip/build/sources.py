@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lexlip.data.collection import Collection
-from lexlip.data.given import as_picture, names_picture
+from lexlip.data.given import as_picture, names_picture, one_picture
 from lexlip.data.metadata import rows_to_columns
 from lexlip.data.readers import CAPTION_COLUMNS, FILE_COLUMNS, ID_COLUMNS, texts_of
 from lexlip.errors import LexLIPError
@@ -58,7 +58,7 @@ def given(source: Any, split: str | None = None) -> Source | None:
         return _by_id(list(source.items()))
     if (table := _table(source)) is not None:
         return _of_table(table)
-    if not isinstance(source, Iterable) or as_picture(source) is not None:
+    if not isinstance(source, Iterable) or one_picture(source):
         raise LexLIPError(f"{type(source).__name__} is no source to index: {_WANTED}")
     items = list(source)
     if not items:
@@ -150,15 +150,14 @@ def _plain(values: Sequence[Any]) -> list[Any]:
 class _Column(Sequence[Any]):
     """A column of pictures in a data set, read when asked for."""
 
-    def __init__(self, table: Any, name: str) -> None:
-        self.table, self.name = table, name
+    def __init__(self, values: Any) -> None:
+        self.values = values
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.values)
 
     def __getitem__(self, i: Any) -> Any:
-        value = self.table[i][self.name]
-        return as_picture(value) or (Path(value) if isinstance(value, str) else value)
+        return as_picture(self.values[i])
 
 
 def _dataset(source: Any) -> dict[str, Sequence[Any]]:
@@ -172,9 +171,9 @@ def _dataset(source: Any) -> dict[str, Sequence[Any]]:
         source = source.cast_column(name, datasets.Image(decode=False))
     if not hasattr(source, "__len__"):
         rows = list(source)
-        return {name: [row[name] for row in rows] for name in features}
+        source = {name: [row[name] for row in rows] for name in features}
     return {
-        name: _Column(source, name) if name in pictures else source[name][:] for name in features
+        name: _Column(source[name]) if name in pictures else source[name][:] for name in features
     }
 
 

@@ -93,8 +93,6 @@ def as_texts(texts: Any) -> list[str]:
     """
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, Mapping):
-        raise LexLIPError("a mapping is no list of texts: give list(texts.values())")
     found = _listed(texts, "texts")
     for number, text in enumerate(found):
         if not isinstance(text, str):
@@ -110,7 +108,7 @@ def as_items(items: Any) -> list[str | Picture]:
     LexLIPError
         For anything else, and for texts and pictures in one list.
     """
-    if isinstance(items, str) or _one_picture(items):
+    if isinstance(items, str) or one_picture(items):
         return [as_item(items)]
     found = [as_item(item) for item in _listed(items, "items")]
     if len({isinstance(item, str) for item in found}) > 1:
@@ -126,18 +124,19 @@ def as_pictures(images: Any) -> list[Any]:
     LexLIPError
         For what is no list of pictures; what is in it is seen when it is read.
     """
-    if isinstance(images, str) or _one_picture(images):
+    if isinstance(images, str) or one_picture(images):
         return [images]
     return _listed(images, "pictures")
 
 
-def _one_picture(item: Any) -> bool:
-    if isinstance(item, np.ndarray):  # an array [N, H, W, 3] is several
+def one_picture(item: Any) -> bool:
+    """Say whether this is one picture, and no `str`; an array [N, H, W, 3] is several."""
+    if isinstance(item, np.ndarray):
         return item.ndim == 2 or (item.ndim == 3 and item.shape[2] in (1, 3, 4))
     return as_picture(item) is not None
 
 
 def _listed(items: Any, what: str) -> list[Any]:
-    if not isinstance(items, Iterable):
+    if isinstance(items, Mapping) or not isinstance(items, Iterable):
         raise LexLIPError(f"{type(items).__name__} is no list of {what}: give a list")
     return list(items)

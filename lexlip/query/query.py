@@ -315,8 +315,11 @@ def prepare(
         if not any(isinstance(term, str) for term in item):
             return PreparedQuery(item, item)
         item = Query.from_words(item)
-    query = item if isinstance(item, Query) else Query((Part(as_item(item)),))
-    return query.prepare(model(), max_terms, max_weight, views)
+    if not isinstance(item, Query):
+        content = as_item(item)
+        named = isinstance(item, str) and isinstance(content, Path)
+        item = Query((Part(picture_path(item) if named else content),))
+    return item.prepare(model(), max_terms, max_weight, views)
 
 
 def _looked_for(part: Part) -> bool:
