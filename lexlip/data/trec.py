@@ -32,6 +32,9 @@ _AMBIGUOUS = re.compile("%(?=[0-9A-Fa-f]{2})")
 _TOPIC = re.compile(r"<(top|topic)\b([^>]*)>(.*?)(?=</\1>|<\1\b|\Z)", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"""\b(?:number|num|id|qid)\s*=\s*["']?([^"'>\s]+)""", re.IGNORECASE)
 _FIELD = r"<{0}\b[^>]*>\s*(?:{1}:)?\s*([^<]*)"
+_MOST = 1e38
+"""Scores beyond do not fit into 32 bits."""
+
 _IDS = ("_id", "id", "qid", "query_id", "query-id", "number", "num")
 _TEXTS = ("text", "query", "title", "question", "caption")
 
@@ -89,8 +92,9 @@ def run_lines(query: str, ranking: Iterable[tuple[str, float]], tag: str) -> Ite
     query, tag, last = one_word(query), one_word(tag), np.float32(np.inf)
     for rank, (item, score) in enumerate(ranking, 1):
         said = str(score if isinstance(score, Integral) else float(score))
-        value = np.float32(score if math.isfinite(score) else -1e38)
-        if not (value < last and math.isfinite(score)):
+        fits = -_MOST <= score <= _MOST
+        value = np.float32(score if fits else math.copysign(_MOST, score))
+        if not (fits and value < last):
             value = min(value, np.nextafter(last, np.float32(-np.inf)))
             said = np.format_float_positional(value, trim="-")
         last = value
