@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import AutoModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
@@ -52,7 +53,10 @@ class LexiconHead(nn.Module):
         weight of it, and a model trained so had 43 words a picture in bf16 and 38 in float32.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.transform(hidden.float())
+            if self.words.dtype == torch.float32:
+                return self.transform(hidden.float())
+            weights = {name: part.float() for name, part in self.transform.named_parameters()}
+            return functional_call(self.transform, weights, hidden.float())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits [N, Va] of hidden states [N, D] (for masked positions: few rows)."""

@@ -65,7 +65,10 @@ class ServedIndex:
                 self._index.reopen()
         except LexLIPError as error:
             self._refused = {now} if replaced else set()
-            log.warning("the last commit cannot be read, an older one is served: %s", error)
+            what = "the last commit cannot be read"
+            if replaced:
+                what = "another index has taken its place, restart lexlip serve to serve that"
+            log.warning("%s, an older one is served: %s", what, error)
 
     @contextmanager
     def writing(self) -> Iterator[Index]:
