@@ -113,8 +113,8 @@ def _by_id(pairs: Sequence[tuple[Any, Any]]) -> Source:
             raise LexLIPError(f"{name!r} is {kind}, no text and no picture: give a path or image")
         if texts and pictures:
             raise LexLIPError(
-                f"a source holds texts and pictures ({name!r} is the first of the second kind): "
-                "index them separately"
+                f"{name!r} is of another kind, a source holds texts and pictures: index them "
+                "separately"
             )
     if texts:
         return texts

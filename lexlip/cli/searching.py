@@ -16,6 +16,7 @@ from lexlip.cli.common import (
     load,
     load_speaker,
     read_item,
+    read_query,
     readable,
 )
 from lexlip.cli.dashes import QueryCommand
@@ -87,7 +88,7 @@ def search(
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
     require_index(path)
     quiet()
-    query = in_our_words(Query.parse(text) if text.strip() else Query(), lexicon_map)
+    query = in_our_words(read_query(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
     with Index.open(path, load_speaker(path, model, encoder)) as opened:

@@ -154,6 +154,16 @@ def test_a_query_may_begin_with_a_dash(index, checkpoint, first):
     assert lexlip("search", index, f"{MINUS}blue red").exit_code == 0
 
 
+def test_the_name_of_a_picture_is_that_picture(index, photos):
+    hits = json.loads(lexlip("search", index, "--image", photos / "04.png", "--json").stdout)["hits"]
+    named = json.loads(lexlip("search", index, photos / "04.png", "--json").stdout)
+    assert named["hits"] == hits and named["read_as"] == f"img:{photos / '04.png'}"
+    gone = lexlip("search", index, "gone.jpg")
+    assert (gone.exit_code, gone.stderr) == (2, "lexlip: gone.jpg: no such file\n")
+    why = lexlip("explain", index, photos / "04.png", "04.png", "--json")
+    assert json.loads(why.stdout)["score"] == hits[0]["score"]
+
+
 def test_options_and_their_values_stay_what_they_are(index):
     assert lexlip("search", index, "red", "--where", "-1 < bytes").exit_code == 0
     assert lexlip("search", index, "-k", "-1 red").exit_code == 2
