@@ -14,6 +14,8 @@ from PIL import Image
 from lexlip import Index, LexLIPError, Query
 from lexlip.build.encode import as_source
 from lexlip.data.collection import Collection
+from lexlip.models.lexical.lexicalise import lexicalise
+from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 
 def one_line(call, *parts):
@@ -33,9 +35,16 @@ def index(model, photos, tmp_path_factory):
 # --- texts and pictures to encode -----------------------------------------------------------------
 
 
-@pytest.fixture(params=["network", "table"])
-def speaker(request, model, word_table):
-    return {"network": model, "table": word_table}[request.param]
+@pytest.fixture(scope="module")
+def clip(images, tmp_path_factory):
+    """A dual encoder in words."""
+    folder = small_clip(tmp_path_factory.mktemp("clip"), small_tokenizer())
+    return lexicalise(folder, images, WORDS)
+
+
+@pytest.fixture(params=["network", "table", "dual encoder"])
+def speaker(request, model, word_table, clip):
+    return {"network": model, "table": word_table, "dual encoder": clip}[request.param]
 
 
 def test_one_text_is_one_row(speaker):
@@ -58,7 +67,9 @@ def test_no_texts_are_said_so(speaker, texts):
     one_line(lambda: speaker.encode_query(texts))
 
 
-def test_one_picture_is_one_row(model, images, photos):
+@pytest.mark.parametrize("kind", ["network", "dual encoder"])
+def test_one_picture_is_one_row(kind, model, clip, images, photos):
+    model = {"network": model, "dual encoder": clip}[kind]
     wanted = model.encode_image([photos / "00.png"]).toarray()
     path = photos / "00.png"
     for one in (path, str(path), path.read_bytes(), images[0], np.asarray(images[0]), [str(path)],

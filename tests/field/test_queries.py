@@ -155,8 +155,9 @@ def test_a_query_may_begin_with_a_dash(index, checkpoint, first):
 
 
 def test_the_name_of_a_picture_is_that_picture(index, photos):
-    hits = json.loads(lexlip("search", index, "--image", photos / "04.png", "--json").stdout)["hits"]
+    given = lexlip("search", index, "--image", photos / "04.png", "--json")
     named = json.loads(lexlip("search", index, photos / "04.png", "--json").stdout)
+    hits = json.loads(given.stdout)["hits"]
     assert named["hits"] == hits and named["read_as"] == f"img:{photos / '04.png'}"
     gone = lexlip("search", index, "gone.jpg")
     assert (gone.exit_code, gone.stderr) == (2, "lexlip: gone.jpg: no such file\n")
