@@ -14,6 +14,7 @@ from lexlip.build.encoded_parts import Encoded
 from lexlip.build.identity import mark, unmixed
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
+from lexlip.build.reopening import Reopens
 from lexlip.build.side_stores import SideStores
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
-class Index:
+class Index(Reopens):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
     An index holds its engine's last commit: a killed writer loses the documents since
@@ -549,66 +550,8 @@ class Index:
         """Read every file of the index again; return the names of corrupted ones."""
         return self.engine.verify() + self.side_stores.verify()
 
-    def reopen(self) -> bool:
-        """See the last commit; True when that is a newer one.
-
-        When another index has taken the place of this one, all of it is renewed: postings, model
-        and manifest. No search may run meanwhile in another thread then.
-
-        Raises
-        ------
-        LexLIPError
-            When the new index is of another model than the one that was given to `open`, or this
-            one is open for writing. It then stays as it is.
-        """
-        if self.replaced:
-            self._renew()
-            return True
-        newer = self.engine.reopen()
-        self.side_stores.reopen()  # after the engine: never older than its commit
-        if self.replaced:  # just now, so that half of it may be new
-            try:
-                self._renew()
-            except LexLIPError:
-                self.close()
-                raise
-        return newer
-
-    @property
-    def replaced(self) -> bool:
-        """Whether another index has taken the place of this one; `reopen` goes on to it."""
-        return mark(self.path) != self._mark
-
-    def stale(self) -> bool:
-        """Say whether there is a newer commit, or another index in the place of this one."""
-        return self.replaced or self.engine.stale()
-
-    def _renew(self) -> None:
-        """Become the index that has taken the place of this one."""
-        if self._mode == "w":
-            raise LexLIPError(f"{self.path} was replaced while it was written to: open it again")
-        manifest = read_manifest(self.path)
-        alike = self._model is not None and (
-            manifest["model"] == self.manifest["model"] and not self._given
-        )
-        try:
-            new = Index.open(self.path, self._model if alike or self._given else None)
-        except LexLIPError as error:
-            raise LexLIPError(
-                f"another index has taken its place, open that anew: {error}"
-            ) from None
-        new._given = self._given
-        self.engine.close()
-        self.side_stores.close()
-        self.__dict__.update(new.__dict__)
-
     def __len__(self) -> int:
         return len(self.engine)
-
-    def close(self) -> None:
-        """Close the engine's files; uncommitted changes are lost."""
-        self.engine.close()
-        self.side_stores.close()
 
     def __enter__(self) -> Index:
         return self

@@ -18,6 +18,7 @@ from lexlip.build.sources import given
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
+from lexlip.errors import LexLIPError
 from lexlip.models.speaker import (
     CONSTANT_UNIT,
     HasVectors,

@@ -49,9 +49,7 @@ def search(
             "(--keep-views)"
         ),
     ] = None,
-    depth: Annotated[
-        int | None, typer.Option(help="pictures that are ordered or reranked")
-    ] = None,
+    depth: Annotated[int | None, typer.Option(help="pictures that are ordered or reranked")] = None,
     min_fit: Annotated[
         float | None, typer.Option(help="leave out pictures that fit less, say 2 (vectors)")
     ] = None,

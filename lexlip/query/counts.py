@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from lexlip.errors import LexLIPError, check_count
@@ -9,14 +10,19 @@ from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 
 
 def check_search(
-    k: Any, rescore: Any = 0, max_terms: Any = None, rerank: str | None = None, depth: Any = None
+    k: Any,
+    rescore: Any = 0,
+    max_terms: Any = None,
+    rerank: str | None = None,
+    depth: Any = None,
+    min_fit: Any = None,
 ) -> None:
     """Check the numbers of `lexlip.index.Index.search`.
 
     Raises
     ------
     LexLIPError
-        For anything but whole numbers in their range, and for two that do not go together.
+        For anything but numbers in their range, and for two that do not go together.
 
     Examples
     --------
@@ -30,10 +36,10 @@ def check_search(
     check_terms(max_terms)
     if depth is not None:
         check_count("depth", depth)
-        if not rerank:
-            raise LexLIPError("depth says how many hits are reranked: give rerank too")
-    if rerank and rescore:
+    if rerank not in (None, "none") and rescore:
         raise LexLIPError("rescore and rerank both order the best hits: leave out one of the two")
+    if min_fit is not None and (not isinstance(min_fit, Real) or isinstance(min_fit, bool)):
+        raise LexLIPError(f"min_fit is {min_fit!r:.60}: give a number such as 2")
 
 
 def check_terms(max_terms: Any, max_weight: Any = MAX_QUERY_WEIGHT) -> None:

@@ -59,7 +59,11 @@ class Search(BaseModel):
         "by default vectors, where the index has them",
     )
     depth: int | None = Field(
-        default=None, ge=1, le=MAX_COUNT, strict=True, description="hits that are ordered or reranked"
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        strict=True,
+        description="hits that are ordered or reranked",
     )
     min_fit: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="leave out hits whose fit is less, where vectors order"

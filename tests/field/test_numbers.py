@@ -72,7 +72,7 @@ def test_numbers_of_numpy_and_large_ones_are_fine(index):
 
 
 def test_settings_that_would_be_ignored_are_named(index):
-    with pytest.raises(LexLIPError, match="depth says how many hits are reranked"):
+    with pytest.raises(LexLIPError, match="depth is for hits that something orders"):
         index.search("red", depth=50)
     with pytest.raises(LexLIPError, match="leave out one"):
         index.search("red", rescore=50, rerank="filip")
