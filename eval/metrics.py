@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lexlip.data.trec import one_word, run_lines
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import split_words
 from lexlip.storage.files import write_text
@@ -253,17 +254,11 @@ def paired_test(
 def write_trec_run(path: str | Path, run: Run, tag: str) -> None:
     """Write ``query Q0 item rank score tag`` lines, ranks from 1, in the order of the run.
 
-    Scores are written in full, equal ones stay equal; the rank column holds the order (some
-    tools sort by score and break ties their own way).
+    Scores fall strictly, so that any evaluator sees this order (`lexlip.data.trec.run_lines`).
     """
     check_run(run)
-    lines = []
-    for query, ranking in run.items():
-        for rank, (item, score) in enumerate(ranking, start=1):
-            lines.append(
-                f"{_field(query)} Q0 {_field(item)} {rank} {float(score)!r} {_field(tag)}\n"
-            )
-    write_text(path, "".join(lines))
+    lines = [line for query, ranking in run.items() for line in run_lines(query, ranking, tag)]
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_qrels(path: str | Path, qrels: Qrels) -> None:
@@ -271,14 +266,8 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
     write_text(
         path,
         "".join(
-            f"{_field(query)} 0 {_field(item)} 1\n"
+            f"{one_word(query)} 0 {one_word(item)} 1\n"
             for query, items in qrels.items()
             for item in sorted(items)
         ),
     )
-
-
-def _field(text: str) -> str:
-    if not text or any(c.isspace() for c in text):
-        raise LexLIPError(f"{text!r} cannot be written to a run file: use ids without white space")
-    return text

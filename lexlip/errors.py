@@ -1,6 +1,9 @@
-"""The one exception that people are meant to read."""
+"""The one exception that people are meant to read, and the check of numbers that people give."""
 
 from __future__ import annotations
+
+import operator
+from typing import Any
 
 
 class LexLIPError(Exception):
@@ -16,3 +19,36 @@ class LexLIPError(Exception):
         ...
     lexlip.errors.LexLIPError: no picture in photos/: give a folder that holds .jpg or .png files
     """
+
+
+def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return a number of things as a plain int.
+
+    Parameters
+    ----------
+    name : str
+        What the number is called.
+    value : int or numpy integer
+    least, most : int
+
+    Raises
+    ------
+    LexLIPError
+        For anything else: 2.5, True, "5", None, or a number out of range.
+
+    Examples
+    --------
+    >>> check_count("k", 5)
+    5
+    >>> check_count("k", -3)
+    Traceback (most recent call last):
+    lexlip.errors.LexLIPError: k is -3: give a whole number, 1 or more
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        up = f"{least} or more" if most is None else f"{least} to {most:,}"
+        raise LexLIPError(f"{name} is {value!r:.60}: give a whole number, {up}")
+    return number

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, check_count
 
 MAX_IMPACT = 255
 """A document's impacts are 1..255: one byte, and exact in Lucene's 9-bit feature encoding."""
@@ -120,8 +120,7 @@ def top_terms(weights: csr_array, k: int) -> csr_array:
     >>> top_terms(csr_array([[5, 7, 5, 1]]), 2).toarray().tolist()
     [[5, 7, 0, 0]]
     """
-    if k < 1:
-        raise LexLIPError(f"k is {k}: keep at least 1 term")
+    k = check_count("the number of terms", k)
     weights = _checked(weights)
     return _with_data(weights, np.where(_ranks(weights) < k, weights.data, weights.dtype.type(0)))
 
@@ -226,10 +225,8 @@ def quantise_query(
     >>> quantise_query(csr_array([[0.2, 0.1, 0.001]])).toarray().tolist()
     [[64, 32, 0]]
     """
-    if not 1 <= max_weight <= MAX_QUERY_WEIGHT:
-        raise LexLIPError(f"max_weight is {max_weight}: it must be 1 to {MAX_QUERY_WEIGHT}")
-    if not 1 <= max_terms <= MAX_QUERY_TERMS:
-        raise LexLIPError(f"max_terms is {max_terms}: it must be 1 to {MAX_QUERY_TERMS}")
+    max_weight = check_count("max_weight", max_weight, most=MAX_QUERY_WEIGHT)
+    max_terms = check_count("max_terms", max_terms, most=MAX_QUERY_TERMS)
     weights = top_terms(weights, max_terms)
     relative = weights.data / _row_max(weights)[_rows(weights)]
     return _with_data(weights, np.rint(relative * max_weight).astype(np.int32))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
+from lexlip.build.identity import mark, unmixed
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
+from lexlip.build.reopening import Reopens
 from lexlip.build.side_stores import SideStores
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
 from lexlip.data.collection import Collection
@@ -22,6 +24,7 @@ from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 from lexlip.models.speaker import said_term
 from lexlip.query.contributions import Contribution
+from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
 from lexlip.rerank.account import Account, account
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
-class Index:
+class Index(Reopens):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
     An index holds its engine's last commit: a killed writer loses the documents since
@@ -72,6 +75,7 @@ class Index:
     ) -> None:
         self.path, self.manifest = path, manifest
         self.skipped: tuple[tuple[str, str], ...] = ()
+        self._mark, self._mode, self._given = mark(path), mode, model is not None
         self._second: SecondStage | None = None
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
@@ -218,7 +222,8 @@ class Index:
             Not an index, another format, a checkpoint that is gone, another model's index, or one
             that another process is writing (mode "w").
         """
-        return cls(Path(path), read_manifest(Path(path)), mode, model)
+        folder = Path(path)
+        return unmixed(folder, lambda: cls(folder, read_manifest(folder), mode, model))
 
     def add(self, source: Any, *, split: str | None = None, force: bool = False) -> Added:
         """Encode documents and add them, replacing those with the same id.
@@ -380,7 +385,8 @@ class Index:
         LexLIPError
             For a query or filter that cannot be, and for an order that this index or query lacks.
         """
-        kept = Where.parse(where) if isinstance(where, str) else where
+        check_search(k, rescore, max_terms, rerank, depth, min_fit)
+        kept = Where.of(where)
         looks = rerank is not None and rerank not in PHASES
         query = self.prepare(item, max_terms, views=looks)
         by = WORDS if rescore and rerank is None else self.ordered_by(query, rerank)
@@ -397,6 +403,8 @@ class Index:
             stage = self.second_stage
             found = query.candidates(self.engine, max(k, depth or stage.depth(query)), kept)
             return stage.order(found, query, by, k)
+        if depth is not None:
+            raise LexLIPError("depth is for hits that something orders: give rerank too")
         hits = query.search(self.engine, max(k, rescore), kept)
         if not rescore:
             return hits
@@ -542,19 +550,8 @@ class Index:
         """Read every file of the index again; return the names of corrupted ones."""
         return self.engine.verify() + self.side_stores.verify()
 
-    def reopen(self) -> bool:
-        """See the last commit; True when that is a newer one."""
-        newer = self.engine.reopen()
-        self.side_stores.reopen()  # after the engine: never older than its commit
-        return newer
-
     def __len__(self) -> int:
         return len(self.engine)
-
-    def close(self) -> None:
-        """Close the engine's files; uncommitted changes are lost."""
-        self.engine.close()
-        self.side_stores.close()
 
     def __enter__(self) -> Index:
         return self

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, check_count
 
 # Function words say nothing about a picture, yet stand in most captions: as terms they would
 # only make postings long. Numbers and prepositions of place ("two", "above") are kept.
@@ -188,6 +188,8 @@ class Lexicon:
         >>> lexicon.decode(csr_array(np.array([[1.0, 2.0]])), top_k=1)
         [[('dog', 2.0)]]
         """
+        if top_k is not None:
+            top_k = check_count("top_k", top_k, 0)
         weights = csr_array(weights)
         words = []
         for row in range(weights.shape[0]):

@@ -15,9 +15,10 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from lexlip.data.collection import Collection
+from lexlip.models.fingerprints import fingerprint
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.pretrained import TwoTowers
-from lexlip.models.processing import Processor, fingerprint
+from lexlip.models.processing import Processor
 from pretrain.data import Tokens
 
 

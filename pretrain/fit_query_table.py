@@ -249,7 +249,7 @@ def fit_table(
         documents = _unit(top_terms(pictures, TERMS), lexicon)
         rows = learn_to_rank(rows, bag, target, owner, documents, fit)
     rows.eliminate_zeros()
-    return QueryTable(tokenizer, lexicon, rows, pairs, model.fingerprint, length)
+    return QueryTable(tokenizer, lexicon, rows, pairs, model.fingerprint, length, model.rounded)
 
 
 def plain_tokenizer(model: LexLIP) -> Any:

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, hstack, vstack
 from tqdm import tqdm
 
 from lexlip.build.recipe import Recipe
+from lexlip.build.sources import given
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
@@ -59,21 +60,15 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     Parameters
     ----------
     source : Collection, path, name or mapping
-        Whatever `lexlip.data.collection.load_collection` reads; one picture file; a mapping of
-        ids to pictures (paths, bytes, arrays, PIL) or of ids to texts (`str`), but not both.
+        Whatever `lexlip.data.collection.load_collection` reads; one picture file; what
+        `lexlip.build.sources.given` reads, such as a mapping of ids to pictures or to texts.
     split : str, optional
         For sources that have several.
     """
     if isinstance(source, Collection):
         return source
-    if isinstance(source, Mapping):
-        texts = [isinstance(value, str) for value in source.values()]
-        if any(texts) and not all(texts):
-            raise LexLIPError("a source holds texts and pictures: index them separately")
-        if texts and all(texts):
-            return source
-        pictures = list(source.values())
-        return Collection(list(source), [[] for _ in pictures], pictures, source="pictures given")
+    if (found := given(source, split)) is not None:
+        return found
     path = Path(os.fspath(source))
     from lexlip.data.images import SUFFIXES
 

@@ -218,8 +218,8 @@ class Encoded:
 
     def is_of(self, model: Speaker, source: Collection) -> bool:
         """Return whether the parts are planned for this model and these ids."""
-        ours = (self.manifest["model"], self.manifest["ids"])
-        return ours == (model.fingerprint, _sha256(source.ids))
+        known = (model.fingerprint, *getattr(model, "older_fingerprints", ()))
+        return self.manifest["model"] in known and self.manifest["ids"] == _sha256(source.ids)
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Write a part, its weights cut to the term budget, in full or not at all.

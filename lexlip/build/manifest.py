@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, document_rows, quantisation_error
+from lexlip.models.fingerprints import check_same
 from lexlip.models.speaker import HasVectors, KeepsLengths
 from lexlip.storage.files import MANIFEST, read_json
 
@@ -24,6 +25,8 @@ FORMAT = "lexlip-index/2"
 ORIGIN = (
     "checkpoint",
     "model",
+    "rounded",
+    "precision",
     "vocabulary",
     "source",
     "pictures",
@@ -50,6 +53,8 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
     return {
         "checkpoint": str(Path(checkpoint or model.name_or_path or ".").resolve()),
         "model": model.fingerprint,
+        "rounded": getattr(model, "rounded", None),
+        "precision": getattr(model, "precision", None),
         "vocabulary": model.lexicon.hash,
         "source": getattr(documents, "source", "texts"),
         "pictures": None if place is None else place._asdict(),
@@ -142,11 +147,10 @@ def check_model(path: Path, manifest: Mapping[str, Any], model: Speaker) -> Spea
     LexLIPError
         When another model built it.
     """
-    for what, mine in (("vocabulary", model.lexicon.hash), ("model", model.fingerprint)):
-        if manifest[what] != mine:
-            raise LexLIPError(
-                f"{path} was built by another {what} ({manifest['checkpoint']}): "
-                "give that checkpoint with --model, or build it again with lexlip index "
-                "--replace"
-            )
+    advice = "give that checkpoint with --model, or build it again with lexlip index --replace"
+    if manifest["vocabulary"] != model.lexicon.hash:
+        raise LexLIPError(
+            f"{path} was built by another vocabulary ({manifest['checkpoint']}): {advice}"
+        )
+    check_same(path, manifest, model, advice)
     return model

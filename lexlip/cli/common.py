@@ -13,7 +13,7 @@ from lexlip.models.runtime import quiet
 
 __all__ = [
     "Checkpoint", "LexiconTable", "in_our_words", "load", "load_speaker", "one_line",
-    "quiet", "read_item", "readable",
+    "quiet", "read_item", "read_query", "readable",
 ]  # fmt: skip
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
@@ -59,6 +59,17 @@ def read_item(item: str) -> Any:
     if query is not None and (query.plain is None or path.suffix.lower() not in SUFFIXES):
         return query
     return path
+
+
+def read_query(text: str) -> Any:
+    """Read a query; the name of a picture alone is that picture."""
+    from lexlip.data.given import names_picture
+    from lexlip.query.query import Query
+
+    query = Query.parse(text)
+    if query.plain is not None and names_picture(text.strip()):
+        return Query.image(text.strip())
+    return query
 
 
 def in_our_words(query: Any, table: Path | None) -> Any:

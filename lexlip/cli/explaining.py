@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, readable
+from lexlip.cli.common import load, read_query, readable
+from lexlip.cli.dashes import QueryCommand
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
@@ -26,7 +27,7 @@ _SHOWN = 8
 """Words shown of those that add most, and of those that subtract most."""
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def explain(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
@@ -56,11 +57,10 @@ def explain(
     from lexlip.explain.lookup import find_id, find_picture
     from lexlip.explain.sheet import draw_explanation
     from lexlip.index import Index
-    from lexlip.query.query import Query
 
     if not text.strip():
         raise LexLIPError('the query is empty: lexlip explain INDEX "a red circle" IMAGE')
-    query = Query.parse(text)
+    query = read_query(text)
     quiet()
     with Index.open(path, load(model)) as opened:
         id = find_id(opened, image)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lexlip.data.originals import Originals
+from lexlip.data.trec import run_lines
 from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution
 from lexlip.query.query import Part, Query
@@ -30,8 +29,10 @@ _HEIGHT = 8
 """Lines of text that a picture takes in a terminal; a line is two pixels."""
 
 
-def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_by: str) -> str:
-    """One JSON object: the words of the query, its conditions, what orders, and the hits."""
+def as_json(
+    asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_by: str, query: Query
+) -> str:
+    """One JSON object: the query as it was read, its words, what orders, and the hits."""
     found: list[dict[str, Any]] = [
         {"rank": rank, **hit._asdict()} for rank, hit in enumerate(hits, 1)
     ]
@@ -40,12 +41,12 @@ def as_json(asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_
             row["first_stage"] = row.pop("words")
         row["words"] = {word.word: word.score for word in words}
     conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
-    facts = {"query": asked.words(), **conditions, "ordered_by": ordered_by}
-    return json.dumps({**facts, "hits": found})
+    read = {"query": asked.words(), "read_as": str(query), **conditions}
+    return json.dumps({**read, "ordered_by": ordered_by, "hits": found})
 
 
 def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
-    """Lines of a TREC run; white space in an id, which parts its columns, is percent-encoded.
+    """Lines of a TREC run (`lexlip.data.trec.run_lines`).
 
     Examples
     --------
@@ -53,12 +54,7 @@ def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
     >>> list(as_trec("q1", [Hit("my dog.jpg", 208)]))
     ['q1 Q0 my%20dog.jpg 1 208 lexlip']
     """
-    for rank, hit in enumerate(hits, 1):
-        yield f"{_one_word(query)} Q0 {_one_word(hit.id)} {rank} {hit.score} lexlip"
-
-
-def _one_word(text: str) -> str:
-    return re.sub(r"\s", lambda found: quote(found.group()), text)
+    return run_lines(query, [(hit.id, hit.score) for hit in hits], "lexlip")
 
 
 def as_paths(manifest: Mapping[str, Any], hits: Sequence[Any]) -> tuple[list[str], list[str]]:

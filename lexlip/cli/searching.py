@@ -16,13 +16,16 @@ from lexlip.cli.common import (
     load,
     load_speaker,
     read_item,
+    read_query,
     readable,
 )
-from lexlip.errors import LexLIPError
+from lexlip.cli.dashes import QueryCommand
+from lexlip.console import one_line
+from lexlip.errors import LexLIPError, check_count
 from lexlip.models.runtime import quiet
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def search(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
@@ -38,9 +41,7 @@ def search(
     query_terms: Annotated[
         int | None, typer.Option(help="words kept of the query: 64, or 128 if vectors order")
     ] = None,
-    rescore: Annotated[
-        int, typer.Option(min=0, help="hits to order by exact cosine (--keep-floats)")
-    ] = 0,
+    rescore: Annotated[int, typer.Option(help="hits to order by exact cosine (--keep-floats)")] = 0,
     rerank: Annotated[
         str | None,
         typer.Option(
@@ -48,9 +49,7 @@ def search(
             "(--keep-views)"
         ),
     ] = None,
-    depth: Annotated[
-        int | None, typer.Option(min=1, help="pictures that are ordered or reranked")
-    ] = None,
+    depth: Annotated[int | None, typer.Option(help="pictures that are ordered or reranked")] = None,
     min_fit: Annotated[
         float | None, typer.Option(help="leave out pictures that fit less, say 2 (vectors)")
     ] = None,
@@ -76,16 +75,18 @@ def search(
     from lexlip.build.manifest import require_index
     from lexlip.cli import output
     from lexlip.index import Index
+    from lexlip.query.counts import check_search
     from lexlip.query.query import Query
     from lexlip.rerank.phases import PHASES
 
+    check_search(k, rescore, query_terms, rerank, depth, min_fit)
     if sum((as_json, trec is not None, paths, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
     require_index(path)
     quiet()
-    query = in_our_words(Query.parse(text) if text.strip() else Query(), lexicon_map)
+    query = in_our_words(read_query(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
     with Index.open(path, load_speaker(path, model, encoder)) as opened:
@@ -98,7 +99,7 @@ def search(
         reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
         if as_json:
             by = "cosine" if rescore and rerank is None else by
-            typer.echo(output.as_json(asked, hits, reasons if explain else None, by))
+            typer.echo(output.as_json(asked, hits, reasons if explain else None, by, query))
         elif trec is not None:
             typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
         elif paths:
@@ -107,11 +108,13 @@ def search(
             for id in gone:
                 typer.echo(f"{id}: no file of that name where it was indexed", err=True)
         else:
+            if query.plain is None or query.plain != text.strip():
+                typer.echo(f"read as: {one_line(str(query))}")
             filtered = bool(where) or min_fit is not None
             output.show(opened, asked, hits, reasons if explain else None, filtered, thumbnails)
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def words(
     item: Annotated[str, typer.Argument(help="a picture's path, a text or a query")],
@@ -125,6 +128,7 @@ def words(
     """
     from lexlip.query.query import Query
 
+    check_count("k", k)
     if not item.strip():
         raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
     read, loaded, conditions = read_item(item), load(model), ""
@@ -146,7 +150,7 @@ def words(
         typer.echo(conditions)
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 @readable
 def align(
     picture: Annotated[Path, typer.Argument(help="a picture's path")],

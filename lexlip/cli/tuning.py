@@ -29,10 +29,10 @@ def tune(
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(help="lines of id, tab, text; by default pictures are queries"),
+        typer.Option(help="id, tab, text a line, or TREC topics; by default pictures"),
     ] = None,
     qrels: Annotated[Path | None, typer.Option(help="TREC judgements of these queries")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="number of pictures used as queries")] = 200,
+    sample: Annotated[int, typer.Option(help="number of pictures used as queries")] = 200,
     rerank: Annotated[
         str | None, typer.Option(help="instead, choose and save the shares of filip,csd,...")
     ] = None,
@@ -46,11 +46,12 @@ def tune(
     which does not change. With a budget, prints the commands for the best setting within it.
     """
     from lexlip.data.qrels import read_qrels
+    from lexlip.data.trec import read_topics
     from lexlip.index import Index
     from lexlip.tune import tune as tuning
 
     limit = None if budget is None else tuning.Budget.parse(budget)
-    asked = None if queries is None else tuning.read_queries(queries)
+    asked = None if queries is None else read_topics(queries)
     judged = None if qrels is None else read_qrels(qrels)
     quiet()
     if rerank:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 from lexlip.storage.ids import check_ids
 
@@ -257,9 +257,7 @@ def check_query(terms: Mapping[int, int], k: int) -> tuple[dict[int, int], int]:
     >>> check_query({7: 64}, 10)
     ({7: 64}, 10)
     """
-    count = _integer(k)
-    if count is None or count < 1:
-        raise LexLIPError(f"k is {k!r}: ask for a whole number of hits, 1 or more")
+    count = check_count("k", k)
     if len(terms) > MAX_QUERY_TERMS:
         raise LexLIPError(
             f"the query has {len(terms)} terms: keep the heaviest {MAX_QUERY_TERMS} at most"

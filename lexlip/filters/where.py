@@ -75,6 +75,21 @@ class Where:
         """
         return cls(parse(text), text.strip())
 
+    @classmethod
+    def of(cls, where: str | Where | None) -> Where | None:
+        """Return a filter that was given as text, or as one, or not at all.
+
+        Raises
+        ------
+        LexLIPError
+            For anything else.
+        """
+        if isinstance(where, str):
+            return cls.parse(where)
+        if where is None or isinstance(where, Where):
+            return where
+        raise LexLIPError(f'where is {type(where).__name__}: give text such as "year >= 2020"')
+
     @functools.cached_property
     def comparisons(self) -> tuple[Compare, ...]:
         """All comparisons, from left to right."""

@@ -112,7 +112,7 @@ class LocalAttention(nn.Module):
         scores = self.outer(torch.tanh(self.inner(hidden))).float()
         scores = scores.masked_fill(~mask.unsqueeze(-1), NEVER)
         weights = torch.softmax(scores, dim=1) * mask.unsqueeze(-1)
-        return (weights * hidden).sum(1)
+        return (weights * hidden).sum(1).to(hidden.dtype)
 
 
 class GaussianHead(nn.Module):

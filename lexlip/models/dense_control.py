@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.pretrained import TwoTowers
+from lexlip.models.windows import pool_vectors
 
 
 class DenseDualEncoder(TwoTowers):
@@ -43,9 +44,10 @@ class DenseDualEncoder(TwoTowers):
 
     @torch.no_grad()
     def encode_query(self, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:
-        """Texts to unit rows, float32 [N, d]."""
-        parts = [self.embed_text(**tokens) for tokens in self._text_batches(texts, batch_size)]
-        return torch.cat(parts).cpu().numpy()
+        """Texts to unit rows, float32 [N, d]; a long text is the mean of its windows."""
+        parts, counts = self.windows(texts)
+        rows = [self.embed_text(**tokens) for tokens in self._text_batches(parts, batch_size)]
+        return pool_vectors(torch.cat(rows).cpu().numpy(), counts)
 
     @torch.no_grad()
     def encode_document(self, images: Sequence[Any], batch_size: int = 32) -> np.ndarray:

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import AutoModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
+from lexlip.data.given import as_pictures
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_branch import Dense, DenseBranch, has_heads, to_views
 from lexlip.models.localisation.alignment import align
@@ -25,6 +27,7 @@ from lexlip.models.pooling import log_saturate, max_pool_logits
 from lexlip.models.pretrained import TwoTowers, WordModel
 from lexlip.models.towers import batches
 from lexlip.models.trunks import head_config
+from lexlip.models.windows import pool_views, pool_words
 from lexlip.views import Views
 
 
@@ -50,7 +53,10 @@ class LexiconHead(nn.Module):
         weight of it, and a model trained so had 43 words a picture in bf16 and 38 in float32.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.transform(hidden.float())
+            if self.words.dtype == torch.float32:
+                return self.transform(hidden.float())
+            weights = {name: part.float() for name, part in self.transform.named_parameters()}
+            return functional_call(self.transform, weights, hidden.float())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits [N, Va] of hidden states [N, D] (for masked positions: few rows)."""
@@ -195,17 +201,20 @@ class LexLIP(TwoTowers, WordModel):
         Returns
         -------
         csr_array float32 [N, V]
-            log-saturated weights, not normalised; an empty or unknown text is an empty row.
+            log-saturated weights, not normalised; an empty or unknown text is an empty row. A long
+            text has the largest weights of its windows.
         """
+        parts, counts = self.windows(texts)
         rows = [
             log_saturate(self.pool_text(**tokens)[0])
-            for tokens in self._text_batches(texts, batch_size)
+            for tokens in self._text_batches(parts, batch_size)
         ]
-        return self._stack(rows)
+        return pool_words(self._stack(rows), counts)
 
     @torch.no_grad()
     def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
         """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
+        images = as_pictures(images)
         rows = [
             log_saturate(self.pool_image(f)[0]) for f in self._image_features(images, batch_size)
         ]
@@ -230,23 +239,27 @@ class LexLIP(TwoTowers, WordModel):
         csr_array float32 [N, V]
             As of `encode_text`.
         Views
-            Of N texts; empty ones of a model without heads.
+            Of N texts; empty ones of a model without heads. A long text has the tokens of all its
+            windows.
         """
+        parts, counts = self.windows(texts)
         rows, dense = [], []
-        for tokens in self._text_batches(texts, batch_size):
+        for tokens in self._text_batches(parts, batch_size):
             depth = self.heads.depth if self.heads is not None else 0
             hidden, lower = self.text.states(**tokens, below=(0, depth))
             rows.append(log_saturate(self.pool_hidden(hidden, **tokens)[0]))
             if self.heads is not None:
                 positions = self.text.positions(**tokens)
                 dense.append(self.heads.of_text(lower, tokens["attention_mask"], positions))
-        return self._stack(rows), to_views(dense, len(texts), self.config)
+        views = to_views(dense, len(parts), self.config)
+        return pool_words(self._stack(rows), counts), pool_views(views, counts)
 
     @torch.no_grad()
     def represent_image(
         self, images: Sequence[Any], batch_size: int = 32
     ) -> tuple[csr_array, Views]:
         """Pictures to words and to what rerankers look at, in one pass; see `represent_text`."""
+        images = as_pictures(images)
         return self._represent(self._image_features(images, batch_size), len(images))
 
     @torch.no_grad()

@@ -17,9 +17,11 @@ from lexlip.lexicon import Lexicon, vocabulary
 from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dual import refuse_dual_encoder
-from lexlip.models.processing import Processor, fingerprint
+from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
+from lexlip.models.processing import Processor
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.towers import TextTower, VisionTower, batches
+from lexlip.models.windows import Windows, in_windows
 
 
 class SavedModel(PreTrainedModel):
@@ -88,7 +90,24 @@ class SavedModel(PreTrainedModel):
     @property
     def fingerprint(self) -> str:
         """sha256 over weights and vocabulary: an index remembers it and refuses another model."""
-        return fingerprint(self.state_dict(), self.tokenizer)
+        return fingerprint(learned(self), self.tokenizer)
+
+    @property
+    def older_fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints that earlier versions gave the same model, with its constants."""
+        state = self.state_dict()
+        return () if state.keys() == learned(self).keys() else (fingerprint(state, self.tokenizer),)
+
+    @property
+    def rounded(self) -> dict[str, str]:
+        """Fingerprints of copies in lower precision, by its name: they know the model again."""
+        state = learned(self)
+        return {name: fingerprint(state, self.tokenizer, name) for name in ROUNDED}
+
+    @property
+    def precision(self) -> str:
+        """The type of the weights, such as float32."""
+        return str(self.dtype).removeprefix("torch.")
 
     @property
     def tokenizer(self) -> Any:
@@ -163,6 +182,14 @@ class TwoTowers(SavedModel):
         """Texts to ``input_ids`` and ``attention_mask``, int64 [B, L], on the model's device."""
         tokens = self._processor.tokenize(texts, self.config.max_text_length)
         return {name: part.to(self.device) for name, part in tokens.items()}
+
+    def windows(self, texts: Any) -> Windows:
+        """Divide texts into parts that fit into the model."""
+        room = self.config.max_text_length - self.tokenizer.num_special_tokens_to_add()
+        return in_windows(texts, self._read, max(1, room))
+
+    def _read(self, text: str) -> Any:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).encodings[0]
 
     def _text_batches(self, texts: Sequence[str], size: int) -> Iterable[dict[str, Tensor]]:
         return map(self.tokens, batches(texts, size))

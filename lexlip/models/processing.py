@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoImageProcessor, AutoTokenizer
 
 from lexlip.data.images import read_image
 
@@ -65,16 +64,3 @@ class Processor:
     def pixels(self, images: Sequence[Any]) -> Tensor:
         """Pictures of any kind to pixel values, float32 [B, 3, H, W]."""
         return self.normalise(self.resize(images))
-
-
-def fingerprint(state: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 over every weight, by name, and over the tokenizer's vocabulary."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(
-            state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
-    for token, index in sorted(tokenizer.get_vocab().items()):
-        digest.update(f"{token}\t{index}\n".encode())
-    return digest.hexdigest()

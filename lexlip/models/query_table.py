@@ -13,7 +13,7 @@ have no row, so an empty text asks for nothing. ``python -m pretrain.fit_query_t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from lexlip.errors import LexLIPError
+from lexlip.data.given import as_texts
+from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.lexicon import Lexicon
 from lexlip.models.speaker import SpeakerMixin
+from lexlip.models.typed import as_meant
+from lexlip.models.windows import spans
 from lexlip.models.word_tokenizer import WordTokenizer
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
@@ -59,7 +62,9 @@ class QueryTable(SpeakerMixin):
     model : str
         Fingerprint of the model.
     max_length : int
-        Longest text in tokens, special tokens included.
+        Longest window of a text in tokens, special tokens included.
+    rounded : mapping of str to str, optional
+        Fingerprints of the model in lower precisions.
 
     Examples
     --------
@@ -77,6 +82,7 @@ class QueryTable(SpeakerMixin):
         pairs: NDArray[np.int64],
         model: str,
         max_length: int,
+        rounded: Mapping[str, str] | None = None,
     ) -> None:
         size = len(lexicon.tokens)
         if rows.shape != (size + len(pairs), len(lexicon)):
@@ -87,30 +93,43 @@ class QueryTable(SpeakerMixin):
         self.tokenizer = WordTokenizer(tokenizer)
         self.lexicon, self.rows, self.pairs = lexicon, rows, pairs
         self.fingerprint, self.max_length = model, max_length
+        self.rounded: dict[str, str] = dict(rounded or {})
         self.name_or_path = ""
 
-    def features(self, text: str) -> NDArray[np.int64]:
-        """Return the rows that a text adds up: distinct tokens, then known pairs, ascending.
+    def features(self, text: str) -> list[NDArray[np.int64]]:
+        """Return the rows that each window of a text adds up: distinct tokens, then known pairs.
 
-        A token or a pair counts once, however often it occurs in the text.
+        A token or a pair counts once, however often it occurs in a window; most texts are one
+        (`lexlip.models.windows`).
         """
-        ids = np.array(
-            self.tokenizer.raw.encode(text, add_special_tokens=False).ids, dtype=np.int64
-        )
-        return features_of(ids[: self.max_length - 2], len(self.lexicon.tokens), self.pairs)
+        read = self.tokenizer.raw.encode(as_meant(text), add_special_tokens=False)
+        ids = np.array(read.ids, dtype=np.int64)
+        parts = spans(read.word_ids, max(1, self.max_length - 2))
+        size = len(self.lexicon.tokens)
+        return [features_of(ids[start:end], size, self.pairs) for start, end in parts]
 
     def weights_of(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the term ids [T], ascending, and the weights [T] above 0 of a text."""
-        starts, ends = self.rows.indptr, self.rows.indptr[1:]
-        spans = [slice(starts[row], ends[row]) for row in self.features(text)]
-        if not spans:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        total = np.bincount(
-            np.concatenate([self.rows.indices[span] for span in spans]),
-            np.concatenate([self.rows.data[span] for span in spans]),
-        )
+        """Return the term ids [T], ascending, and the weights [T] above 0 of a text.
+
+        A long text has the largest weights of its windows.
+        """
+        sums = [total for rows in self.features(text) if len(total := self._sum(rows))]
+        total = sums[0] if sums else np.zeros(0)
+        for more in sums[1:]:
+            total, less = (total, more) if len(total) > len(more) else (more, total)
+            total[: len(less)] = np.maximum(total[: len(less)], less)
         columns = np.flatnonzero(total > 0)
         return self.lexicon.ids[columns].astype(np.int64), total[columns].astype(np.float32)
+
+    def _sum(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Add up rows of the table; columns behind the last one that has a weight are left out."""
+        starts, ends = self.rows.indptr, self.rows.indptr[1:]
+        entries = [slice(starts[row], ends[row]) for row in rows]
+        if not entries:
+            return np.zeros(0)
+        columns = np.concatenate([self.rows.indices[entry] for entry in entries])
+        weights = np.concatenate([self.rows.data[entry] for entry in entries])
+        return np.bincount(columns, weights).astype(np.float64)
 
     def terms(
         self, text: str, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT
@@ -120,6 +139,8 @@ class QueryTable(SpeakerMixin):
         The same as `Index.query` with a table, without matrices: these took twice as long as
         everything else.
         """
+        check_count("max_terms", max_terms)
+        check_count("max_weight", max_weight, most=MAX_QUERY_WEIGHT)
         ids, weights = self.weights_of(text)
         if not len(ids):
             return {}
@@ -133,6 +154,7 @@ class QueryTable(SpeakerMixin):
 
         `batch_size` has no effect here.
         """
+        texts = as_texts(texts)
         found = [self.weights_of(text) for text in texts]
         ends = np.cumsum([0, *(len(ids) for ids, _ in found)])
         ids = np.concatenate([np.zeros(0, dtype=np.int64), *(ids for ids, _ in found)])
@@ -160,6 +182,7 @@ class QueryTable(SpeakerMixin):
         manifest = {
             "format": FORMAT,
             "model": self.fingerprint,
+            "rounded": self.rounded,
             "vocabulary": self.lexicon.hash,
             "max_length": self.max_length,
             **facts,
@@ -203,7 +226,15 @@ class QueryTable(SpeakerMixin):
             raise LexLIPError(f"{folder}/tokenizer.json is corrupted: {advice}") from error
         if lexicon.hash != manifest["vocabulary"]:
             raise LexLIPError(f"the query table at {folder} is corrupted: {advice}")
-        table = cls(tokenizer, lexicon, rows, pairs, manifest["model"], manifest["max_length"])
+        table = cls(
+            tokenizer,
+            lexicon,
+            rows,
+            pairs,
+            manifest["model"],
+            manifest["max_length"],
+            manifest.get("rounded"),
+        )
         table.name_or_path = str(name)
         return table
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
+from lexlip.data.given import as_items, as_pictures, as_texts
 from lexlip.data.images import read_image
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import STARTS, Lexicon, vocabulary
@@ -101,7 +102,7 @@ class SparseSpeaker(SpeakerMixin):
 
     def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
         """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
-        pictures = [read_image(image) for image in images]
+        pictures = [read_image(image) for image in as_pictures(images)]
         return self._words(self.encoder.encode_document, pictures, batch_size)
 
     def encode_document(self, items: Sequence[Any], batch_size: int = 32) -> csr_array:
@@ -109,14 +110,16 @@ class SparseSpeaker(SpeakerMixin):
 
         Raises
         ------
-        ValueError
-            For texts and pictures in one call.
+        LexLIPError
+            For texts and pictures in one call, and for anything else.
         """
-        if items and all(isinstance(item, str) for item in items):
-            return self._texts(self.encoder.encode_document, items, batch_size)
-        return super().encode_document(items, batch_size)
+        found = as_items(items)
+        if texts := [item for item in found if isinstance(item, str)]:
+            return self._texts(self.encoder.encode_document, texts, batch_size)
+        return super().encode_document(found, batch_size)
 
     def _texts(self, encode: Callable[..., Any], texts: Sequence[str], size: int) -> csr_array:
+        texts = as_texts(texts)
         words = self._words(encode, list(map(as_text, texts)), size)
         said = np.array([bool(text.strip()) for text in texts], np.float32)
         words.data *= np.repeat(said, np.diff(words.indptr))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from lexlip.data.given import as_item, as_items
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
@@ -304,20 +305,19 @@ class SpeakerMixin:
         Parameters
         ----------
         items : sequence
-            Texts (`str`), or pictures (paths, bytes, arrays or PIL); not both.
+            Texts (`str`), or pictures (paths, bytes, arrays or PIL); not both. A `str` that names
+            a picture (``a.jpg``) is its path.
         batch_size : int
 
         Raises
         ------
         LexLIPError
-            For pictures, where the speaker encodes texts only.
+            For pictures, where the speaker encodes texts only, and for anything else.
         """
-        texts = [isinstance(item, str) for item in items]
-        if all(texts):
-            return self.encode_text(items, batch_size)
-        if any(texts):
-            raise ValueError("encode_document takes texts or pictures, not both in one call")
-        return require_images(self).encode_image(items, batch_size)
+        found = as_items(items)
+        if texts := [item for item in found if isinstance(item, str)]:
+            return self.encode_text(texts, batch_size)
+        return require_images(self).encode_image(found, batch_size)
 
     def decode(
         self: Speaker, weights: csr_array, top_k: int | None = None
@@ -339,4 +339,4 @@ class SpeakerMixin:
 
     def words_of(self: Speaker, item: Any, top_k: int = 20) -> list[tuple[str, float]]:
         """The heaviest words of one text or picture."""
-        return self.decode(top_terms(self.encode_document([item]), top_k))[0]
+        return self.decode(top_terms(self.encode_document([as_item(item)]), top_k))[0]

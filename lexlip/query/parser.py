@@ -22,6 +22,9 @@ A text without signs is that text. Beyond it, by example:
 
 A sign, weight or prefix is one at the beginning of a word only: ``t-shirt``, ``16:9`` and ``C++``
 are words. Within quotes ``\\"`` is a quote, and ``\\\\`` a backslash.
+
+Typographic characters are read as those of a keyboard (`lexlip.models.typed`): ``–people``,
+``−0.5:people``, ``“red car”``, ``must:bridge≥40``. A dash between two spaces is punctuation.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ import math
 import re
 
 from lexlip.errors import LexLIPError
-from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, picture_path
+from lexlip.models.typed import signs
+from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, picture_path, unescaped
 
 MAX_TEXT = 65_536
 """Longest query in characters."""
@@ -71,17 +75,18 @@ class _Parser:
     """Walks over the text once, from left to right."""
 
     def __init__(self, text: str, images: bool) -> None:
-        if not isinstance(text, str) or not text.strip():
-            raise LexLIPError('the query is empty: write one such as "red flower" + 2:bee')
-        if len(text) > MAX_TEXT:
+        if isinstance(text, str) and len(text) > MAX_TEXT:
             raise LexLIPError(f"the query has {len(text)} characters: at most {MAX_TEXT}")
+        if not isinstance(text, str) or not signs(text)[0].strip():
+            raise LexLIPError('the query is empty: write one such as "red flower" + 2:bee')
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise LexLIPError(
                 f"the query is not valid Unicode at character {error.start + 1}: leave that out"
             ) from None
-        self.text, self.images, self.at = text, images, 0
+        self.typed, self.images, self.at = text, images, 0
+        self.text, self.places = signs(text)
         self.parts: list[Part] = []
         self.musts: list[Phrase] = []
         self.exclusions: list[Phrase] = []
@@ -166,7 +171,8 @@ class _Parser:
     def operand(self, whole: bool) -> tuple[str, str, bool]:
         """Read a phrase and its optional suffix: ^number or >=number.
 
-        Of a `whole` bare word nothing is taken off.
+        Of a `whole` bare word nothing is taken off. Paths and words of the vocabulary stay as they
+        were typed.
         """
         at = self.at
         if self.text[at] == '"':
@@ -174,7 +180,10 @@ class _Parser:
             if found is None:
                 raise self.error(at, 'close the quotes; a quote within them is \\"')
             self.at = found.end()
-            phrase, tail = re.sub(r'\\(["\\])', r"\1", found[1]), found[2]
+            phrase, tail = found[1], found[2]
+            if whole or tail.startswith("^"):
+                phrase = self.typed[self.places[at] + 1 : self.places[found.end(1)]]
+            phrase = unescaped(phrase)
             if not phrase.strip():
                 raise self.error(at, "write something between the quotes")
             if tail and not re.fullmatch(rf"\^-?{_NUMBER}|>=[0-9]+", tail):
@@ -185,7 +194,11 @@ class _Parser:
         found = _BARE.match(self.text, at)
         assert found is not None  # something that is no space stands here
         self.at = found.end()
-        return (found[0], "", False) if whole else (found[1], found[2] or "", False)
+        phrase, tail = (found[0], "") if whole else (found[1], found[2] or "")
+        if whole or tail.startswith("^"):
+            start = self.places[at - 1] + 1 if at else 0
+            phrase = self.typed[start : self.places[at + len(phrase)]]
+        return phrase, tail, False
 
     def number(self, text: str, at: int) -> float:
         value = float(text)

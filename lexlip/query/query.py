@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from lexlip.data.given import as_item
 from lexlip.engines.base import Condition
 from lexlip.errors import LexLIPError
 from lexlip.impacts import (
@@ -21,6 +22,8 @@ from lexlip.impacts import (
     query_terms,
 )
 from lexlip.models.speaker import FIND_TERMS, QUERY_TERMS, HasVectors
+from lexlip.models.typed import as_meant
+from lexlip.query.counts import check_terms
 from lexlip.query.parser import parse
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.projections import project_parts
@@ -68,12 +71,15 @@ class Query(Tree):
             raise LexLIPError(f"the query has more than {MAX_PARTS} parts: give fewer")
         object.__setattr__(self, "parts", parts)
         for name in ("musts", "exclusions"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+            phrases = (replace(it, text=as_meant(it.text)) for it in getattr(self, name))
+            object.__setattr__(self, name, tuple(dict.fromkeys(phrases)))
+        boosts = tuple((as_meant(word), factor) for word, factor in self.boosts)
+        object.__setattr__(self, "boosts", boosts)
 
     @classmethod
     def text(cls, text: str) -> Query:
         """A text, just as it is; `parse` reads the grammar."""
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not as_meant(text).strip():
             raise LexLIPError(f"{text!r:.100} is not a text to look for: write words")
         return cls((Part(text),))
 
@@ -215,6 +221,7 @@ class Query(Tree):
             When nothing is looked for, a picture cannot be read, or a word that must be there, or
             must not, is one that the model does not know.
         """
+        check_terms(max_terms, max_weight)
         conditions = tuple(
             Condition(condition_terms(model, phrase.text), phrase.at_least, phrases is self.musts)
             for phrases in (self.musts, self.exclusions)
@@ -295,7 +302,8 @@ def prepare(
     Parameters
     ----------
     item : PreparedQuery, Query, str, picture or mapping
-        A text is taken as it is, without grammar; ``{term id: weight}`` needs no model.
+        A text is taken as it is, without grammar, and the name of a picture (``a.jpg``) as its
+        path; ``{term id: weight}`` needs no model, ``{word: weight}`` does.
     model : callable
         Returns the model when one is needed.
     max_terms, max_weight, views
@@ -304,9 +312,14 @@ def prepare(
     if isinstance(item, PreparedQuery):
         return item
     if isinstance(item, Mapping):
-        return PreparedQuery(item, item)
-    query = item if isinstance(item, Query) else Query((Part(item),))
-    return query.prepare(model(), max_terms, max_weight, views)
+        if not any(isinstance(term, str) for term in item):
+            return PreparedQuery(item, item)
+        item = Query.from_words(item)
+    if not isinstance(item, Query):
+        content = as_item(item)
+        named = isinstance(item, str) and isinstance(content, Path)
+        item = Query((Part(picture_path(item) if named else content),))
+    return item.prepare(model(), max_terms, max_weight, views)
 
 
 def _looked_for(part: Part) -> bool:
@@ -317,7 +330,9 @@ def _looked_for(part: Part) -> bool:
 
 
 def _one_form(part: Part) -> Part | None:
-    """Return a part whose words occur once, with its sign inside; None when nothing is left."""
+    """Return a part as it is meant: its words occur once, with its sign inside; None for none."""
+    if isinstance(part.content, str):
+        return replace(part, content=as_meant(part.content))
     if not isinstance(part.content, tuple) or not part.content:
         return part
     words: dict[str, list[float]] = {}
@@ -329,7 +344,7 @@ def _one_form(part: Part) -> Part | None:
 
 
 def _phrase(text: str, at_least: int) -> Phrase:
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not as_meant(text).strip():
         raise LexLIPError(f"{text!r:.100} is not a word: write one")
     if not _whole(at_least) or not 1 <= at_least <= MAX_IMPACT:
         raise LexLIPError(f"at_least is {at_least!r}: a whole number 1 to {MAX_IMPACT}")

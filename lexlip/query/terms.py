@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from lexlip.models.speaker import (
     require_views,
     said_term,
 )
+from lexlip.models.typed import as_meant
 from lexlip.query.tree import Part
 from lexlip.views import Views
 
@@ -81,8 +83,9 @@ def term_of(model: Speaker, token: str, word: str | None = None) -> int:
         For a token that is not in the lexicon.
     """
     lexicon, word = model.lexicon, word or token
-    if token in lexicon.numbers:
-        return lexicon.numbers[token]
+    for spelling in (token, unicodedata.normalize("NFC", token), as_meant(token)):
+        if spelling in lexicon.numbers:
+            return lexicon.numbers[spelling]
     near = difflib.get_close_matches(word, lexicon.numbers, n=1)
     advice = f"did you mean {near[0]!r}?" if near else "choose another word"
     raise LexLIPError(f"{word[:60]!r} is not in the model's lexicon, no picture has it: {advice}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lexlip.errors import LexLIPError
+from lexlip.models.typed import BLANK, DOUBLE_QUOTES
 
 MAX_PARTS = 64
 """Most texts, pictures and lists of words in one query: each text and picture is encoded."""
@@ -20,7 +21,9 @@ MAX_WEIGHT = 1e6
 """Largest weight of a part or a word, either sign."""
 
 _PLAIN = re.compile(r"(?:##)?[^\W\d_]\w*(?:['-]\w+)*")
-_PATH = re.compile(r'[^\s"]+')
+_ESCAPED = re.compile(f"([{DOUBLE_QUOTES}\\\\\uff3c])")
+_UNESCAPED = re.compile(r"\\" + _ESCAPED.pattern)
+_PATH = re.compile(f"[^\\s{BLANK}{DOUBLE_QUOTES}]+")
 _URL = re.compile(r"(?:data:|[a-z][a-z0-9+.-]+:/)", re.IGNORECASE)
 
 Words = tuple[tuple[str, float], ...]
@@ -98,7 +101,12 @@ def _written(tree: Tree) -> Iterator[str]:
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
-    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+    return '"' + _ESCAPED.sub(r"\\\1", text) + '"'
+
+
+def unescaped(text: str) -> str:
+    """Return what was written between quotes."""
+    return _UNESCAPED.sub(r"\1", text)
 
 
 def _number(value: float) -> str:

@@ -42,11 +42,12 @@ class Search(BaseModel):
         max_length=1024,
         description="weighted words, instead of those of q; the conditions of q stay",
     )
-    k: int = Field(default=24, ge=1, le=MAX_COUNT, description="hits of this answer")
+    k: int = Field(default=24, ge=1, le=MAX_COUNT, strict=True, description="hits of this answer")
     offset: int = Field(
         default=0,
         ge=0,
         le=MAX_COUNT,
+        strict=True,
         description="hits to pass over: next_offset of the last answer",
     )
     where: Text = Field(
@@ -58,7 +59,11 @@ class Search(BaseModel):
         "by default vectors, where the index has them",
     )
     depth: int | None = Field(
-        default=None, ge=1, le=MAX_COUNT, description="hits that are ordered or reranked"
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        strict=True,
+        description="hits that are ordered or reranked",
     )
     min_fit: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="leave out hits whose fit is less, where vectors order"
@@ -125,7 +130,8 @@ class Hit(Ranked):
 class Asked(BaseModel):
     """A query as it was understood."""
 
-    text: str
+    text: str = Field(description="its words and conditions")
+    read_as: str = Field(description="the query as typed, in plain signs")
     words: list[Word]
     conditions: list[str]
 
@@ -160,6 +166,7 @@ class Found(BaseModel):
             "example": {
                 "query": {
                     "text": "red^64 circle^58 -star",
+                    "read_as": '"a red circle" -star',
                     "words": [{"word": "red", "weight": 64}, {"word": "circle", "weight": 58}],
                     "conditions": ["-star"],
                 },

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lexlip.build.manifest import read_manifest
+from lexlip.build.identity import Mark, mark
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.server.failures import Refused
@@ -36,6 +36,7 @@ class ServedIndex:
         self.model_lock = threading.Lock()
         self._index = Index.open(path, model)
         self.model = self._index.model
+        self._refused: set[Mark | None] = set()
         self._readers = FairLock()
         self._writing = threading.Lock()
 
@@ -46,21 +47,28 @@ class ServedIndex:
             yield self._index
 
     def _stale(self) -> bool:
+        if self._refused and mark(self.path) in self._refused:
+            return False
         try:
-            return self._index.engine.stale()
+            return self._index.stale()
         except LexLIPError:  # said by `_renew`
             return True
 
     def _renew(self) -> None:
         """Go on to the last commit; where that fails, stay at the one that is open."""
+        now, replaced = mark(self.path), self._index.replaced
         try:
-            if read_manifest(self.path) == self._index.manifest:
-                self._index.reopen()
-            else:  # another index has taken the place of this one
+            if replaced:
                 old, self._index = self._index, Index.open(self.path, self.model)
                 old.close()
+            else:
+                self._index.reopen()
         except LexLIPError as error:
-            log.warning("the last commit cannot be read, an older one is served: %s", error)
+            self._refused = {now} if replaced else set()
+            what = "the last commit cannot be read"
+            if replaced:
+                what = "another index has taken its place, restart lexlip serve to serve that"
+            log.warning("%s, an older one is served: %s", what, error)
 
     @contextmanager
     def writing(self) -> Iterator[Index]:

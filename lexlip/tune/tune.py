@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from lexlip.engines import Hit
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import quantise_query, query_terms
 from lexlip.rerank.rescore import rescore_hits
 from lexlip.tune.curve import (
@@ -149,6 +149,7 @@ def tune(
     ...     print(tune(index, Budget.parse("100B")).commands)
     ['lexlip index photos/ -o photos.lex --max-terms 24 ...']
     """
+    sample = check_count("sample", sample)
     documents = Documents.of(index)
     if queries:
         names, vectors = list(queries), index.model.encode_query(list(queries.values()))
@@ -215,28 +216,3 @@ def _commands(index: Index, setting: Setting) -> list[str]:
     if setting.query_terms != DEFAULT_QUERY_TERMS:
         commands.append(f'lexlip search {folder} "..." --query-terms {setting.query_terms}')
     return commands
-
-
-def read_queries(path: Path) -> dict[str, str]:
-    """Read ``id <tab> text`` lines.
-
-    Raises
-    ------
-    LexLIPError
-        No such file, a line without a tab, an id twice.
-    """
-    queries: dict[str, str] = {}
-    for number, line in enumerate(_lines(path), 1):
-        name, tab, text = line.partition("\t")
-        if not tab or name in queries:
-            reason = "has an id that was there before" if tab else "is not 'id <tab> text'"
-            raise LexLIPError(f"{path}, line {number} {reason}: {line[:60]!r}")
-        queries[name] = text
-    return queries
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LexLIPError(f"{path} cannot be read ({error}): check its name") from None

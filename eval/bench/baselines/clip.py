@@ -22,6 +22,7 @@ import numpy as np
 
 from eval.bench.baselines.dense import DenseSystem
 from eval.bench.systems import Gallery, looked_at
+from lexlip.data.readers import lines
 from lexlip.errors import LexLIPError
 from lexlip.models.dual import open_dual_encoder
 
@@ -136,15 +137,13 @@ def read_queries(path: str | Path) -> dict[str, str]:
     Raises
     ------
     LexLIPError
-        No such file, or a line without a tab.
+        No such file, or a line without a tab; blank lines are skipped.
     """
     queries: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise LexLIPError(f"{path} is missing: it lists the pool's queries") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines(Path(path)):
+        if not line.strip():
+            continue
         name, tab, text = line.partition("\t")
         if not tab:
             raise LexLIPError(f"{path}, line {number} is not 'image name <tab> caption'")

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
+from lexlip.data.given import as_item, as_pictures, as_texts
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.card import CARD, push
@@ -159,14 +160,16 @@ class LexicalSpeaker(SpeakerMixin):
 
     def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
         """Pictures (paths, bytes, arrays or PIL) to the words that find them, float32 [N, V]."""
-        return self.represent(images, batch_size).weights
+        paths = (Path(it) if isinstance(it, str) else it for it in as_pictures(images))
+        return self.represent(list(paths), batch_size).weights
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 128) -> csr_array:
         """Texts to the words that find with them, at most `FIND_TERMS`, float32 [N, V].
 
         Only positive ones. All words of either sign: `project`.
         """
-        asked = list(self.code.project(self.vectors_of(texts, batch_size)) if len(texts) else ())
+        texts = as_texts(texts)
+        asked = list(self.code.project(self.vectors_of(texts, batch_size)) if texts else ())
         chosen = [self.code.choose(row, FIND_TERMS) for row in asked]
         values = [row[ids] for row, ids in zip(asked, chosen, strict=True)]
         starts = np.cumsum([0, *map(len, chosen)])
@@ -237,6 +240,7 @@ class LexicalSpeaker(SpeakerMixin):
 
         Each with its cosine: nearest first, and only those above what is usual.
         """
+        item = as_item(item)
         if isinstance(item, str):
             return self.decode(self.encode_text([item]), top_k)[0]
         return self.decode(self.represent([item]).said, top_k)[0]

@@ -77,7 +77,8 @@ def best_words(
 
 def _pieces(model: LexLIP, text: str) -> tuple[str, ...]:
     """The word pieces of a text that take part, in the order of its tokens."""
-    tokens = model.tokens([text])
-    mask = model.text.positions(**tokens)
-    ids = tokens["input_ids"][mask].tolist()
+    ids: list[int] = []
+    for part in model.windows(text).parts:
+        tokens = model.tokens([part])
+        ids += tokens["input_ids"][model.text.positions(**tokens)].tolist()
     return tuple(model.tokenizer.convert_ids_to_tokens(ids))

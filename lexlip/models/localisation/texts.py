@@ -19,7 +19,7 @@ def text_provenance(model: LexLIP, text: str, terms: Iterable[int] | None = None
     """Find the word of a text that raised each term.
 
     A term's weight is a maximum over the positions of the text, and a boost where the text contains
-    the word itself.
+    the word itself. Of a long text the window counts in which a term weighs most.
 
     Parameters
     ----------
@@ -35,6 +35,20 @@ def text_provenance(model: LexLIP, text: str, terms: Iterable[int] | None = None
         For a number that is not a term id.
     """
     wanted = None if terms is None else checked_terms(model, terms)
+    found = [_traced(model, part, wanted) for part in model.windows(text).parts]
+    words: list[str] = []
+    raised: dict[int, Raised] = {}
+    for part in found:
+        for term, by in part.raised.items():
+            moved = by._replace(word=by.word + len(words)) if by.word >= 0 else by
+            if term not in raised or moved.weight > raised[term].weight:
+                raised[term] = moved
+        words += part.words
+    return TextProvenance(tuple(words), raised)
+
+
+def _traced(model: LexLIP, text: str, wanted: list[int] | None) -> TextProvenance:
+    """Trace one window."""
     tokens, words, numbers = whole_words(model, text)
     ids, mask = tokens["input_ids"], tokens["attention_mask"]
     hidden = model.text(ids, mask)
@@ -66,7 +80,7 @@ def text_attention(model: LexLIP, text: str) -> list[tuple[str, float]]:
 
     The summary position is [CLS], or the last token where a tokenizer has none (an end-of-text
     token). Heads are averaged, the pieces of a word are added up, special tokens are left out, and
-    what remains is normalised to a sum of 1.
+    what remains is normalised to a sum of 1. The windows of a long text have equal shares.
 
     Parameters
     ----------
@@ -78,6 +92,12 @@ def text_attention(model: LexLIP, text: str) -> list[tuple[str, float]]:
     list of (str, float)
         Words in the order of the text; empty for a text without any.
     """
+    parts = [_attention(model, part) for part in model.windows(text).parts]
+    return [(word, share / len(parts)) for part in parts for word, share in part]
+
+
+def _attention(model: LexLIP, text: str) -> list[tuple[str, float]]:
+    """Return the shares of the words of one window."""
     tokens, words, numbers = whole_words(model, text)
     output = model.text.trunk(**tokens, output_attentions=True)
     row = output.attentions[-1][0].mean(0)[_summary(model, tokens["input_ids"][0])]

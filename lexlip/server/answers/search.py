@@ -16,7 +16,7 @@ from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query
 from lexlip.query.terms import views_of
-from lexlip.rerank.phases import DEPTH, PHASES, VECTORS, WEAK, OrderedHit
+from lexlip.rerank.phases import DEPTH, PHASES, VECTORS, WEAK, WORDS, OrderedHit
 from lexlip.rerank.rerankers import RERANKERS
 from lexlip.rerank.stage import RerankedHit
 from lexlip.server.failures import Refused
@@ -109,6 +109,7 @@ def search(
     return {
         "query": {
             "text": str(resolved),
+            "read_as": _read_as(query),
             "words": as_words(resolved),
             "conditions": conditions(resolved),
         },
@@ -169,7 +170,8 @@ def _hits(
     together.
     """
     if by in PHASES:
-        count, depth = request.offset + request.k + 1, request.depth or DEPTH
+        count = request.offset + request.k + 1
+        depth = request.depth or (None if by == WORDS else DEPTH)
         fit = request.min_fit
         with watch.on("search_ms"):
             return index.search(prepared, count, where, rerank=by, depth=depth, min_fit=fit)
@@ -189,6 +191,12 @@ def rerankers(served: ServedIndex, index: Index) -> list[str]:
         with suppress(LexLIPError), served.model_lock:
             found.append(name if index.second_stage.reranker(name) else "")
     return found
+
+
+def _read_as(query: Query) -> str:
+    """Return a query without its pictures as one would type it."""
+    said = tuple(part for part in query.parts if isinstance(part.content, str | tuple))
+    return str(replace(query, parts=said))
 
 
 def conditions(query: Query) -> list[str]:

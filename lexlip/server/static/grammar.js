@@ -25,9 +25,9 @@ export function withCondition(q, condition) {
   return `${q.trim()} ${condition}`.trim();
 }
 
-/** Take a condition away: from the text as typed, else from its canonical form. */
-export function withoutCondition(q, condition, canonical) {
-  for (const text of [q, canonical]) {
+/** Take a condition away: from the text as typed, else as it was read, else as words. */
+export function withoutCondition(q, condition, readAs, canonical) {
+  for (const text of [q, readAs, canonical]) {
     const at = ` ${text} `.indexOf(` ${condition} `);
     if (at >= 0) {
       return `${text.slice(0, Math.max(0, at))}${text.slice(at + condition.length)}`.replace(/\s+/g, " ").trim();

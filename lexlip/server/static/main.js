@@ -189,7 +189,7 @@ const chips = new Chips({
     state.set({ q: withCondition(state.now.q, `-${quoted(word)}`), words: words.length ? words : null });
   },
   uncondition: (condition) => {
-    state.set({ q: withoutCondition(state.now.q, condition, answer.query.text) });
+    state.set({ q: withoutCondition(state.now.q, condition, answer.query.read_as, answer.query.text) });
   },
 });
 const grid = new Grid({ open, more, fail, tell });

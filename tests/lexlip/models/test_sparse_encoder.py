@@ -81,7 +81,7 @@ def test_words_are_the_encoders_own_vectors():
     ours = speaker.similarity(speaker.encode_text(TEXTS), speaker.encode_image(pictures()))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert speaker.encode_text([]).shape == speaker.encode_image([]).shape == (0, asked.shape[1])
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(LexLIPError, match="one list"):
         speaker.encode_document(["dog", pictures()[0]])
 
 

@@ -299,7 +299,7 @@ def test_on_the_command_line(model, checkpoint, photos, tmp_path, temporary, few
         (("tune", path, "--budget", "fast"), "'fast' is not a budget"),
         (("tune", tmp_path), "no index at"),
         (("tune", path, "--qrels", judged), "no query is judged: give --queries"),
-        (("tune", path, "--queries", tmp_path / "gone"), "gone cannot be read"),
+        (("tune", path, "--queries", tmp_path / "gone"), "gone does not exist"),
         (("tune", path, "--queries", judged), "line 1 is not 'id <tab> text'"),
         (("tune", path, "--queries", texts, "--qrels", texts), "is not 'query 0 item grade'"),
     ):
