@@ -141,7 +141,7 @@ def test_unknown_words_find_nothing(made):
     assert result.exit_code == 0
     assert result.stdout == "nothing found: no word of the query is in the model's lexicon\n"
     found = json.loads(lexlip("search", made[1], "xyzzy", "--json").stdout)
-    assert found == {"query": {}, "hits": []}
+    assert found == {"query": {}, "ordered_by": "none", "hits": []}
 
 
 def test_words_of_a_text_and_of_a_picture(model, checkpoint, photos):
