@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.support.cone_speaker import cone_speaker, picture
 from tests.support.pages import DOCS, ROOT
 
 FORMATS = DOCS / "formats.md"
@@ -99,10 +100,34 @@ def full_index(make_model, model_with_heads, photos, tmp_path_factory):
     return folder / "full.lex"
 
 
+@pytest.fixture(scope="module")
+def vector_index(tmp_path_factory):
+    """An index of a speaker with vectors, its vectors by id as Lucene's are, and encoded parts."""
+    from lexlip import Index
+    from lexlip.build.encode import encode_pictures
+    from lexlip.build.encoded_parts import Encoded
+    from lexlip.build.recipe import Recipe
+    from lexlip.data.collection import Collection
+    from lexlip.storage.vectors import VectorStore
+
+    folder = tmp_path_factory.mktemp("vectors")
+    speaker, _ = cone_speaker(30, 20)
+    ids, recipe = [f"{n}" for n in range(9)], Recipe(engine="postings", max_terms=9)
+    source = Collection(ids, [[] for _ in ids], [picture(n) for n in range(9)])
+    with Encoded.plan(folder / "parts", speaker, source, recipe) as encoded:
+        encoded.write(0, encode_pictures(speaker, source, range(9), recipe=recipe))
+        chunk = encoded.read(0)
+    Index.from_encoded(folder / "i.lex", folder / "parts", speaker, recipe).close()
+    store = VectorStore(folder / "i.lex" / "vectors", "w")
+    store.write(chunk.ids, chunk.vectors)
+    store.close()
+    return folder
+
+
 def index_patterns():
     sections = ("Index", "The postings engine", "Float vectors", "The forward store")
-    patterns = documented([*sections, "Dense vectors"])
-    for store in ("engine/", "floats/", "views/"):
+    patterns = documented([*sections, "Vectors that order", "Dense vectors"])
+    for store in ("engine/", "floats/", "views/", "vectors/"):
         patterns |= documented([GENERATIONS], store)
     return patterns
 
@@ -120,7 +145,16 @@ def test_the_files_of_an_index_are_documented(full_index):
     assert (full_index / "skipped.jsonl").exists()
 
 
-def test_documented_files_of_an_index_are_written(full_index, tmp_path):
+def test_the_files_of_vectors_are_documented(vector_index):
+    assert undocumented(vector_index / "i.lex", index_patterns()) == []
+    assert undocumented(vector_index / "parts", documented(["Encoded parts"])) == []
+    names = set(files_in(vector_index / "parts"))
+    for pattern in documented(["Encoded parts"]):
+        if "LOCK" not in pattern and "views" not in pattern:
+            assert any(re.fullmatch(pattern, name) for name in names), pattern
+
+
+def test_documented_files_of_an_index_are_written(full_index, vector_index, tmp_path):
     from lexlip.storage.codecs import CODECS
     from lexlip.storage.forward import ForwardStore
     from lexlip.views import Views
@@ -130,7 +164,7 @@ def test_documented_files_of_an_index_are_written(full_index, tmp_path):
     tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
     nothing = np.zeros((20, 0), np.float32)
     views = Views(tokens, np.full(20, 4, np.int32), nothing, nothing)
-    written = set(files_in(full_index))
+    written = set(files_in(full_index)) | set(files_in(vector_index / "i.lex"))
     for codec in CODECS:
         store = ForwardStore(tmp_path / codec / "views", "w", codec=codec)
         store.write([f"{n}" for n in range(20)], views)

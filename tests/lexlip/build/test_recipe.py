@@ -18,7 +18,9 @@ from lexlip.data.collection import load_collection
 from lexlip.errors import LexLIPError
 
 OPTIONS = {field.name: field for field in fields(Recipe)}
-OTHER = Recipe(max_terms=7, engine="postings", keep_floats=True, keep_views=True, crops=1)
+OTHER = Recipe(
+    max_terms=7, engine="postings", keep_floats=True, keep_views=True, vectors="no", crops=1
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,8 @@ OTHER = Recipe(max_terms=7, engine="postings", keep_floats=True, keep_views=True
         ({"engine": None}, "engine must be str, not None"),
         ({"keep_floats": 1}, "keep_floats must be bool, not 1"),
         ({"keep_views": "yes"}, "keep_views must be bool, not 'yes'"),
+        ({"vectors": True}, "vectors must be str, not True"),
+        ({"vectors": "all"}, "vectors is 'all': choose one of auto, yes, no"),
         ({"crops": -1}, "crops is -1: 0 to 4 corners"),
         ({"crops": 5}, "crops is 5: 0 to 4 corners"),
     ],

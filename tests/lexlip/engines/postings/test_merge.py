@@ -92,7 +92,7 @@ def test_mostly_dead_parts_are_rewritten(tmp_path, many_parts):
     engine.delete(ids)
     engine.commit()
     assert engine.stats() | {"bytes": 0} == {
-        "documents": 0, "postings": 0, "bytes": 0, "segments": 0
+        "documents": 0, "postings": 0, "bytes": 0, "vector_bytes": 0, "segments": 0
     }  # fmt: skip
     engine.add(ids[:1], csr_array([[1]]))
     engine.commit()
