@@ -60,7 +60,7 @@ class Distillation:
     temperature: float = option(0.05, "of the student, at first; it is learned")
     grounding: float = option(0.3, "weight of the captions' words")
     mixed: float = option(0.5, "largest share of another item that is mixed in")
-    teacher: str = option("vectors", "vectors, or projection: the words of the untrained code")
+    teacher: str = option("projection", "projection: the words of the untrained code; or vectors")
     loudness: float = option(3.0, "length of a word's vector at the start")
     seed: int = option(0, "of all that is random")
 
@@ -117,6 +117,7 @@ def distil(
     how : Distillation
     code : WordCode, optional
         The untrained code, for the teacher "projection": it ranks what its words add up to.
+        Without one the vectors teach.
 
     Returns
     -------
@@ -125,9 +126,9 @@ def distil(
     Raises
     ------
     LexLIPError
-        For another teacher, or a projection without a code.
+        For another teacher.
     """
-    if how.teacher not in TEACHERS or (how.teacher == "projection" and code is None):
+    if how.teacher not in TEACHERS:
         raise LexLIPError(f"no teacher {how.teacher!r}: choose one of {', '.join(TEACHERS)}")
     torch.manual_seed(how.seed)
     head = copy.deepcopy(head)

@@ -208,7 +208,7 @@ def test_words_of_an_encoder_are_measured_beside_their_code():
     found = measure(*given, how, world.words)
     code = [name for name in found if name.startswith("untrained")]
     assert len(code) == 2 and found[code[0]]["R@5"] > 0.7
-    other = measure(*given, replace(how, teacher="projection"), world.words)
+    other = measure(*given, replace(how, teacher="vectors"), world.words)
     assert other[code[0]] == found[code[0]]
     assert any(other[name] != found[name] for name in found if name not in code)
     with pytest.raises(LexLIPError, match="no teacher 'x'"):
