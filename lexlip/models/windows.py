@@ -53,7 +53,9 @@ def spans(words: Sequence[int | None], size: int) -> list[tuple[int, int]]:
     [(0, 3), (3, 6)]
     """
     total = len(words)
-    even = -(-total // max(1, -(-total // size)))
+    if total <= size:
+        return [(0, total)]
+    even = -(-total // -(-total // size))
     starts = [at for at in range(1, total) if words[at] is None or words[at] != words[at - 1]]
     found, begin = [], 0
     while total - begin > size:
