@@ -21,7 +21,7 @@ from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
 from lexlip.models.processing import Processor
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.towers import TextTower, VisionTower, batches
-from lexlip.models.windows import Windows, in_windows
+from lexlip.models.windows import Windows, in_windows, reading
 
 
 class SavedModel(PreTrainedModel):
@@ -186,10 +186,7 @@ class TwoTowers(SavedModel):
     def windows(self, texts: Any) -> Windows:
         """Divide texts into parts that fit into the model."""
         room = self.config.max_text_length - self.tokenizer.num_special_tokens_to_add()
-        return in_windows(texts, self._read, max(1, room))
-
-    def _read(self, text: str) -> Any:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).encodings[0]
+        return in_windows(texts, reading(self.tokenizer), room)
 
     def _text_batches(self, texts: Sequence[str], size: int) -> Iterable[dict[str, Tensor]]:
         return map(self.tokens, batches(texts, size))

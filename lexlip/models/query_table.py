@@ -103,8 +103,8 @@ class QueryTable(SpeakerMixin):
         (`lexlip.models.windows`).
         """
         read = self.tokenizer.raw.encode(as_meant(text), add_special_tokens=False)
-        ids = np.array(read.ids, dtype=np.int64)
-        parts = spans(read.word_ids, max(1, self.max_length - 2))
+        ids, room = np.array(read.ids, dtype=np.int64), max(1, self.max_length - 2)
+        parts = spans(read.word_ids, room) if len(ids) > room else [(0, len(ids))]
         size = len(self.lexicon.tokens)
         return [features_of(ids[start:end], size, self.pairs) for start, end in parts]
 
@@ -129,7 +129,7 @@ class QueryTable(SpeakerMixin):
             return np.zeros(0)
         columns = np.concatenate([self.rows.indices[entry] for entry in entries])
         weights = np.concatenate([self.rows.data[entry] for entry in entries])
-        return np.bincount(columns, weights).astype(np.float64)
+        return np.bincount(columns, weights).astype(np.float64, copy=False)
 
     def terms(
         self, text: str, max_terms: int = 64, max_weight: int = MAX_QUERY_WEIGHT

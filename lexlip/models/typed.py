@@ -95,7 +95,7 @@ def as_meant(text: str) -> str:
     "red café – it's open"
     """
     if text.isascii():
-        return re.sub(r"\s", " ", text)
+        return text if text.isprintable() else re.sub(r"\s", " ", text)
     while True:  # taking characters apart may bring new ones to light
         new = unicodedata.normalize("NFKC", signs(text)[0])
         if new == text:

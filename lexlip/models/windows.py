@@ -53,7 +53,9 @@ def spans(words: Sequence[int | None], size: int) -> list[tuple[int, int]]:
     [(0, 3), (3, 6)]
     """
     total = len(words)
-    even = -(-total // max(1, -(-total // size)))
+    if total <= size:
+        return [(0, total)]
+    even = -(-total // -(-total // size))
     starts = [at for at in range(1, total) if words[at] is None or words[at] != words[at - 1]]
     found, begin = [], 0
     while total - begin > size:
@@ -89,14 +91,21 @@ def windows(text: str, read: Read, size: int) -> list[str]:
     return [window for part in parts for window in windows(part, read, size)]
 
 
-def in_windows(texts: Any, read: Read, size: int) -> Windows:
+def reading(tokenizer: Any) -> Read | None:
+    """Return how a transformers tokenizer reads a text; None for one that does not tell places."""
+    if not getattr(tokenizer, "is_fast", False):
+        return None
+    return lambda text: tokenizer(text, add_special_tokens=False, verbose=False).encodings[0]
+
+
+def in_windows(texts: Any, read: Read | None, size: int) -> Windows:
     """Divide texts, in the form that they are meant in (`lexlip.models.typed.as_meant`).
 
     Parameters
     ----------
     texts : iterable of str, or str
-    read : callable
-        Of the model's tokenizer.
+    read : callable, optional
+        Of the model's tokenizer. Without it texts stay whole.
     size : int
         Tokens that fit into the model, special ones left out.
 
@@ -105,7 +114,8 @@ def in_windows(texts: Any, read: Read, size: int) -> Windows:
     LexLIPError
         For what is no text.
     """
-    found = [windows(as_meant(text), read, size) for text in as_texts(texts)]
+    meant = [as_meant(text) for text in as_texts(texts)]
+    found = [[text] if read is None else windows(text, read, max(1, size)) for text in meant]
     return Windows([part for parts in found for part in parts], list(map(len, found)))
 
 

@@ -12,9 +12,11 @@ from starlette.testclient import TestClient
 
 from lexlip import Index
 from lexlip.models.dense_control import DenseDualEncoder
-from lexlip.models.windows import pool_vectors, spans
+from lexlip.models.lexical.lexicalise import lexicalise
+from lexlip.models.windows import pool_vectors, reading, spans, windows
 from lexlip.server.app import create_app
 from lexlip.server.settings import Settings
+from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 START = "a small green square above " * 12
 LONG = START + "a red circle"
@@ -82,6 +84,21 @@ def test_vectors_of_windows_are_averaged(make_model):
     assert np.allclose(whole[0], mean, atol=1e-5)
     assert np.allclose(whole[1], dense.encode_query(["a star"])[0], atol=1e-5)
     assert pool_vectors(alone, [1] * len(alone)) is alone
+
+
+def test_dual_encoders_read_long_texts(images, tmp_path):
+    clip = lexicalise(small_clip(tmp_path / "clip", small_tokenizer()), images, WORDS)
+    long = "red dog " * clip.encoder.max_text_length + "big star"
+    read = reading(clip.encoder.tokenizer)
+    room = clip.encoder.max_text_length - clip.encoder.tokenizer.num_special_tokens_to_add()
+    parts = windows(long, read, room)
+    assert len(parts) > 1 and " ".join(parts) == long
+    mean = clip.encoder.embed_text(parts).mean(0)
+    both = clip.embed_text([long, "red dog"])
+    assert np.allclose(both[0], mean / np.linalg.norm(mean), atol=1e-5)
+    assert np.allclose(both[1], clip.encoder.embed_text(["red dog"])[0], atol=1e-5)
+    other = clip.embed_text([long.replace("big star", "red dog")])[0]
+    assert not np.allclose(both[0], other, atol=1e-4)
 
 
 def test_a_trace_of_a_long_text_gives_its_weights(model):

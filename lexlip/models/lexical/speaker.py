@@ -32,6 +32,7 @@ from lexlip.models.lexical.code import Array, WordCode
 from lexlip.models.lexical.learned import LearnedCode
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.models.speaker import FIND_TERMS, Represented, SpeakerMixin
+from lexlip.models.windows import in_windows, pool_vectors, reading
 from lexlip.models.word_tokenizer import SPECIAL, WordTokenizer, lexicon_tokenizer
 from lexlip.storage.files import read_json, write_json
 from lexlip.views import Vectors
@@ -114,8 +115,13 @@ class LexicalSpeaker(SpeakerMixin):
         return self.code.width
 
     def embed_text(self, texts: Sequence[str], batch_size: int = 128) -> Array:
-        """Texts to the encoder's own unit vectors, float32 [N, d]."""
-        return self.encoder.embed_text(texts, batch_size)
+        """Texts to the encoder's own unit vectors, float32 [N, d]; a long one in windows."""
+        tokenizer: Any = getattr(self.encoder, "tokenizer", None)
+        read, room = reading(tokenizer), 0
+        if read is not None:
+            room = self.encoder.max_text_length - tokenizer.num_special_tokens_to_add()
+        parts, counts = in_windows(texts, read, room)
+        return pool_vectors(self.encoder.embed_text(parts, batch_size), counts)
 
     def embed_image(self, images: Sequence[Any], batch_size: int = 32) -> Array:
         """Pictures to the encoder's own unit vectors, float32 [N, d]."""
