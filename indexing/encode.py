@@ -23,7 +23,7 @@ from indexing.settings import Settings, read
 from lexlip.build.encode import Chunk, check_heads, encode_pictures
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.processes import worker_processes
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.console import Config, Job, Overrides, Run, one_line
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.models import load, runtime
@@ -88,7 +88,7 @@ def _encode(model: Speaker, source: Collection, encoded: Encoded, number: int) -
 
 
 def _pictures(settings: Settings, data: Data) -> Collection:
-    return replace(data, source=settings.data).open(settings.split)
+    return replace(data, source=settings.data).open(settings.split, settings.exclude)
 
 
 def _encode_apart(
@@ -139,8 +139,9 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     settings, shared = read(config, run, overrides, "index" + PARTS)
     encoded = encode(settings, shared, settings.out)
     skipped = [reason for chunk in encoded for _, reason in chunk.skipped]
-    for reason in skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+    said = [*encoded.left_out, *(f"skipped: {why}" for _, why in encoded.skipped)]
+    for line in (*said, *(f"skipped: {reason}" for reason in skipped)):
+        typer.echo(one_line(line), err=True)
     typer.echo(
         f"{encoded.folder}: {encoded.manifest['documents'] - len(skipped)} pictures "
         f"({len(skipped)} skipped) in {len(encoded)} parts, {time.perf_counter() - began:.1f} s"

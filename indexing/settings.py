@@ -20,6 +20,7 @@ class Settings(Recipe):
 
     data: str = option("scenes", "data set name, folder, CSV, parquet or JSON")
     split: str | None = option(None, "split of the data set")
+    exclude: tuple[str, ...] = option((), "files and folders to leave out: *.tmp.jpg,2024/raw")
     model: str = option("", "checkpoint folder")
     out: str = option("", "folder to write")
     workers: int = option(1, "processes that encode, each with its own model")

@@ -75,15 +75,24 @@ def _default(field: Field[Any]) -> str:
 
 
 def readable(command: Command) -> Command:
-    """Print a LexLIPError as one line and exit with 2."""
+    """Print a LexLIPError, or an error of the disk, as one line and exit with 2."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # the reader had enough: click ends quietly
         except LexLIPError as error:
-            typer.echo(f"lexlip: {error}", err=True)
-            raise typer.Exit(2) from None
+            message = str(error)
+        except OSError as error:
+            if not error.strerror or error.filename is None:
+                raise
+            message = f"{error.filename}: {error.strerror}: mend it, or give another place"
+        else:
+            return
+        typer.echo(f"lexlip: {one_line(message)}", err=True)
+        raise typer.Exit(2)
 
     return wrapped
 

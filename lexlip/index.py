@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lexlip.build.encode import CHUNK, Chunk, Known, as_source, check_heads, chunks
+from lexlip.build.encode import Later, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.identity import mark, unmixed
+from lexlip.build.intake import Intake, first_source, known_ids
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.reopening import Reopens
 from lexlip.build.side_stores import SideStores
-from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, write_chunks
-from lexlip.data.collection import Collection
+from lexlip.build.write import ENGINE, Added, begin, build_from, check_new
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
@@ -60,6 +60,8 @@ class Index(Reopens):
         Facts fixed by `create`: model, vocabulary, scale, term budget, engine.
     skipped : tuple of (str, str)
         After `create`: ids of the pictures that could not be read, and why.
+    said : tuple of str
+        After `create`: what was left out, a line each.
 
     Examples
     --------
@@ -76,6 +78,7 @@ class Index(Reopens):
         self.path, self.manifest = path, manifest
         self.skipped: tuple[tuple[str, str], ...] = ()
         self._mark, self._mode, self._given = mark(path), mode, model is not None
+        self.said: tuple[str, ...] = ()
         self._second: SecondStage | None = None
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
@@ -108,6 +111,7 @@ class Index(Reopens):
         split: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         replace: bool = False,
+        exclude: Sequence[str] = (),
         **options: Any,
     ) -> Index:
         """Encode a source and write a new index.
@@ -131,6 +135,9 @@ class Index(Reopens):
         replace : bool
             Put the new index in the place of one at `path`, once it is complete. A folder that is
             no lexlip index is never overwritten.
+        exclude : sequence of str
+            Files and folders to leave out, by name (``*.tmp.jpg``) or by path (``2024/raw``), now
+            and when the folder is added again. Thumbnails and bins of NAS are left out anyway.
         **options
             Options of the recipe by name: ``engine="postings"``, which needs no Java, or
             ``keep_floats=True`` for `search(..., rescore=100)`, ``keep_views=True`` for
@@ -144,17 +151,21 @@ class Index(Reopens):
         """
         recipe = dataclasses.replace(recipe, **options)
         target, there = Path(path), check_new(path, recipe, replace)
-        documents = as_source(source, split)
+        sources, settled = first_source(source, split, exclude)
+        documents = settled.documents
         check_heads(model, recipe)
         coming = chunks(model, documents, None, recipe)
         facts = origin(model, documents, checkpoint)
         with atomic_directory(target) as folder:
             manifest, begun = begin(folder, coming, facts, recipe)
+            if exclude:
+                sources.write(folder)
             with cls(folder, manifest, "w", model) as index:
-                done = index._write_all(chain(begun, coming if there else ()))
+                done = index._intake.write(chain(begun, coming if there else ()))
         built = cls.open(target, model, mode="w")
         try:
-            built.skipped = done.skipped + built._write_all(coming).skipped
+            done += built._intake.write(coming) + built._intake.say(settled)
+            built.skipped, built.said = done.skipped, done.said
         except BaseException:
             built.close()
             raise
@@ -197,7 +208,7 @@ class Index(Reopens):
         with atomic_directory(path) as folder:
             done = build_from(found, folder, recipe, shards)
         built = cls.open(path, model, mode="w")
-        built.skipped = done.skipped
+        built.skipped, built.said = done.skipped, done.said
         return built
 
     @classmethod
@@ -225,12 +236,25 @@ class Index(Reopens):
         folder = Path(path)
         return unmixed(folder, lambda: cls(folder, read_manifest(folder), mode, model))
 
-    def add(self, source: Any, *, split: str | None = None, force: bool = False) -> Added:
+    def add(
+        self,
+        source: Any,
+        *,
+        split: str | None = None,
+        force: bool = False,
+        prune: bool = False,
+        exclude: Sequence[str] = (),
+    ) -> Added:
         """Encode documents and add them, replacing those with the same id.
 
         Commits after each 1,024 documents. Pictures that have not changed (folder, size, date and
         metadata) are left out, so adding a folder again costs what changed in it, and an
-        interrupted addition goes on where it stopped.
+        interrupted addition goes on where it stopped. Pictures with the bytes of one that is there
+        (renamed, copied or touched files) are not encoded either. The model is loaded when
+        something is to be encoded.
+
+        The index remembers the folders and tables that it was given. Ids of the first are paths in
+        it; ids of every other begin with its name.
 
         Parameters
         ----------
@@ -239,9 +263,18 @@ class Index(Reopens):
         split : str, optional
         force : bool
             Encode unchanged pictures too.
+        prune : bool
+            Delete the pictures of this folder or table that are no longer in it.
+        exclude : sequence of str
+            More files and folders to leave out, now and later; see `create`.
+
+        Raises
+        ------
+        LexLIPError
+            As `create`; with `prune`, when the source is only a part of what was indexed, or holds
+            nothing. Nothing is changed then.
         """
-        known = None if force else self.engine.fetch
-        return self._write_all(self._chunks(as_source(source, split), known))
+        return self._intake.add(source, split, force, prune, exclude)
 
     def update(self, source: Any, *, split: str | None = None) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
@@ -253,28 +286,19 @@ class Index(Reopens):
         LexLIPError
             When ids are not in the index; nothing is changed then.
         """
-        documents = as_source(source, split)
-        ids = documents.ids if isinstance(documents, Collection) else list(documents)
-        parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-        held = chain.from_iterable(map(self.engine.fetch, parts))
-        if new := [name for name, it in zip(ids, held, strict=True) if it is None]:
-            raise LexLIPError(
-                f"{len(new)} of {len(ids)} documents are not in {self.path} ({new[0]!r}, ...): "
-                "add them with add"
-            )
-        return self._write_all(self._chunks(documents))
+        return self._intake.update(source, split)
 
-    def _chunks(self, documents: Any, known: Known | None = None) -> Iterator[Chunk]:
-        return chunks(self.model, documents, known, Recipe.of(self.manifest))
-
-    def _write_all(self, coming: Iterable[Chunk]) -> Added:
-        return write_chunks(self.path, self.manifest, self.engine, self.side_stores, coming)
+    @property
+    def _intake(self) -> Intake:
+        model = Later(lambda: self.model)
+        return Intake(self.path, self.manifest, self.engine, self.side_stores, model)
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete documents by id and return how many were there."""
-        count = self.engine.delete(ids)
-        self.engine.commit()
-        return count
+        """Delete documents by id and return how many were there.
+
+        Ids may be in any Unicode form.
+        """
+        return self._intake.delete(ids)
 
     def compact(self) -> None:
         """Drop remains of deleted and replaced documents, and merge: searches are faster."""
@@ -496,6 +520,7 @@ class Index(Reopens):
             found it (`OrderedHit.words`), where `account` says that something else orders. Where
             words are said of documents, those come first: the others may be there to correct a sum.
         """
+        (id,) = known_ids(self.engine, [id])
         query, lexicon = self.prepare(item), self.model.lexicon
         found = query.explain(self.engine, id, lexicon.tokens)
         if not has_said(self.manifest):

@@ -69,13 +69,14 @@ class Data:
     flip: bool = option(False, "a mirrored second view; wrong where captions say left and right")
     crops: int = option(0, "random crops as further views; frozen trunks only, as flip")
 
-    def open(self, split: str | None) -> Collection:
-        """Read (or draw) a split of the pictures."""
+    def open(self, split: str | None, leave_out: Sequence[str] = ()) -> Collection:
+        """Read (or draw) a split of the pictures, of a folder without some files and folders."""
         from lexlip.data.collection import load_collection
 
         return load_collection(
-            resolve(self.source), split, cache=self.cache, scenes=dict(self.scenes) or None
-        )
+            resolve(self.source), split, cache=self.cache, scenes=dict(self.scenes) or None,
+            exclude=leave_out,
+        )  # fmt: skip
 
 
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:

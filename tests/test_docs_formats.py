@@ -90,7 +90,7 @@ def full_index(make_model, model_with_heads, photos, tmp_path_factory):
     (pictures / "metadata.csv").write_text("\n".join(rows))
     index = Index.create(
         folder / "full.lex", model_with_heads, pictures, engine="postings", keep_floats=True,
-        keep_views=True,
+        keep_views=True, exclude=["*.tmp.png"],
     )  # fmt: skip
     make_model(kind=DenseDualEncoder).save_pretrained(folder / "dense")
     with index:
@@ -125,9 +125,10 @@ def vector_index(tmp_path_factory):
 
 
 def index_patterns():
-    sections = ("Index", "The postings engine", "Float vectors", "The forward store")
+    sections = ("Index", "The postings engine", "Float vectors", "Facts of files",
+                "The forward store")  # fmt: skip
     patterns = documented([*sections, "Vectors that order", "Dense vectors"])
-    for store in ("engine/", "floats/", "views/", "vectors/"):
+    for store in ("engine/", "floats/", "files/", "views/", "vectors/"):
         patterns |= documented([GENERATIONS], store)
     return patterns
 

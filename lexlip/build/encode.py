@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack, vstack
 from tqdm import tqdm
 
+from lexlip.build.held import Held, Sorted
 from lexlip.build.recipe import Recipe
 from lexlip.build.sources import given
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import with_crops
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import nfc
 from lexlip.models.speaker import (
     CONSTANT_UNIT,
     HasVectors,
@@ -27,6 +29,8 @@ from lexlip.models.speaker import (
     require_vectors,
     require_views,
 )
+from lexlip.storage.file_facts import FileFacts
+from lexlip.storage.ids import check_ids
 from lexlip.views import Vectors, Views
 
 if TYPE_CHECKING:
@@ -35,8 +39,15 @@ if TYPE_CHECKING:
 CHUNK = 1024
 """Documents between two commits; a kill costs at most these."""
 
-Known = Callable[[Sequence[str]], Sequence[Mapping[str, Any] | None]]
-"""Returns the metadata of each id that the index holds, None for other ids."""
+
+@dataclass(frozen=True)
+class Alike:
+    """Documents with the bytes of others that the index holds: their vectors are taken."""
+
+    ids: list[str]
+    of: list[str]  # ids of the others
+    columns: dict[str, list[Any]]
+    facts: list[FileFacts | None]
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,26 @@ class Chunk:
     # float32 [N, V + 1], of a speaker with vectors: the words that are true, and the constant
     said: csr_array | None = None
     vectors: Vectors | None = None  # of N documents, where they are kept
+    facts: list[FileFacts | None] = field(default_factory=list)  # of N documents, or none
+    alike: Alike | None = None
+    seen: tuple[list[str], list[FileFacts | None]] = ([], [])  # unchanged ones, facts to renew
 
 
-def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str, str]:
+@dataclass(frozen=True)
+class Later:
+    """A model that is loaded when something is to be encoded with it."""
+
+    load: Callable[[], Speaker]
+
+
+def loaded(model: Speaker | Later) -> Speaker:
+    """Return a model, which is loaded now if it was not yet."""
+    return model.load() if isinstance(model, Later) else model
+
+
+def as_source(
+    source: Any, split: str | None = None, exclude: Sequence[str] = ()
+) -> Collection | Mapping[str, str]:
     """Return a collection of pictures, or texts by id.
 
     Parameters
@@ -64,6 +92,8 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
         `lexlip.build.sources.given` reads, such as a mapping of ids to pictures or to texts.
     split : str, optional
         For sources that have several.
+    exclude : sequence of str
+        Files and folders of a folder to leave out.
     """
     if isinstance(source, Collection):
         return source
@@ -75,7 +105,13 @@ def as_source(source: Any, split: str | None = None) -> Collection | Mapping[str
     if path.suffix.lower() in SUFFIXES and split is None and not path.is_dir():
         place = Place(str(path.resolve()))
         return Collection([path.name], [[]], [path], source=str(path), place=place)
-    return load_collection(os.fspath(source), split)
+    return load_collection(os.fspath(source), split, exclude=exclude)
+
+
+def check_excluding(documents: Any, exclude: Sequence[str]) -> None:
+    """Raise when patterns are given for what is no folder of pictures, and would be ignored."""
+    if exclude and not (isinstance(documents, Collection) and documents.left_out.patterns):
+        raise LexLIPError("--exclude (exclude=) goes with folders of pictures: leave it out here")
 
 
 def check_heads(model: Speaker, recipe: Recipe) -> None:
@@ -97,9 +133,9 @@ def check_heads(model: Speaker, recipe: Recipe) -> None:
 
 
 def chunks(
-    model: Speaker,
+    model: Speaker | Later,
     source: Collection | Mapping[str, str],
-    known: Known | None = None,
+    known: Held | None = None,
     recipe: Recipe = Recipe(),
     *,
     size: int = CHUNK,
@@ -109,12 +145,12 @@ def chunks(
 
     Parameters
     ----------
-    model : Speaker
+    model : Speaker or Later
     source : Collection or mapping of str to str
         Pictures, or texts by id.
-    known : callable, optional
-        Metadata in an index: a picture with the same folder, size and date is skipped. Pictures
-        in memory are compared by size only; texts are always encoded.
+    known : Held, optional
+        What the index holds: unchanged pictures are passed over, and of pictures with the bytes of
+        one that is held the vectors are taken. Texts are always encoded.
     recipe : Recipe
         How documents are encoded; the term budget is applied by what stores the chunks.
     size, batch_size : int
@@ -127,54 +163,88 @@ def chunks(
             if isinstance(source, Collection):
                 yield encode_pictures(model, source, numbers, known, recipe, batch_size)
             else:
-                names = [ids[i] for i in numbers]
-                texts = [source[name] for name in names]
-                yield Chunk(
-                    names, columns={}, unchanged=0, skipped=[], **_encode(model, texts, recipe)
-                )
+                yield _encode_texts(loaded(model), source, [ids[i] for i in numbers], recipe)
             bar.update(len(numbers))
 
 
+def _encode_texts(
+    model: Speaker, source: Mapping[str, str], names: list[str], recipe: Recipe
+) -> Chunk:
+    ids = [nfc(name) if isinstance(name, str) else name for name in names]
+    encoded = _encode(model, [source[name] for name in names], recipe)
+    return Chunk(ids, columns={}, unchanged=0, skipped=[], **encoded)
+
+
 def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any]]:
-    """Return metadata of some pictures: that of their files, and the collection's columns."""
+    """Return metadata of some pictures: the collection's columns, and those of their files."""
     names = [source.ids[i] for i in numbers]
     facts = file_metadata(names, [source.picture(i) for i in numbers])
     facts = {name: values for name, values in facts.items() if any(v is not None for v in values)}
-    return facts | {name: [values[i] for i in numbers] for name, values in source.columns.items()}
+    return {name: [values[i] for i in numbers] for name, values in source.columns.items()} | facts
+
+
+def _nameable(
+    source: Collection, numbers: Sequence[int], skipped: list[tuple[str, str]]
+) -> list[int]:
+    """Return the numbers of the pictures that can have their ids; the others are skipped."""
+    kept = []
+    for number in numbers:
+        try:
+            check_ids([source.ids[number]])
+            kept.append(number)
+        except LexLIPError as error:
+            skipped.append((str(source.ids[number]), str(error)))
+    return kept
 
 
 def encode_pictures(
-    model: Speaker,
+    model: Speaker | Later,
     source: Collection,
     numbers: Sequence[int],
-    known: Known | None = None,
+    known: Held | None = None,
     recipe: Recipe = Recipe(),
     batch_size: int = 32,
 ) -> Chunk:
-    """Encode the pictures with these row numbers; see `chunks`."""
+    """Encode the pictures with these row numbers; see `chunks`.
+
+    Pictures that cannot have their id, or cannot be read, are skipped.
+    """
+    skipped: list[tuple[str, str]] = []
+    placed = source.place is not None
+    numbers = _nameable(source, numbers, skipped)
     names = [source.ids[i] for i in numbers]
-    facts = columns_of(source, numbers)
-    held = known(names) if known else [None] * len(names)
-    fresh = [
-        i
-        for i, old in enumerate(held)
-        if old is None
-        or facts.get("bytes", [None] * len(names))[i] is None
-        or any(old.get(name) != values[i] for name, values in facts.items())
-    ]
-    chosen = source.select(numbers[i] for i in fresh)
+    columns = columns_of(source, numbers)
+    pictures = [source.picture(i) for i in numbers]
+    if known is None:
+        fresh, hashed = list(range(len(names))), [FileFacts.of(it, placed) for it in pictures]
+        found = Sorted([], [], fresh, hashed)
+    else:
+        found = known.sort(names, pictures, columns, placed)
+    chosen = source.select(numbers[i] for i in found.fresh)
     read: list[int] = []
     parts: list[dict[str, Any]] = []
-    skipped: list[tuple[str, str]] = []
-    require_images(model)
+    if not isinstance(model, Later):
+        require_images(model)
     for rows, images in chosen.batches(batch_size, skipped):
-        parts.append(_encode(model, images, recipe))
-        read += [fresh[row] for row in rows]
+        parts.append(_encode(loaded(model), images, recipe))
+        read += [found.fresh[row] for row in rows]
+    alike = [row for row, _ in found.alike]
+    renewed = [row for row in found.unchanged if found.facts[row] is not None]
+
+    def chosen_of(rows: list[int]) -> tuple[dict[str, list[Any]], list[FileFacts | None]]:
+        taken = {name: [values[i] for i in rows] for name, values in columns.items()}
+        return taken, [found.facts[i] for i in rows]
+
+    metadata, facts = chosen_of(read)
+    of = [name for _, name in found.alike]
     return Chunk(
         [names[i] for i in read],
-        columns={name: [values[i] for i in read] for name, values in facts.items()},
-        unchanged=len(names) - len(fresh),
+        columns=metadata,
+        unchanged=len(found.unchanged),
         skipped=skipped,
+        facts=facts,
+        alike=Alike([names[i] for i in alike], of, *chosen_of(alike)) if alike else None,
+        seen=([names[i] for i in renewed], chosen_of(renewed)[1]),
         **(_joined(parts) if parts else _nothing(model, recipe)),
     )
 
@@ -214,8 +284,10 @@ def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return joined
 
 
-def _nothing(model: Speaker, recipe: Recipe) -> dict[str, Any]:
+def _nothing(model: Speaker | Later, recipe: Recipe) -> dict[str, Any]:
     """Return what there is of no document."""
+    if isinstance(model, Later):
+        return {"weights": csr_array((0, 0), dtype=np.float32)}
     if not isinstance(model, HasVectors):
         return {"weights": csr_array(require_images(model).encode_image([]))}
     none = csr_array((0, len(model.lexicon.tokens)), dtype=np.float32)

@@ -33,9 +33,9 @@ from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import read_columns
 from lexlip.impacts import top_terms
+from lexlip.storage.file_facts import FileFacts
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.generations import LOCK, FolderLock
-from lexlip.storage.ids import check_ids
 from lexlip.views import Vectors, Views
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ def _narrow(rows: csr_array) -> csr_array:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()
+
+
+def _fact(row: list[Any] | None) -> FileFacts | None:
+    """Read the facts of a file as a part keeps them."""
+    if row is None:
+        return None
+    size, date, digest, placed = row
+    return FileFacts(size, date, bytes.fromhex(digest), placed)
 
 
 @dataclass(frozen=True)
@@ -110,13 +118,12 @@ class Encoded:
         ------
         LexLIPError
             When the folder holds something else or another process writes it, when there are no
-            pictures, or when no index would take their ids or metadata.
+            pictures, or when no index would take their metadata.
         """
         if part_size < 1:
             raise LexLIPError(f"part_size is {part_size}: give 1 or more")
         if not len(source):
             raise LexLIPError(f"no picture in {source.source}: give pictures to encode")
-        check_ids(source.ids)  # before an hour of encoding
         read_columns(source.columns, len(source))
         facts = origin(model, source, checkpoint)
         base = [facts["model"], facts["vocabulary"], *recipe.encoding().values()]
@@ -128,6 +135,9 @@ class Encoded:
             "format": FORMAT,
             **facts,
             **recipe.encoding(),
+            "skipped": source.left_out.skipped,
+            "left_out": source.left_out.lines(source.source),
+            "exclude": source.left_out.patterns,
             "documents": len(source),
             "part_size": part_size,
             "ids": _sha256(source.ids),
@@ -189,6 +199,16 @@ class Encoded:
         return (self.read(number) for number in range(len(self)))
 
     @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """Return the files that could not become documents, and why."""
+        return tuple((name, reason) for name, reason in self.manifest.get("skipped", ()))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Return what was left out of the collection, a line each."""
+        return tuple(self.manifest.get("left_out", ()))
+
+    @property
     def origin(self) -> dict[str, Any]:
         """Return the origin of the vectors; see `lexlip.build.manifest.origin`."""
         return {name: self.manifest.get(name) for name in ORIGIN}
@@ -234,6 +254,10 @@ class Encoded:
             "ids": chunk.ids,
             "columns": {name: column.values() for name, column in columns.items()},
             "skipped": chunk.skipped,
+            "files": [
+                fact and (fact.size, fact.date, fact.digest.hex(), fact.placed)
+                for fact in chunk.facts
+            ],
         }
         weights = top_terms(csr_array(chunk.weights), self.recipe.max_terms)
         try:
@@ -300,4 +324,5 @@ class Encoded:
             Views(**load_file(folder / _VIEWS)) if _VIEWS in files else None,
             csr_array(load_npz(folder / _SAID)) if _SAID in files else None,
             Vectors(**load_file(folder / _VECTORS)) if _VECTORS in files else None,
+            [_fact(row) for row in documents.get("files", ())],
         )

@@ -51,7 +51,7 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
     place = getattr(documents, "place", None)
     has_vectors = isinstance(model, HasVectors)
     return {
-        "checkpoint": str(Path(checkpoint or model.name_or_path or ".").resolve()),
+        "checkpoint": place_of(checkpoint or model.name_or_path or "."),
         "model": model.fingerprint,
         "rounded": getattr(model, "rounded", None),
         "precision": getattr(model, "precision", None),
@@ -62,6 +62,12 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
         "vector_size": model.vector_size if isinstance(model, HasVectors) else 0,
         "normalise": not (has_vectors or isinstance(model, KeepsLengths) and model.keeps_lengths),
     }
+
+
+def place_of(checkpoint: Any) -> str:
+    """Return where a model can be loaded from, from any folder: an absolute path, or its name."""
+    path = Path(checkpoint)
+    return str(path.resolve() if path.exists() else checkpoint)
 
 
 def new_manifest(weights: csr_array, origin: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:

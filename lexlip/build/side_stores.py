@@ -1,4 +1,5 @@
-"""Side stores of an index: exact weights to rescore with, views to rerank with, dense vectors.
+"""Side stores of an index: exact weights to rescore with, views to rerank with, dense vectors,
+and facts of files.
 
 All are keyed by id, and durable before the engine commits: a killed writer loses none of them.
 """
@@ -9,16 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lexlip.build.encode import Chunk
+from lexlip.build.encode import Alike, Chunk
 from lexlip.build.manifest import normalises
 from lexlip.build.recipe import Recipe
 from lexlip.engines import keeps_vectors
 from lexlip.impacts import document_rows
+from lexlip.storage.file_facts import FactStore
 from lexlip.storage.floats import FloatVectors
 from lexlip.storage.forward import ForwardStore
+from lexlip.storage.generations import verify
 from lexlip.storage.vectors import VectorStore
 
-FLOATS, VIEWS, VECTORS = "floats", "views", "vectors"
+FLOATS, VIEWS, VECTORS, FILES = "floats", "views", "vectors", "files"
 
 
 class SideStores:
@@ -40,6 +43,8 @@ class SideStores:
         The documents' views, for rerankers.
     vectors : VectorStore or None
         The documents' dense vectors, for an engine that keeps none.
+    files : FactStore or None
+        Size, date and hash of the documents' files; None for readers, which have no use for them.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], mode: Literal["r", "w"]) -> None:
@@ -48,6 +53,8 @@ class SideStores:
         self.floats: FloatVectors | None = None
         self.views: ForwardStore | None = None
         self.vectors: VectorStore | None = None
+        self.files: FactStore | None = None
+        self._folder = folder
         try:
             if recipe.keep_floats:
                 self.floats = FloatVectors(folder / FLOATS, mode)
@@ -55,20 +62,20 @@ class SideStores:
                 self.views = ForwardStore(folder / VIEWS, mode, model=manifest["model"])
             if manifest.get("vector_size") and not keeps_vectors(recipe.engine):
                 self.vectors = VectorStore(folder / VECTORS, mode)
+            if mode == "w":
+                self.files = FactStore(folder / FILES, mode)
         except BaseException:
             self.close()
             raise
 
-    def _stores(self) -> list[FloatVectors | ForwardStore | VectorStore]:
-        every = (self.floats, self.views, self.vectors)
+    def _stores(self) -> list[FloatVectors | ForwardStore | VectorStore | FactStore]:
+        every = (self.floats, self.views, self.vectors, self.files)
         return [store for store in every if store is not None]
-
-    def __bool__(self) -> bool:
-        """Return whether there is any store."""
-        return bool(self._stores())
 
     def write(self, chunk: Chunk) -> None:
         """Store what is kept of a chunk, overwriting what there is of the same ids."""
+        if self.files is not None and chunk.facts:
+            self.files.write(chunk.ids, chunk.facts)
         if self.floats is not None:
             rows = document_rows(chunk.weights, self._max_terms, self._normalise)
             self.floats.write(chunk.ids, rows)
@@ -79,6 +86,15 @@ class SideStores:
             assert chunk.vectors is not None, "encode with vectors"
             self.vectors.write(chunk.ids, chunk.vectors)
 
+    def take(self, alike: Alike) -> None:
+        """Store documents with the bytes of others: what is kept of those, and new facts."""
+        pairs = list(zip(alike.of, alike.ids, strict=True))
+        for store in (self.floats, self.views, self.vectors):
+            if store is not None:
+                store.copy(pairs)
+        if self.files is not None:
+            self.files.write(alike.ids, alike.facts)
+
     def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
         """Merge, and drop the ids for which `there` returns None."""
         for store in self._stores():
@@ -86,7 +102,10 @@ class SideStores:
 
     def verify(self) -> list[str]:
         """Read every file again, and return the names of corrupted ones."""
-        return [name for store in self._stores() for name in store.verify()]
+        damaged = [name for store in self._stores() for name in store.verify()]
+        if self.files is None and (self._folder / FILES).is_dir():
+            damaged += verify(self._folder / FILES)
+        return damaged
 
     def stats(self) -> dict[str, int]:
         """Bytes of each store."""

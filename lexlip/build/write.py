@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import astuple, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -26,24 +26,49 @@ from lexlip.build.manifest import is_index, new_manifest, normalises
 from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
+from lexlip.data.roots import Sources
 from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, with_said
-from lexlip.storage.files import MANIFEST, check_replaceable, write_json
+from lexlip.storage.files import MANIFEST, check_replaceable, check_writable, write_json, write_text
 
 ENGINE, SKIPPED = "engine", "skipped.jsonl"
 
 
 @dataclass(frozen=True)
 class Added:
-    """Result of an addition: documents written, unchanged, and skipped with the reason.
+    """Result of an addition.
 
-    Where a skipped document was in the index before, its old version stays.
+    Attributes
+    ----------
+    written : int
+        Encoded documents.
+    unchanged : int
+    skipped : tuple of (str, str)
+        Ids and reasons. Where a skipped document was in the index before, its old version stays.
+    alike : int
+        Documents that were written without being encoded: renamed, copied or touched files, and
+        those whose metadata alone changed.
+    gone : tuple of str
+        Ids in the index that are no longer in the folder.
+    pruned : int
+        How many of these were deleted.
+    said : tuple of str
+        What was left out, and what became of ids and folders, a line each.
     """
 
     written: int = 0
     unchanged: int = 0
     skipped: tuple[tuple[str, str], ...] = ()
+    alike: int = 0
+    gone: tuple[str, ...] = ()
+    pruned: int = 0
+    said: tuple[str, ...] = ()
+
+    def __add__(self, other: Added) -> Added:
+        """Return both together."""
+        pairs = zip(fields(self), astuple(self), astuple(other), strict=True)
+        return Added(**{field.name: one + two for field, one, two in pairs})
 
 
 def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bool:
@@ -52,7 +77,8 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
     Raises
     ------
     LexLIPError
-        No Java, a folder that holds something else, or an index without `replace`.
+        No Java, no right to write there, a folder that holds something else, or an index without
+        `replace`.
     """
     if recipe.engine == "lucene":
         from lexlip.engines.lucene.java import find_java
@@ -64,6 +90,7 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
             f"there is an index at {path}: add to it, or replace it with replace=True (--replace)"
         )
     check_replaceable(Path(path), MANIFEST)
+    check_writable(Path(path))
     return there
 
 
@@ -105,12 +132,24 @@ def begin(
     return manifest, begun
 
 
-def note_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
-    """Append a line for each unreadable document to ``skipped.jsonl``: its id and the reason."""
-    lines = [json.dumps({"id": name, "reason": reason}) + "\n" for name, reason in skipped]
-    if lines:
-        with open(folder / SKIPPED, "a", encoding="utf-8") as file:
-            file.writelines(lines)
+def note_skipped(
+    folder: Path, skipped: Iterable[tuple[str, str]], written: Iterable[str] = ()
+) -> None:
+    """Keep a line for each unreadable document in ``skipped.jsonl``: its id and the reason.
+
+    A document is there once, with the last reason, until it was `written`.
+    """
+    path, noted = folder / SKIPPED, dict[str, str]()
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off
+                row = json.loads(line)
+                noted[row["id"]] = row["reason"]
+    now = {name: reason for name, reason in noted.items() if name not in set(written)}
+    now |= dict(skipped)
+    if now != noted:
+        rows = ({"id": name, "reason": reason} for name, reason in now.items())
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def impacts_of(chunk: Chunk, manifest: Mapping[str, Any]) -> csr_array:
@@ -142,23 +181,31 @@ def write_chunks(
     commit_each : bool
         Commit after each chunk; otherwise once at the end.
     """
-    written = unchanged = 0
-    skipped: list[tuple[str, str]] = []
+    done = Added()
+    names: list[str] = []
     for chunk in coming:
-        if chunk.ids:
-            if side_stores is not None:  # first: a killed writer must not lose any
+        alike = chunk.alike
+        if side_stores is not None:  # first: a killed writer must not lose any
+            if alike is not None:
+                side_stores.take(alike)
+            if chunk.ids:
                 side_stores.write(chunk)
+            if chunk.seen[0] and side_stores.files is not None:
+                side_stores.files.write(*chunk.seen)
+        if alike is not None:
+            engine.copy(alike.of, alike.ids, alike.columns)
+        if chunk.ids:
             held = chunk.vectors if engine.keeps_vectors else None
             engine.add(chunk.ids, impacts_of(chunk, manifest), chunk.columns, held)
-            if commit_each:
-                engine.commit()
-        written += len(chunk.ids)
-        unchanged += chunk.unchanged
-        skipped += chunk.skipped
-        note_skipped(folder, chunk.skipped)
+        if commit_each and (chunk.ids or alike is not None):
+            engine.commit()
+        names += chunk.ids
+        count = 0 if alike is None else len(alike.ids)
+        done += Added(len(chunk.ids), chunk.unchanged, tuple(chunk.skipped), count)
     if not commit_each:
         engine.commit()
-    return Added(written, unchanged, tuple(skipped))
+    note_skipped(folder, done.skipped, names)
+    return done
 
 
 def _write_shard(encoded: Encoded, manifest: dict[str, Any], folder: Path, parts: range) -> Added:
@@ -190,10 +237,9 @@ def _write_shards(
             pool.submit(_write_shard, encoded, manifest, shard, range(*run))
             for shard, run in zip(shards, pairwise(bounds), strict=True)
         ]
-        if side_stores:
-            for chunk in encoded:
-                if chunk.ids:
-                    side_stores.write(chunk)
+        for chunk in encoded:
+            if chunk.ids:
+                side_stores.write(chunk)
         done = [future.result() for future in futures]
     merge_engines([shard / ENGINE for shard in shards], folder / ENGINE)
     shutil.rmtree(folder / "shards")
@@ -230,12 +276,17 @@ def build_from(encoded: Encoded, folder: Path, recipe: Recipe, shards: int = 1) 
                 f"{encoded.folder} was encoded with {name}={value}, not {wanted}: encode again"
             )
     manifest, _ = begin(folder, iter(encoded), encoded.origin, recipe)
+    note_skipped(folder, encoded.skipped)
+    if excluded := encoded.manifest.get("exclude"):
+        Sources.read(folder, manifest).excluding(excluded).write(folder)
+    left_out = Added(skipped=encoded.skipped, said=encoded.left_out)
     count = min(shards, len(encoded)) if recipe.engine == "lucene" else 1
     with ExitStack() as closing:
         side_stores = closing.enter_context(SideStores(folder, manifest, "w"))
         if count > 1:
-            return _write_shards(encoded, manifest, folder, count, side_stores)
+            return _write_shards(encoded, manifest, folder, count, side_stores) + left_out
         writer = open_engine(recipe.engine, folder / ENGINE, "w")
         closing.callback(writer.close)
         coming = tqdm(encoded, "indexing", len(encoded), unit="part", disable=None)
-        return write_chunks(folder, manifest, writer, side_stores, coming, commit_each=False)
+        done = write_chunks(folder, manifest, writer, side_stores, coming, commit_each=False)
+        return done + left_out

@@ -13,7 +13,7 @@ from lexlip.models.runtime import quiet
 
 __all__ = [
     "Checkpoint", "LexiconTable", "in_our_words", "load", "load_speaker", "one_line",
-    "quiet", "read_item", "read_query", "readable",
+    "quiet", "read_item", "read_query", "readable", "save_drawing",
 ]  # fmt: skip
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
@@ -79,3 +79,12 @@ def in_our_words(query: Any, table: Path | None) -> Any:
     from lexlip.query.lexicon_map import LexiconMap
 
     return LexiconMap.read(table).query(query)
+
+
+def save_drawing(drawn: Any, out: Path) -> None:
+    """Save a picture; a place that cannot be written, or an unknown suffix, is one line."""
+    try:
+        drawn.save(out)
+    except (OSError, ValueError) as error:  # Pillow's word for an unknown suffix
+        reason = " ".join(str(error).split())
+        raise LexLIPError(f"cannot draw in {out} ({reason}): give a path such as why.png") from None

@@ -34,13 +34,16 @@ def compare(
 
     quiet()
     with Index.open(path) as opened:
-        originals = Originals.of(opened.manifest)
+        originals = Originals.of(path, opened.manifest)
         if pictures is not None or split is not None:
-            originals = Originals(pictures or originals.path, split)
+            originals = originals.at(pictures, split)
         count, skipped = DenseVectors.create(opened, dense, originals)
         missing = len(opened) - count - len(skipped)
     for _, reason in skipped:
         typer.echo(f"skipped: {one_line(reason)}", err=True)
     if missing:
-        typer.echo(f"skipped: {missing} pictures that are not in {originals.path}", err=True)
-    typer.echo(f"{path / DENSE}: {count} pictures ({missing + len(skipped)} skipped)")
+        where = one_line(str(originals.path))
+        typer.echo(f"skipped: {missing} pictures that are not in {where}", err=True)
+    typer.echo(
+        f"{one_line(str(path / DENSE))}: {count} pictures ({missing + len(skipped)} skipped)"
+    )

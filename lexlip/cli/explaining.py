@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, read_query, readable
+from lexlip.cli.common import load, one_line, read_query, readable, save_drawing
 from lexlip.cli.dashes import QueryCommand
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
@@ -69,21 +69,23 @@ def explain(
         found = explained(opened, id, query, picture, pixels, rerank=rerank)
     drawn = out is not None and found.patches is not None
     if out is not None and found.patches is not None:
-        _save(draw_explanation(found, picture), out)
+        save_drawing(draw_explanation(found, picture), out)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
         _print(found)
+    shown = one_line(id)
     if found.changed:
-        typer.echo(f"{id}: the picture is not the one in the index, its patches may differ; "
+        typer.echo(f"{shown}: the picture is not the one in the index, its patches may differ; "
                    "lexlip index adds it again", err=True)  # fmt: skip
     if picture is None:
-        typer.echo(f"{id}: its picture is not where it was indexed, so no patches: give its path "
-                   "instead of its id", err=True)  # fmt: skip
+        typer.echo(f"{shown}: its picture is not where it was indexed, so no patches: give its "
+                   "path instead of its id", err=True)  # fmt: skip
     elif out is not None and not drawn:
-        typer.echo(f"{path}: its model weighs pictures as a whole, so no patches to draw", err=True)
+        said = one_line(f"{path}: its model weighs pictures as a whole, so no patches to draw")
+        typer.echo(said, err=True)
     elif drawn and not as_json:
-        typer.echo(f"drawn in {out}")
+        typer.echo(f"drawn in {one_line(str(out))}")
 
 
 def _print(found: Explanation) -> None:
@@ -129,11 +131,3 @@ def _ordered(account: Account) -> Table:
         table.add_row("liked in general", "", "", f"{account.constant:.4f}")
     table.add_row("sum", "", "", f"{account.score:.4f}", style="bold")
     return table
-
-
-def _save(drawn: Any, out: Path) -> None:
-    try:
-        drawn.save(out)
-    except (OSError, ValueError) as error:  # Pillow's word for an unknown suffix
-        reason = " ".join(str(error).split())
-        raise LexLIPError(f"cannot draw in {out} ({reason}): give a path such as why.png") from None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lexlip.console import one_line
 from lexlip.data.originals import Originals
 from lexlip.data.trec import run_lines
 from lexlip.errors import LexLIPError
@@ -57,7 +61,9 @@ def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:
     return run_lines(query, [(hit.id, hit.score) for hit in hits], "lexlip")
 
 
-def as_paths(manifest: Mapping[str, Any], hits: Sequence[Any]) -> tuple[list[str], list[str]]:
+def as_paths(
+    index: Path, manifest: Mapping[str, Any], hits: Sequence[Any]
+) -> tuple[list[str], list[str]]:
     """The files of hits in their order, and the ids of hits without a file.
 
     Raises
@@ -65,12 +71,27 @@ def as_paths(manifest: Mapping[str, Any], hits: Sequence[Any]) -> tuple[list[str
     LexLIPError
         When the index is of no folder of pictures.
     """
-    originals = Originals.of(manifest)
+    originals = Originals.of(index, manifest)
     if originals.folder is None:
         raise LexLIPError("this index is of no folder of pictures: it has ids, and no paths")
     found = {hit.id: originals.find(hit.id) for hit in hits}
     paths = [str(path) for path in found.values() if path is not None]
     return paths, [id for id, path in found.items() if path is None]
+
+
+def print_paths(paths: Sequence[str], end: str) -> list[str]:
+    """Print files, each with `end` after it, and return those that lines cannot carry.
+
+    On a terminal line breaks and terminal codes are escaped. For other programs names stay as they
+    are, also those that are not UTF-8.
+    """
+    if end == "\n" and sys.stdout.isatty():
+        typer.echo("\n".join(map(one_line, paths)), nl=bool(paths))
+        return []
+    broken = [path for path in paths if end == "\n" and ("\n" in path or "\r" in path)]
+    kept = [path for path in paths if path not in broken]
+    typer.echo(b"".join(os.fsencode(path) + end.encode() for path in kept), nl=False)
+    return broken
 
 
 def show(
@@ -101,13 +122,14 @@ def show(
         "rank", "score", *(["fit"] if known else []), "picture", *([""] if thumbnails else []),
         *(["why"] if reasons else []), box=None,
     )  # fmt: skip
-    originals, weak = Originals.of(index.manifest), weak_from(hits)
+    originals, weak = Originals.of(index.path, index.manifest), weak_from(hits)
     for number, hit in enumerate(hits):
         if number == weak:
             table.add_row("", "", "", "weak from here" if number else "no picture fits this well")
         score = f"{hit.score:.4f}" if isinstance(hit.score, float) else str(hit.score)
         fit = "" if fits[number] is None else f"{fits[number]:.1f}"
-        cells: list[Any] = [str(number + 1), score, *([fit] if known else []), escape(hit.id)]
+        shown = escape(one_line(hit.id))
+        cells: list[Any] = [str(number + 1), score, *([fit] if known else []), shown]
         if thumbnails:
             cells.append(_thumbnail(originals.find(hit.id)))
         if reasons:

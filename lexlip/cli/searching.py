@@ -15,12 +15,13 @@ from lexlip.cli.common import (
     in_our_words,
     load,
     load_speaker,
+    one_line,
     read_item,
     read_query,
     readable,
+    save_drawing,
 )
 from lexlip.cli.dashes import QueryCommand
-from lexlip.console import one_line
 from lexlip.errors import LexLIPError, check_count
 from lexlip.models.runtime import quiet
 
@@ -66,6 +67,9 @@ def search(
         str | None, typer.Option(metavar="ID", help="lines of a TREC run, for the query of that id")
     ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="files alone, one a line")] = False,
+    paths0: Annotated[
+        bool, typer.Option("--paths0", help="files alone, for xargs -0: any name survives")
+    ] = False,
 ) -> None:
     """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
 
@@ -80,8 +84,8 @@ def search(
     from lexlip.rerank.phases import PHASES
 
     check_search(k, rescore, query_terms, rerank, depth, min_fit)
-    if sum((as_json, trec is not None, paths, thumbnails)) > 1:
-        raise LexLIPError("choose one of --json, --trec, --paths and --thumbnails")
+    if sum((as_json, trec is not None, paths, paths0, thumbnails)) > 1:
+        raise LexLIPError("choose one of --json, --trec, --paths, --paths0 and --thumbnails")
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
     require_index(path)
@@ -102,11 +106,12 @@ def search(
             typer.echo(output.as_json(asked, hits, reasons if explain else None, by, query))
         elif trec is not None:
             typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
-        elif paths:
-            found, gone = output.as_paths(opened.manifest, hits)
-            typer.echo("\n".join(found), nl=bool(found))
+        elif paths or paths0:
+            found, gone = output.as_paths(path, opened.manifest, hits)
+            for name in output.print_paths(found, "\0" if paths0 else "\n"):
+                typer.echo(f"{one_line(name)}: a line break in its name: --paths0", err=True)
             for id in gone:
-                typer.echo(f"{id}: no file of that name where it was indexed", err=True)
+                typer.echo(f"{one_line(id)}: no file of that name where it was indexed", err=True)
         else:
             if query.plain is None or query.plain != text.strip():
                 typer.echo(f"read as: {one_line(str(query))}")
@@ -163,7 +168,7 @@ def align(
     from lexlip.models.speaker import require_places
 
     found = require_places(load(model)).align(picture, text)
-    draw(picture, found).save(out)
+    save_drawing(draw(picture, found), out)
     for number, word in enumerate(found.words):
         typer.echo(f"{word:<20} {int((found.patches == number).sum()):4} patches")
-    typer.echo(f"drawn in {out}")
+    typer.echo(f"drawn in {one_line(str(out))}")

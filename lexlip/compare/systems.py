@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lexlip.build.manifest import place_of
 from lexlip.compare.bm25 import BM25, tokens
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
@@ -173,7 +174,7 @@ class DenseVectors(ComparedSystem):
         LexLIPError
             When there is no such checkpoint, or no picture is found. Nothing is written then.
         """
-        originals = originals or Originals.of(index.manifest)
+        originals = originals or Originals.of(index.path, index.manifest)
         collection = originals.collection
         if collection is None:
             reason = originals.problem or f"{originals.path} is not a collection"
@@ -192,13 +193,12 @@ class DenseVectors(ComparedSystem):
                 bar.update(len(numbers))
         if not ids:
             raise LexLIPError(f"{originals.path} has no picture of {index.path}: give --pictures")
-        place = Path(checkpoint)
         with atomic_directory(index.path / DENSE) as folder:
             np.save(folder / _VECTORS, np.concatenate(parts), allow_pickle=False)
             write_json(folder / _IDS, ids)
             facts = {
                 "format": FORMAT,
-                "checkpoint": str(place.resolve() if place.exists() else checkpoint),
+                "checkpoint": place_of(checkpoint),
                 "fingerprint": encoder.fingerprint,
             }
             write_json(folder / MANIFEST, facts)

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from lexlip.data import readers
+from lexlip.data.folders import read_image_folder
 from lexlip.data.images import read_image
+from lexlip.data.left_out import LeftOut
 from lexlip.data.qrels import judgements
 from lexlip.data.readers import Pictures, Records, read_texts
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import nfc
 
 __all__ = ["Collection", "Place", "load_collection", "read_texts"]
 
@@ -34,7 +37,7 @@ class Collection:
     Parameters
     ----------
     ids : sequence of str
-        All different.
+        All different; kept in Unicode's composed form (NFC).
     captions : sequence of sequences of str
         The captions of each picture, none empty.
     pictures : Pictures
@@ -49,6 +52,13 @@ class Collection:
         Metadata: a value (text, number, truth value or None) of each picture.
     place : Place, optional
         Where `load_collection` finds the same pictures again.
+    left_out : LeftOut, optional
+        Files that were found there and are not among the pictures.
+
+    Attributes
+    ----------
+    whole : bool
+        False for a selection.
 
     Raises
     ------
@@ -66,8 +76,11 @@ class Collection:
         dropped_captions: int = 0,
         columns: Mapping[str, Sequence[Any]] | None = None,
         place: Place | None = None,
+        left_out: LeftOut | None = None,
     ) -> None:
-        self.ids = list(ids)
+        self.ids = [nfc(name) if isinstance(name, str) else name for name in ids]
+        self.left_out = left_out or LeftOut()
+        self.whole = True
         self.captions = [list(c) for c in captions]
         self.source = source
         self.place = place
@@ -165,9 +178,21 @@ class Collection:
             self.dropped_captions,
             {name: [values[i] for i in chosen] for name, values in self.columns.items()},
             self.place,
+            self.left_out,
         )
         part._rows = [self._rows[i] for i in chosen]
+        part.whole = False
         return part
+
+    def renamed(self, ids: Sequence[str]) -> Collection:
+        """Return the same pictures with other ids, one for each; judgements are left behind."""
+        pictures, columns = self._all, self.columns
+        other = Collection(
+            ids, self.captions, pictures, None, self.source, self.dropped_captions, columns,
+            self.place, self.left_out,
+        )  # fmt: skip
+        other._rows, other.whole = self._rows, self.whole
+        return other
 
     def without(self, ids: Iterable[str]) -> Collection:
         """Return the collection less the pictures with these ids; unknown ids do not matter."""
@@ -182,6 +207,7 @@ def load_collection(
     cache: str | Path | None = None,
     scenes: Mapping[str, int] | None = None,
     seed: int = 0,
+    exclude: Sequence[str] = (),
 ) -> Collection:
     """Read a collection of pictures and their captions.
 
@@ -204,6 +230,9 @@ def load_collection(
         Arguments of `write_scenes` (train, dev, test, size), for the source ``scenes``.
     seed : int
         Of the scenes.
+    exclude : sequence of str
+        Files and folders of a folder to leave out, by name (``*.tmp.jpg``) or by path
+        (``2024/raw``); see `lexlip.data.folders`.
 
     Returns
     -------
@@ -231,7 +260,7 @@ def load_collection(
         path = Path(source)
     if limit is not None and limit < 0:
         raise LexLIPError(f"a limit of {limit} pictures: give 0 or more")
-    loaded = _assemble(_read(path, splits, cache / "datasets"), name)
+    loaded = _assemble(_read(path, splits, cache / "datasets", exclude), name)
     loaded.place = Place(str(path.resolve()), split)
     return loaded if limit is None else loaded.select(range(min(limit, len(loaded))))
 
@@ -253,13 +282,13 @@ def _draw(cache: Path, sizes: dict[str, int], seed: int) -> tuple[Path, str]:
     return write_scenes(folder, **counts, seed=seed, size=size), name
 
 
-def _read(path: Path, splits: Sequence[str] | None, cache: Path) -> Records:
+def _read(path: Path, splits: Sequence[str] | None, cache: Path, exclude: Sequence[str]) -> Records:
     """Read any source with the reader it needs."""
     suffix = path.suffix.lower()
     if path.is_dir():
         if any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
             return readers.read_parquet(path, splits, cache)
-        return readers.read_image_folder(path, splits)
+        return read_image_folder(path, splits, exclude)
     if not path.exists():
         raise LexLIPError(f"{path} does not exist: give a folder, a table, 'scenes' or 'flickr8k'")
     if suffix == ".parquet":
@@ -293,6 +322,7 @@ def _assemble(records: Records, source: str) -> Collection:
         for new, old in enumerate(kept):
             if f"{name}#{old}" in judged:
                 renamed[f"{name}#{new}"] = judged[f"{name}#{old}"]
+    columns, left_out = records.columns, records.left_out
     return Collection(
-        records.ids, captions, records.pictures, renamed, source, dropped, records.columns
+        records.ids, captions, records.pictures, renamed, source, dropped, columns, None, left_out
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import MAX_WHOLE, kind_of
 
 FILE_METADATA = ("folder", "bytes", "modified")
 """Metadata of every picture file: the folder of its id, its size, its date."""
@@ -41,8 +45,8 @@ def typed(cells: Sequence[Any]) -> list[Any]:
 
 
 def _whole(text: str) -> int:
-    # No leading zeros: those are names (a postcode, a serial number). 63 bits at most.
-    if not re.fullmatch(r"[+-]?(0|[1-9][0-9]{0,18})", text) or abs(int(text)) >= 2**63:
+    # No leading zeros: those are names (a postcode, a serial number).
+    if not re.fullmatch(r"[+-]?(0|[1-9][0-9]{0,18})", text) or abs(int(text)) > MAX_WHOLE:
         raise ValueError
     return int(text)
 
@@ -51,8 +55,9 @@ def _number(text: str) -> float:
     # "nan" and "inf" are words here.
     if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?", text):
         raise ValueError
-    value = float(text)
-    if abs(value) == float("inf"):
+    # Whole numbers that float64 does not hold are names too.
+    whole = re.fullmatch("[+-]?[0-9]+", text)
+    if abs(value := float(text)) == float("inf") or (whole and abs(int(text)) > MAX_WHOLE):
         raise ValueError
     return value
 
@@ -66,16 +71,64 @@ def _truth(text: str) -> bool:
 def rows_to_columns(rows: Iterable[Mapping[str, Any]], without: Iterable[str]) -> dict[str, Any]:
     """Turn one mapping a picture into columns, with None where a picture lacks one.
 
-    Values other than texts, numbers and truth values (lists, objects) are skipped.
+    Values other than texts, numbers and truth values (lists, objects) are skipped. Values that do
+    not go together become text, and those that no column holds are missing: no cell of a table
+    stops a build.
+
+    Examples
+    --------
+    >>> rows_to_columns([{"year": 2020}, {"year": "unknown"}, {}], ())
+    {'year': ['2020', 'unknown', None]}
     """
     rows, left_out = list(rows), set(without)
     names = list(dict.fromkeys(name for row in rows for name in row if name not in left_out))
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        if all(value is None or isinstance(value, str | int | float) for value in values):
-            columns[name] = typed(values)
+        plain = all(value is None or isinstance(value, str | int | float) for value in values)
+        if plain and isinstance(name, str) and _kind(name):
+            columns[name] = _of_one_kind(typed(values))
     return columns
+
+
+def _kind(value: Any) -> str | None:
+    """Return the kind of a value; None where it is missing, or no column holds it."""
+    try:
+        return kind_of(value)
+    except LexLIPError:
+        return None
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """Return values that go into one column."""
+    values = [str(v) if type(v) is int and abs(v) > MAX_WHOLE else v for v in values]
+    kinds = [_kind(value) for value in values]
+    if len(set(kinds) - {None}) < 2 or set(kinds) <= {None, "int", "float"}:
+        return [value if kind else None for value, kind in zip(values, kinds, strict=True)]
+    return [str(value) if kind else None for value, kind in zip(values, kinds, strict=True)]
+
+
+def kept_apart(names: Iterable[str], where: Path) -> list[str]:
+    """Say which columns of a table have the names of a file's own metadata: they are left out."""
+    return [
+        f"{where}: its column {name!r} is left out, that is the file's own: rename the column"
+        for name in sorted(set(names) & set(FILE_METADATA))
+    ]
+
+
+def modified_of(seconds: int) -> str | None:
+    """Return a file's date as text in ISO form, UTC; None for a year that is none of 1 to 9999.
+
+    Examples
+    --------
+    >>> modified_of(86_400), modified_of(10**12)
+    ('1970-01-02T00:00:00', None)
+    """
+    try:
+        date = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return date.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def file_metadata(ids: Sequence[str], pictures: Sequence[Any]) -> dict[str, list[Any]]:
@@ -91,10 +144,9 @@ def file_metadata(ids: Sequence[str], pictures: Sequence[Any]) -> dict[str, list
         elif isinstance(picture, Path):
             folder = name.rpartition("/")[0]
             try:
-                facts = picture.stat()
-                size = facts.st_size
-                modified = datetime.fromtimestamp(facts.st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            except OSError:
+                facts = os.stat(picture)
+                size, modified = facts.st_size, modified_of(facts.st_mtime_ns // 10**9)
+            except (OSError, ValueError):  # gone, or a name with a NUL
                 pass
         for column, value in zip(FILE_METADATA, (folder, size, modified), strict=True):
             columns[column].append(value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from lexlip.data.readers import lines
 from lexlip.data.trec import from_word
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import nfc
 
 
 def judgements(path: Path) -> Iterator[tuple[int, str, str, bool]]:
@@ -40,7 +41,7 @@ def judgements(path: Path) -> Iterator[tuple[int, str, str, bool]]:
             raise LexLIPError(
                 f"{path}, line {number} is not 'query 0 item grade': {line[:60]!r}"
             ) from None
-        yield number, from_word(query), from_word(item), grade > 0
+        yield number, nfc(from_word(query)), nfc(from_word(item)), grade > 0
 
 
 def read_qrels(path: Path) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Readers: one function for each form of a collection of pictures on disk.
+"""Readers: a function for each kind of table of pictures; folders are in `lexlip.data.folders`.
 
 Each returns `Records`, in which pictures are still files or bytes: nothing is decoded here, and a
 missing or broken picture is found when it is asked for.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lexlip.data.images import SUFFIXES
-from lexlip.data.metadata import rows_to_columns
+from lexlip.data.left_out import LeftOut
+from lexlip.data.metadata import FILE_METADATA, kept_apart, rows_to_columns
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import nfc
 from lexlip.storage.files import read_json
 
 FILE_COLUMNS = ("image", "path", "filename", "file_name", "filepath")
@@ -36,13 +36,20 @@ class Pictures(Protocol):
 
 @dataclass
 class Records:
-    """The result of a reader: ids, captions as they are (empty ones too), pictures, metadata."""
+    """The result of a reader: ids, captions as they are (empty ones too), pictures, metadata.
+
+    Ids are in Unicode's composed form, whatever form they have in a file.
+    """
 
     ids: list[str]
     captions: list[list[str]]
     pictures: Pictures
     qrels: list[Path] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def __post_init__(self) -> None:
+        self.ids = [nfc(name) for name in self.ids]
 
 
 def texts_of(value: Any) -> list[str]:
@@ -71,7 +78,8 @@ def _pick(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
     return next((name for name in wanted if name in present), None)
 
 
-def _no_split(where: Path, wanted: Iterable[str], found: Iterable[str]) -> LexLIPError:
+def no_split(where: Path, wanted: Iterable[str], found: Iterable[str]) -> LexLIPError:
+    """Return the error for a split that is not there; `found` are those that are."""
     names = ", ".join(sorted(found)) or "none"
     return LexLIPError(f"{where} has no split {'+'.join(wanted)!r}: it has {names}")
 
@@ -108,7 +116,7 @@ def _shards(folder: Path, splits: Sequence[str] | None) -> tuple[list[str], list
             raise LexLIPError(f"{folder} has the splits {', '.join(found)}: say which one to read")
         splits = list(found)
     if not set(splits) <= set(found):
-        raise _no_split(folder, splits, found)
+        raise no_split(folder, splits, found)
     paths = [path for split in splits for path in found[split]]
     for path in paths:
         shard = re.fullmatch(r"(.+-)(\d+)-of-(\d+)", path.stem)
@@ -129,7 +137,7 @@ def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Rec
     if source.is_file():
         held = [source.stem.split("-")[0]]
         if splits not in (None, held):
-            raise _no_split(source, splits or (), held)
+            raise no_split(source, splits or (), held)
         splits, paths = held, [source]
     else:
         folder = folder if any(folder.glob("*.parquet")) else folder / "data"
@@ -160,58 +168,17 @@ def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Rec
     captions = [texts_of(v) for v in table[told]] if told else [[] for _ in ids]
     judged = [p for s in splits if (p := folder / f"qrels-{s}.tsv").is_file()]
     plain = [name for name in table.column_names if name not in ("image", named, told)]
+    notes = kept_apart(plain, source)
+    plain = [name for name in plain if name not in FILE_METADATA]
     columns = {n: table[n][:] for n in plain if _is_plain(table.features[n])}
-    return Records(ids, captions, _Rows(table, folder), judged, columns)
-
-
-# --- folders of pictures --------------------------------------------------------------------------
-
-
-def read_image_folder(source: Path, splits: Sequence[str] | None) -> Records:
-    """Read every picture below a folder; splits are its subfolders.
-
-    The id is the path relative to the folder. Captions may stand in a ``metadata.csv`` or
-    ``metadata.jsonl`` of any folder, with a column `file_name` relative to it; its other columns
-    are metadata.
-    """
-    starts = [source / split for split in splits] if splits else [source]
-    if not all(start.is_dir() for start in starts):
-        raise _no_split(source, splits or (), (p.name for p in source.iterdir() if p.is_dir()))
-    found: dict[str, list[str]] = {}
-    told: dict[str, dict[str, Any]] = {}
-    for start in starts:
-        for base, folders, names in os.walk(start):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            here = Path(base)
-            for name in sorted(names):
-                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                    found.setdefault((here / name).relative_to(source).as_posix(), [])
-            for name in sorted({"metadata.csv", "metadata.jsonl"} & set(names)):
-                _add_metadata(found, told, source, here / name)
-    if not found:
-        kinds = ", ".join(sorted(SUFFIXES))
-        raise LexLIPError(f"no picture in {source}: give a folder that holds {kinds} files")
-    ids = sorted(found)
-    columns = rows_to_columns((told.get(i, {}) for i in ids), ("file_name", *CAPTION_COLUMNS))
-    return Records(ids, [found[i] for i in ids], [source / i for i in ids], columns=columns)
-
-
-def _add_metadata(
-    found: dict[str, list[str]], told: dict[str, dict[str, Any]], source: Path, path: Path
-) -> None:
-    rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
-    for number, row in rows:
-        if not isinstance(row, Mapping) or not isinstance(row.get("file_name"), str):
-            raise LexLIPError(f"{path}, row {number}: no 'file_name'")
-        name = os.path.normpath(path.parent.relative_to(source) / row["file_name"])
-        found.setdefault(Path(name).as_posix(), []).extend(texts_of(row))
-        told.setdefault(Path(name).as_posix(), {}).update(row)
+    pictures = _Rows(table, folder)
+    return Records(ids, captions, pictures, judged, columns, LeftOut(notes=notes))
 
 
 # --- tables and JSON ------------------------------------------------------------------------------
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row) of a table with a header; a cell may hold a JSON list."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -246,7 +213,7 @@ def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
     files: dict[str, Path] = {}
     told: dict[str, dict[str, Any]] = {}
     seen = set()
-    for number, row in _csv_rows(source):
+    for number, row in csv_rows(source):
         if splits is not None:
             seen.add(row.get("split"))
             if row.get("split") not in splits:
@@ -256,17 +223,26 @@ def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
             raise LexLIPError(f"{source} has no column {' or '.join(FILE_COLUMNS)}: add a header")
         if not isinstance(row[column], str) or not row[column].strip():
             raise LexLIPError(f"{source}, line {number}: no file name in column {column!r}")
-        file = source.parent / row[column].strip()
+        file = _file(source.parent, row[column].strip())
         named = _pick(row, ID_COLUMNS)
-        name = str((row[named] if named else None) or row[column]).strip()
+        name = nfc(str((row[named] if named else None) or row[column]).strip())
         if files.setdefault(name, file) != file:
             raise LexLIPError(f"{source}, line {number}: two files have the id {name!r}")
         captions.setdefault(name, []).extend(texts_of(row))
         told.setdefault(name, row)
     if splits is not None and not captions:
-        raise _no_split(source, splits, (str(s) for s in seen if s))
-    plain = rows_to_columns(told.values(), (*FILE_COLUMNS, *ID_COLUMNS, *CAPTION_COLUMNS))
-    return Records(list(captions), list(captions.values()), list(files.values()), columns=plain)
+        raise no_split(source, splits, (str(s) for s in seen if s))
+    notes = kept_apart({name for row in told.values() for name in row}, source)
+    left_out = (*FILE_COLUMNS, *ID_COLUMNS, *CAPTION_COLUMNS, *FILE_METADATA)
+    plain = rows_to_columns(told.values(), left_out)
+    records = list(captions), list(captions.values()), list(files.values())
+    return Records(*records, columns=plain, left_out=LeftOut(notes=notes))
+
+
+def _file(folder: Path, written: str) -> Path:
+    """Return the file that a cell names, also where Windows wrote it: ``sub\\a.png``."""
+    path = folder / written
+    return path if "\\" not in written or path.exists() else folder / written.replace("\\", "/")
 
 
 def read_karpathy(source: Path, splits: Sequence[str] | None) -> Records:
@@ -291,7 +267,7 @@ def read_karpathy(source: Path, splits: Sequence[str] | None) -> Records:
             records.captions.append(texts_of(image.get("sentences")))
             files.append(_beside(source.parent, str(image.get("filepath", "")), image["filename"]))
     if splits is not None and not set(splits) <= seen:
-        raise _no_split(source, splits, seen)
+        raise no_split(source, splits, seen)
     return records
 
 
@@ -300,7 +276,8 @@ def _beside(folder: Path, filepath: str, name: str) -> Path:
     return next((base / name for base in bases if (base / name).is_file()), bases[0] / name)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) of a file with a JSON value a line."""
     for number, line in lines(path):
         if line.strip():
             try:
@@ -347,7 +324,7 @@ def read_texts(path: str | Path) -> list[str]:
     if kind != ".jsonl":
         raise LexLIPError(f"{path}: captions are read from .txt, .jsonl, .txt.gz and .jsonl.gz")
     found: list[str] = []
-    for number, row in _json_rows(path):
+    for number, row in json_rows(path):
         if isinstance(row, dict) and _pick(row, CAPTION_COLUMNS) is None:
             raise LexLIPError(f"{path}, line {number}: no {', '.join(CAPTION_COLUMNS)}")
         found.extend(text.strip() for text in texts_of(row) if text.strip())

@@ -57,10 +57,15 @@ class Condition:
     present: bool = True
 
 
+Columns = Mapping[str, Sequence[Any]] | None
+"""Metadata: name -> a value of each document."""
+
+
 class Engine(Protocol):
     """An inverted index of impacts, and metadata to filter by.
 
-    All that reads (`search`, `contributions`, `fetch`, `len`, `stats`) shows the last `commit`.
+    All that reads (`search`, `contributions`, `fetch`, `ids`, `impacts`, `len`, `stats`) shows the
+    last `commit`.
 
     Attributes
     ----------
@@ -98,6 +103,23 @@ class Engine(Protocol):
         LexLIPError
             For anything else, and for values that do not go with those of earlier documents.
             Nothing is added then.
+        """
+        ...
+
+    def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
+        """Add documents with the impacts and vectors of others, exactly.
+
+        Parameters
+        ----------
+        of
+            N ids of documents of the last commit.
+        ids, columns
+            As for `add`; a document may take its own impacts, and other metadata.
+
+        Raises
+        ------
+        LexLIPError
+            As `add`, and when there is no such document.
         """
         ...
 
@@ -169,6 +191,23 @@ class Engine(Protocol):
         """Return the metadata {column: value} of documents, missing values left out.
 
         None for a missing document.
+        """
+        ...
+
+    def ids(self) -> list[str]:
+        """Return the ids of all documents, in any order."""
+        ...
+
+    def impacts(self, ids: Sequence[str]) -> csr_array:
+        """Return all impacts of N documents, as they were added: integers [N, V].
+
+        V may be smaller than it was: no document has a later term. Slower than a search, much
+        faster than encoding anew: it reads all postings, in one pass for all documents.
+
+        Raises
+        ------
+        LexLIPError
+            When there is no such document.
         """
         ...
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import nfc
+from lexlip.storage.ids import is_id
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -21,16 +23,13 @@ def find_id(index: Index, name: str) -> str:
         When there is none.
     """
     path = Path(name)
-    inside = Originals.of(index.manifest).id_of(path)
-    candidates = [name, inside or "", path.name, path.stem]
-    candidates = [candidate for candidate in candidates if candidate]
-    held = index.engine.fetch(candidates)
-    for candidate, facts in zip(candidates, held, strict=True):
-        if facts is not None:
+    inside = Originals.of(index.path, index.manifest).id_of(path)
+    for candidate in (name, nfc(name), inside, nfc(path.name), nfc(path.stem)):
+        if candidate and is_id(candidate) and index.engine.fetch([candidate])[0] is not None:
             return candidate
     raise LexLIPError(f"{name!r} is not in {index.path}: give an id as lexlip search prints it")
 
 
 def find_picture(index: Index, id: str) -> Path | bytes | None:
     """Return the picture of a document, from where it was indexed; None where it is gone."""
-    return Originals.of(index.manifest).find(id)
+    return Originals.of(index.path, index.manifest).find(id)

@@ -8,6 +8,7 @@ text in ISO form, "2024-05-31", whose order is the order of time.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,6 +40,11 @@ _TYPES: dict[Kind | None, type] = {
     "float": np.float64,
     "str": np.int32,
 }
+
+
+def nfc(text: str) -> str:
+    """Return a text in the one Unicode form that metadata and filters have: composed."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def kind_of(value: Any) -> Kind | None:
@@ -159,7 +165,7 @@ class Column:
                 ) from None
             if own is not None:
                 first.setdefault(own, (place, value))
-            plain.append(None if own is None else value)
+            plain.append(None if own is None else nfc(str(value)) if own == "str" else value)
         present = np.array([value is not None for value in plain], dtype=np.bool_)
         words: tuple[str, ...] = ()
         if kind == "str":
@@ -247,7 +253,7 @@ def read_columns(columns: Mapping[str, Iterable[Any]] | None, count: int) -> dic
         column = values if isinstance(values, Column) else Column.of(values, name)
         if len(column) != count:
             raise LexLIPError(f"column {name!r} has {len(column)} values for {count} documents")
-        read[name] = column
+        read[nfc(name)] = column
     return read
 
 

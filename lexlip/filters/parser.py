@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lexlip.errors import LexLIPError
-from lexlip.filters.columns import Value, kind_of
+from lexlip.filters.columns import Value, kind_of, nfc
 
 MAX_TEXT = 65_536
 """Longest filter in characters."""
@@ -29,12 +29,18 @@ _SIGNS: dict[type[ast.cmpop], str] = {
     ast.In: "in",
     ast.NotIn: "not in",
 }
+TEXT_SIGNS = ("startswith", "contains")
+"""Methods of text columns: folder.startswith("2024/")."""
+
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 @dataclass(frozen=True)
 class Compare:
-    """A column compared with a constant, or with a tuple of them for `in` and `not in`."""
+    """A column compared with a constant, or with a tuple of them for `in` and `not in`.
+
+    Texts are in Unicode's composed form, as metadata are.
+    """
 
     column: str
     sign: str
@@ -139,6 +145,8 @@ class _Parser:
                 for left, sign, right in zip(sides, node.ops, sides[1:], strict=False)
             )
             return pairs[0] if len(pairs) == 1 else And(pairs)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            return self.method(node, node.func)
         name = self.name(node)
         if name is not None:
             return self.counted(node, Compare(name, "==", True))
@@ -159,6 +167,10 @@ class _Parser:
         if name is None and other is None:
             raise self.wrong(left, "compare a column with a constant, such as year >= 2020")
         if written in ("in", "not in"):
+            text = left.value if isinstance(left, ast.Constant) else None
+            if other is not None and isinstance(text, str):  # "trip" in folder
+                inside = self.counted(right, Compare(other, "contains", nfc(text)))
+                return inside if written == "in" else Not(inside)
             if name is None or not isinstance(right, (ast.Tuple, ast.List)):
                 raise self.wrong(
                     left if name is None else right, 'write column in ("one", "two"), a list'
@@ -169,6 +181,15 @@ class _Parser:
             return self.counted(left, Compare(name, written, self.constant(right)))
         assert other is not None
         return self.counted(left, Compare(other, _MIRRORED[written], self.constant(left)))
+
+    def method(self, node: ast.Call, called: ast.Attribute) -> Compare:
+        """Read column.startswith("text") or column.contains("text")."""
+        name, value = self.name(called.value), None
+        if len(node.args) == 1 and not node.keywords:
+            value = self.constant(node.args[0])
+        if name is None or called.attr not in TEXT_SIGNS or not isinstance(value, str):
+            raise self.wrong(node, 'write folder.startswith("2024/") or folder.contains("trip")')
+        return self.counted(node, Compare(name, called.attr, value))
 
     def counted(self, node: ast.expr, compare: Compare) -> Compare:
         self.left -= 1
@@ -190,8 +211,10 @@ class _Parser:
                 and isinstance(given, ast.Constant)
                 and isinstance(given.value, str)
             ):
-                return given.value
-            raise self.wrong(node, 'no calls but column("a name in quotes")')
+                return nfc(given.value)
+            raise self.wrong(
+                node, 'no calls but column("a name in quotes"), .startswith and .contains'
+            )
         return None
 
     def constant(self, node: ast.expr) -> Value:
@@ -202,7 +225,7 @@ class _Parser:
                 value = -number if isinstance(node.op, ast.USub) else number
         try:
             if kind_of(value) is not None:
-                return value
+                return nfc(value) if isinstance(value, str) else value
         except LexLIPError as error:
             raise self.wrong(node, str(error)) from None
         if isinstance(node, ast.Constant):

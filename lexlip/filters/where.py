@@ -3,7 +3,9 @@
 The language is a small part of Python's expressions: a column compared with a constant by
 ``== != < <= > >=``, ``in`` and ``not in`` a list of constants, chains such as
 ``2000 <= year < 2020``, ``is None`` and ``is not None``, a bare column of truth values, ``and``,
-``or``, ``not``, parentheses. ``column("my tag")`` names a column that is not a Python name.
+``or``, ``not``, parentheses. ``folder.startswith("2024/")`` and ``folder.contains("trip")`` (or
+``"trip" in folder``) look into text. ``column("my tag")`` names a column that is not a Python name.
+Texts of filters and metadata are compared in Unicode's composed form.
 
 There are two truth values. A comparison with a missing value is false, whichever it is: a picture
 without a year fulfils neither ``year == 2020`` nor ``year != 2020``, and it does fulfil
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import KIND_NAMES, Column, Kind, kind_of
-from lexlip.filters.parser import And, Compare, Expression, Not, parse
+from lexlip.filters.parser import TEXT_SIGNS, And, Compare, Expression, Not, parse
 
 _FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -112,6 +114,11 @@ class Where:
             if compare.column not in kinds:
                 raise LexLIPError(self._unknown(compare.column, kinds))
             kind = kinds[compare.column]
+            if compare.sign in TEXT_SIGNS and kind != "str":
+                raise LexLIPError(
+                    f"filter {self.text!r}: column {compare.column!r} holds {KIND_NAMES[kind]}: "
+                    f"{compare.sign} is for text"
+                )
             values = compare.value if isinstance(compare.value, tuple) else (compare.value,)
             for value in values:
                 if not _fits(kind, kind_of(value)):
@@ -131,8 +138,9 @@ class Where:
     def _unknown(self, name: str, kinds: Mapping[str, Kind]) -> str:
         if not kinds:
             return f"filter {self.text!r}: the documents have no metadata: search without a filter"
-        near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.0)[0]
-        return f"filter {self.text!r}: no document has a column {name!r}: did you mean {near!r}?"
+        near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.6)
+        there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(kinds))}"
+        return f"filter {self.text!r}: no document has a column {name!r}: {there}"
 
     def mask(self, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
         """Return where the filter is true.
@@ -196,6 +204,13 @@ def _compared(column: Column, sign: str, value: Any) -> NDArray[np.bool_]:
 def _words_compared(words: tuple[str, ...], sign: str, value: Any) -> NDArray[np.bool_]:
     """Return [len(words)] truth values; the words are sorted."""
     true = np.zeros(len(words), dtype=np.bool_)
+    if sign == "contains":
+        return np.fromiter((value in word for word in words), np.bool_, len(words))
+    if sign == "startswith":
+        first = bisect_left(words, value)
+        last = bisect_right(words, value, lo=first, key=lambda word: word[: len(value)])
+        true[first:last] = True
+        return true
     if sign in ("==", "!=", "in", "not in"):
         for word in value if isinstance(value, tuple) else (value,):
             true[bisect_left(words, word) : bisect_right(words, word)] = True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def threads() -> int:
     """Return the number of threads that torch uses."""
@@ -18,7 +21,10 @@ def set_threads(count: int) -> None:
 
 
 def quiet() -> None:
-    """Silence transformers while it loads."""
+    """Silence transformers while it loads; one that is not there yet reads the environment."""
+    if not {"transformers", "huggingface_hub"} & sys.modules.keys():
+        os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
+        return
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -130,6 +130,7 @@ class Pictures:
         """
         if _UPLOADED.fullmatch(id) and (self._index / id).is_file():
             return self._index / id
+        self._originals.renew(self._index)
         return self._originals.find(id)
 
     def found(self, id: str) -> Path | bytes:

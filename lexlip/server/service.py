@@ -36,9 +36,9 @@ class Service:
         """Open an index and its pictures."""
         served = ServedIndex(path, model)
         with served.reading() as index:
-            originals = Originals.of(index.manifest)
+            originals = Originals.of(path, index.manifest)
         if settings.pictures is not None or settings.split is not None:
-            originals = Originals(settings.pictures or originals.path, settings.split)
+            originals = originals.at(settings.pictures, settings.split)
         pictures, compared = Pictures(path, originals, settings), ComparedSystems(path, originals)
         return cls(served, pictures, settings, Workers(settings), compared)
 

@@ -9,14 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lexlip.errors import LexLIPError
+
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers of killed processes stay
+    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"
 
@@ -100,7 +106,11 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     {'recall': 0.5}
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-    write_text(path, text + "\n")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # a path that is not UTF-8
+        data = json.dumps(obj, indent=2, allow_nan=False, default=_plain).encode()
+    write_bytes(path, data + b"\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -155,6 +165,70 @@ def check_replaceable(path: Path, marker: str | None) -> None:
         )
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a place where no folder can be made.
+
+    Raises
+    ------
+    LexLIPError
+        When the nearest folder above `path` that is there may not be written.
+    """
+    parent = Path(os.path.realpath(path)).parent
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    effective = os.access in os.supports_effective_ids
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=effective):
+        raise LexLIPError(
+            f"{path} cannot be written: no permission in {parent}: give another place"
+        )
+
+
+def _lock(folder: Path) -> int | None:
+    """Own a folder until its descriptor is closed, or the process ends; None if another does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):  # nobody removed it meanwhile
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left beside `target`, and no process owns.
+
+    A folder that was moved aside goes only where its successor is there.
+    """
+    if fcntl is None:
+        return
+    ours = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-[0-9a-f]{{12}}")
+    for entry in list(os.scandir(target.parent)):
+        found = ours.fullmatch(entry.name)
+        if not found or not entry.is_dir(follow_symlinks=False):
+            continue
+        if found[1] == "old" and not target.exists():
+            continue
+        with suppress(OSError):
+            descriptor = _lock(Path(entry.path))
+            if descriptor is not None:
+                shutil.rmtree(entry.path, ignore_errors=True)
+                os.close(descriptor)
+
+
+def _own_sibling(target: Path) -> tuple[Path, int | None]:
+    """Make a temporary folder beside `target`, and own it where the file system has locks."""
+    while True:
+        temporary = _sibling(target, "tmp")
+        temporary.mkdir()
+        descriptor = None
+        with suppress(OSError):
+            descriptor = None if fcntl is None else _lock(temporary)
+        if temporary.is_dir():  # not swept away before it was owned
+            return temporary, descriptor
+
+
 @contextmanager
 def atomic_directory(
     path: str | os.PathLike[str], *, marker: str | None = MANIFEST
@@ -163,7 +237,8 @@ def atomic_directory(
 
     A folder that was at `path` is moved aside, the new one takes its place, then the old one is
     deleted. These are two renames: a power cut between them leaves both folders, complete, under
-    hidden names beside `path`. After an exception the old folder is as it was.
+    hidden names beside `path`. After an exception the old folder is as it was. Temporary folders of
+    killed processes are removed first.
 
     Parameters
     ----------
@@ -180,7 +255,8 @@ def atomic_directory(
     Raises
     ------
     LexLIPError
-        When `path` is a file, or a folder with content and no `marker` (before anything is made).
+        When `path` is a file, or a folder with content and no `marker`, or may not be written
+        (before anything is made).
 
     Examples
     --------
@@ -193,9 +269,12 @@ def atomic_directory(
     """
     target = Path(os.path.realpath(path))
     check_replaceable(target, marker)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _sibling(target, "tmp")
-    temporary.mkdir()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        temporary, owned = _own_sibling(target)
+    except OSError as error:
+        raise LexLIPError(f"{path} cannot be written: {error.strerror or error}") from None
     try:
         yield temporary
         fsync_tree(temporary)
@@ -204,6 +283,9 @@ def atomic_directory(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        if owned is not None:
+            os.close(owned)
 
 
 def _swap(temporary: Path, target: Path) -> None:

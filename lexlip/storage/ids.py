@@ -34,6 +34,14 @@ def check_ids(ids: Iterable[str]) -> list[str]:
     return checked
 
 
+def is_id(name: str) -> bool:
+    """Return whether a text can be an id; see `check_ids`."""
+    try:
+        return bool(check_ids([name]))
+    except LexLIPError:
+        return False
+
+
 def read_only(what: object) -> LexLIPError:
     """Return the error for changing what was opened for reading."""
     return LexLIPError(f"{what} is open for reading: open it with mode 'w' to change")

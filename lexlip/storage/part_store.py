@@ -213,8 +213,29 @@ class PartStore(ABC, Generic[R]):
 
     def _write(self, names: Sequence[bytes], rows: R, facts: Mapping[str, Any]) -> None:
         """Store the rows of these names; of one that comes twice the last stays."""
+        self._add({name: (0, row) for row, name in enumerate(names)}, [rows], facts)
+
+    def copy(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Give rows that are here to other ids as well: (id that has one, id that gets it).
+
+        Pairs whose first id is not here are passed over. Durable on return.
+        """
         snapshot = self._current()
-        added = {name: row for row, name in enumerate(names)}
+        olds, news = list(zip(*pairs, strict=True)) or ((), ())
+        places = snapshot.find(olds)
+        found = zip(news, places.source.tolist(), places.row.tolist(), strict=True)
+        added = {new.encode(): (source, row) for new, source, row in found if source >= 0}
+        if added:
+            self._add(added, places.sources, snapshot.facts)
+
+    def _add(
+        self,
+        added: Mapping[bytes, tuple[int, int]],
+        rows: Sequence[R],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Store rows of some sources, (source, row) by name, and merge the small parts."""
+        snapshot = self._current()
         kept: list[_Part[R]] = list(snapshot.parts)
         merged: list[_Part[R]] = []
         size = len(added)
@@ -222,7 +243,7 @@ class PartStore(ABC, Generic[R]):
             merged.insert(0, kept.pop())
             size += len(merged[0].ids)
         fresh = int((snapshot.find(list(added)).source < 0).sum())
-        self._publish(kept, merged, added, [rows], (), {**facts, "rows": len(self) + fresh})
+        self._publish(kept, merged, added, rows, (), {**facts, "rows": len(self) + fresh})
 
     def keep(self, there: Callable[[Sequence[str]], Sequence[object | None]]) -> None:
         """Merge everything, and drop the rows whose ids `there` answers with None."""
@@ -241,17 +262,17 @@ class PartStore(ABC, Generic[R]):
         self,
         kept: Sequence[_Part[R]],
         merged: Sequence[_Part[R]],
-        added: Mapping[bytes, int],
+        added: Mapping[bytes, tuple[int, int]],
         rows: Sequence[R],
         gone: Iterable[bytes],
         facts: Mapping[str, Any],
     ) -> None:
-        """Make a part of merged parts, then of the one source of added rows, without those gone."""
+        """Make a part of merged parts, then of added rows in their sources, without those gone."""
         writer = self._writable()
         places: dict[bytes, tuple[int, int]] = {}
         for number, part in enumerate(merged):  # the newest of an id comes last
             places.update((name, (number, row)) for row, name in enumerate(part.ids.all()))
-        places.update((name, (len(merged), row)) for name, row in added.items())
+        places.update((name, (len(merged) + at, row)) for name, (at, row) in added.items())
         for name in gone:
             places.pop(name, None)
         parts = [part.name for part in kept]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from lexlip.build.recipe import Recipe
+from lexlip.data.roots import Sources
 from lexlip.engines import Hit
 from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import quantise_query, query_terms
@@ -207,12 +209,34 @@ def _commands(index: Index, setting: Setting) -> list[str]:
     """Return commands to type: none where the index and the defaults are the setting."""
     facts, commands, folder = index.manifest, list[str](), shlex.quote(str(index.path))
     if setting.max_terms != facts["max_terms"]:
-        source = facts["source"] if Path(facts["source"]).exists() else "SOURCE"
-        commands.append(
-            f"lexlip index {shlex.quote(source)} -o {folder} -m {shlex.quote(facts['checkpoint'])} "
-            f"--engine {facts['engine']} --max-terms {setting.max_terms} --replace"
-            + (" --keep-floats" if facts.get("keep_floats") else "")
-        )
+        words = ["lexlip", "index", *_places(index)]
+        words += _options(replace(Recipe.of(facts), max_terms=setting.max_terms))
+        commands.append(shlex.join([*words, "--replace"]))
     if setting.query_terms != DEFAULT_QUERY_TERMS:
         commands.append(f'lexlip search {folder} "..." --query-terms {setting.query_terms}')
     return commands
+
+
+def _places(index: Index) -> list[str]:
+    """Return what an index was made of, and its model, as arguments of ``lexlip index``."""
+    sources = Sources.read(index.path, index.manifest)
+    typed = index.manifest["source"]
+    places = [root.path if Path(root.path).exists() else "SOURCE" for root in sources.roots]
+    if Path(typed).exists() or not places:
+        places[:1] = [typed if Path(typed).exists() else "SOURCE"]
+    split = next((["--split", root.split] for root in sources.roots if root.split), [])
+    exclude = [word for pattern in sources.exclude for word in ("--exclude", pattern)]
+    made = ["-o", str(index.path), "-m", index.manifest["checkpoint"]]
+    return [*places, *made, *split, *exclude]
+
+
+def _options(recipe: Recipe) -> list[str]:
+    """Return a recipe as options of ``lexlip index``, without those that are left at defaults."""
+    words = []
+    for name, value in recipe.facts().items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [option] if value else []
+        elif name in ("engine", "max_terms") or value != getattr(Recipe, name):
+            words += [option, str(value)]
+    return words

@@ -13,7 +13,6 @@ weights to whole numbers in silence, and cannot delete.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from scipy.sparse import csr_array
 
 from lexlip.engines.base import (
+    Columns,
     Condition,
     Hit,
     check_conditions,
@@ -49,7 +49,7 @@ from lexlip.engines.lucene.metadata import (
     load_values,
     metadata_of_rows,
 )
-from lexlip.engines.lucene.snapshot import ID, IMPACTS, Snapshot, with_ids
+from lexlip.engines.lucene.snapshot import EXPLAINED, ID, IMPACTS, Snapshot, with_ids
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
@@ -59,7 +59,6 @@ from lexlip.views import Vectors
 __all__ = ["LuceneEngine", "lucene_jar"]
 
 _BUFFER_MB = 256.0
-_EXPLAINED = re.compile(rf"([0-9.]+) = weight\({IMPACTS}:([0-9]+)")
 
 
 class LuceneEngine(WithoutArrays):
@@ -166,6 +165,10 @@ class LuceneEngine(WithoutArrays):
                 self._impacts_field.setStringValue(" ".join([f"{t}|{w}" for t, w in pairs]))
                 document = self._forms.fill(rows[row], kinds)
                 self._writer.updateDocument(new_term(ID, name), document)
+
+    def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
+        """Add documents with the impacts of others; see `Engine.copy`."""
+        self.add(ids, self.impacts(of), columns)
 
     def _count_written(self) -> int:
         """Return the number of documents, uncommitted changes applied."""
@@ -333,8 +336,18 @@ class LuceneEngine(WithoutArrays):
                 # Lucene's account of a score names each term and, at weight 1, its impact.
                 parsed = self._parse(query)
                 account = str(snapshot.searcher.explain(parsed, found[0]).toString())
-        impacts = {int(term): int(float(value)) for value, term in _EXPLAINED.findall(account)}
+        impacts = {int(term): int(float(value)) for value, term in EXPLAINED.findall(account)}
         return {term: impacts[term] for term in query if term in impacts}
+
+    def ids(self) -> list[str]:
+        """Return the ids of all committed documents; see `Engine.ids`."""
+        with self._held() as snapshot, readable_errors(self.path):
+            return snapshot.ids()
+
+    def impacts(self, ids: Sequence[str]) -> csr_array:
+        """Return all impacts of committed documents; see `Engine.impacts`."""
+        with self._held() as snapshot, readable_errors(self.path):
+            return snapshot.impacts(check_ids(ids), self._parse)
 
     def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: how many documents have it}; see `Engine.frequencies`."""
@@ -367,11 +380,7 @@ class LuceneEngine(WithoutArrays):
         """
         snapshot = self._current()
         sizes = [entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file()]
-        return {
-            "documents": snapshot.documents,
-            "postings": snapshot.postings,
-            "bytes": sum(sizes),
-        }
+        return {"documents": snapshot.documents, "postings": snapshot.postings, "bytes": sum(sizes)}
 
     def close(self) -> None:
         """Close the files; what was not committed is lost. Closing twice is fine."""

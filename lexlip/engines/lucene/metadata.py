@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -203,6 +204,11 @@ class FilterQueries:
                 return lucene.MatchNoDocsQuery()
             keys = [lucene.BytesRef(str(one).encode("utf-8")) for one in value]
             return lucene.KeywordField.newSetQuery(field, *keys)
+        if sign == "startswith":
+            return lucene.PrefixQuery(lucene.Term(field, str(value)))
+        if sign == "contains":
+            literal = re.sub(r"[*?\\]", r"\\\g<0>", str(value))
+            return lucene.WildcardQuery(lucene.Term(field, f"*{literal}*"))
         lower, upper = (None, value) if sign[0] == "<" else (value, None)
         # Terms are ordered by their UTF-8 bytes, which is the order of code points.
         inclusive = sign.endswith("=")

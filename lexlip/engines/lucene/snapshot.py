@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from scipy.sparse import csr_array
+
 from lexlip.engines.base import Condition
-from lexlip.engines.lucene.bridge import PACKAGE, SEARCHING, classes
+from lexlip.engines.lucene.bridge import PACKAGE, READING, SEARCHING, classes
 from lexlip.engines.lucene.metadata import KINDS, FilterQueries, join, load_kinds
+from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
-from lexlip.impacts import MAX_IMPACT
+from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS
 
 ID = "id"  # the name that ScoredDocs reads
 IMPACTS = "impacts"
+EXPLAINED = re.compile(rf"([0-9.]+) = weight\({IMPACTS}:([0-9]+)")
+"""Lucene's account of a score names each term and, at weight 1, its impact."""
+
 _MOST_FILTERS = 64
+_MANY = 1024
 
 
 class Snapshot:
@@ -73,6 +83,78 @@ class Snapshot:
         for term in set(terms) - self._frequencies.keys():
             self._frequencies[term] = int(self.reader.docFreq(new_term(IMPACTS, str(term))))
         return {term: self._frequencies[term] for term in terms}
+
+    def ids(self) -> list[str]:
+        """Return the ids of all documents."""
+        with READING:
+            names = self.terms_of(ID)
+        if len(names) == self.documents:
+            return names
+        alive: set[str] = set()  # the terms of deleted documents are still there
+        for start in range(0, len(names), _MANY):
+            alive |= set(self.find(names[start : start + _MANY]).docids)
+        return [name for name in names if name in alive]
+
+    def impacts(self, names: Sequence[str], parse: Callable[[Mapping[int, int]], Any]) -> csr_array:
+        """Return all impacts of documents, in the order of the ids, [N, V].
+
+        Parameters
+        ----------
+        names
+            N ids.
+        parse
+            Makes a query of {term: weight}.
+        """
+        if not names:
+            return csr_array((0, 0), dtype=np.int32)
+        hits = self.find(list(dict.fromkeys(names)))
+        numbers = dict(zip(hits.docids, hits.lucene_docids, strict=True))
+        if missing := [name for name in names if name not in numbers]:
+            raise LexLIPError(f"no document {missing[0]!r}: is it committed?")
+        found: dict[str, dict[int, int]] = {name: {} for name in numbers}
+        with READING:
+            terms = list(map(int, self.terms_of(IMPACTS)))
+            for start in range(0, len(terms), MAX_QUERY_TERMS):
+                query = parse(dict.fromkeys(terms[start : start + MAX_QUERY_TERMS], 1))
+                for name, account in self.accounts(query, numbers):
+                    read = EXPLAINED.findall(account)
+                    found[name] |= {int(term): int(float(value)) for value, term in read}
+        rows = [found[name] for name in names]
+        places = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        columns = np.array([term for row in rows for term in row], np.int32)
+        values = np.array([impact for row in rows for impact in row.values()], np.int32)
+        shape = (len(rows), int(columns.max(initial=-1)) + 1)
+        return csr_array((values, (places, columns)), shape=shape)
+
+    def terms_of(self, field: str) -> list[str]:
+        """Return all terms of a field, those of dead documents too; call it under `READING`."""
+        lucene = classes()
+        terms = lucene.MultiTerms.getTerms(
+            lucene.cast(PACKAGE + "index.IndexReader", self.reader), field
+        )
+        found: list[str] = []
+        if terms is not None:
+            each = lucene.cast(PACKAGE + "index.TermsEnum", terms.iterator())
+            while (term := each.next()) is not None:
+                found.append(str(term.utf8ToString()))
+        return found
+
+    def accounts(self, query: Any, documents: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+        """Yield the name of each document, and Lucene's account of its score for a query.
+
+        The query is prepared once; call it under `READING`.
+        """
+        lucene = classes()
+        plain = lucene.cast(PACKAGE + "search.Query", query)
+        weight = self.searcher.createWeight(
+            self.searcher.rewrite(plain), lucene.ScoreMode.COMPLETE, 1.0
+        )
+        weight = lucene.cast(PACKAGE + "search.Weight", weight)
+        leaves = list(self.reader.leaves().toArray())
+        bases = [int(leaf.docBase) for leaf in leaves]
+        for name, number in documents.items():
+            at = bisect_right(bases, number) - 1
+            yield name, str(weight.explain(leaves[at], number - bases[at]).toString())
 
     def find(self, names: Sequence[str]) -> Any:
         """Return the ScoredDocs of the documents with these ids, in any order."""

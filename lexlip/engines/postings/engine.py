@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lexlip.engines.base import (
+    Columns,
     Condition,
     Hit,
     check_conditions,
-    check_documents,
     check_query,
     check_terms,
 )
-from lexlip.engines.postings.parts import Documents, Part, write_masks
+from lexlip.engines.postings.parts import Documents, Part, check_width, write_masks
 from lexlip.engines.postings.rows import Rows
 from lexlip.engines.postings.snapshot import FORMAT, Snapshot
 from lexlip.errors import LexLIPError
-from lexlip.filters.columns import Value, merge_kinds, read_columns
+from lexlip.filters.columns import Value, merge_kinds
 from lexlip.filters.where import Where
 from lexlip.storage.generations import GenerationWriter, current_mark, open_current, verify
 from lexlip.storage.ids import check_ids, closed, read_only
@@ -128,30 +128,24 @@ class PostingsEngine:
     ) -> None:
         """Add documents, replacing those with the same id; see `Engine.add`."""
         self._writable()
-        names, matrix = check_documents(ids, impacts)
-        metadata = read_columns(columns, len(names))
-        if vectors is not None and len(vectors) != len(names):
-            raise LexLIPError(f"{len(names)} ids but {len(vectors)} vectors: one each")
         coded = None if vectors is None else CodedVectors.encode(vectors)
-        with self._lock:
-            self._check_width(0 if coded is None else coded.width)
-            self._kinds = merge_kinds(self._kinds, metadata)
-            block = [name.encode() for name in names]
-            for row, name in enumerate(block):
-                self._changes[name] = (len(self._blocks), row)
-            self._blocks.append(Documents(block, matrix.astype(np.uint8), metadata, coded))
+        self._put(Documents.of(ids, impacts, columns, coded))
 
-    def _check_width(self, width: int) -> None:
-        """Refuse vectors of another width than those that are there, 0 for none."""
-        kept = [block.vectors for block in self._blocks]
-        kept += [part.vectors for part in self._current().parts if part.living]
-        for vectors in kept:
-            held = 0 if vectors is None else vectors.width
-            if held != width:
-                raise LexLIPError(
-                    f"{self.path} holds vectors of {held} numbers, these documents have {width}: "
-                    "add documents of the same model, or build the index anew"
-                )
+    def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
+        """Add documents with the impacts and vectors of others; see `Engine.copy`."""
+        self._writable()
+        impacts, coded = self._current().taken([name.encode() for name in check_ids(of)])
+        self._put(Documents.of(ids, impacts, columns, coded))
+
+    def _put(self, added: Documents) -> None:
+        with self._lock:
+            kept = [block.vectors for block in self._blocks]
+            kept += [part.vectors for part in self._current().parts if part.living]
+            check_width(self.path, kept, added.vectors)
+            self._kinds = merge_kinds(self._kinds, added.columns)
+            places = ((len(self._blocks), row) for row in range(len(added.names)))
+            self._changes.update(zip(added.names, places, strict=True))
+            self._blocks.append(added)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete by id and return how many were there; see `Engine.delete`."""
@@ -318,6 +312,15 @@ class PostingsEngine:
             for row in rows.values():
                 return part.segment.contributions(row, numbers)
         raise LexLIPError(f"no document {id!r} in {self.path}: check the id")
+
+    def ids(self) -> list[str]:
+        """Return the ids of all documents; see `Engine.ids`."""
+        return [name.decode() for part in self._current().parts for name in part.alive_ids()]
+
+    def impacts(self, ids: Sequence[str]) -> csr_array:
+        """Return all impacts of documents; see `Engine.impacts`."""
+        names = [name.encode() for name in check_ids(ids)]
+        return self._current().taken(names)[0]
 
     def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: how many documents have it}; see `Engine.frequencies`."""

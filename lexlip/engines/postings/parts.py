@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from lexlip.engines.base import Condition
+from lexlip.engines.base import Columns, Condition, check_documents
 from lexlip.engines.postings import Segment
 from lexlip.errors import LexLIPError
-from lexlip.filters.columns import Column, Kind, Value
+from lexlip.filters.columns import Column, Kind, Value, read_columns
 from lexlip.storage.arrays import Strings, map_array, save_smallest
 from lexlip.storage.files import read_json, write_json
 from lexlip.storage.vectors import CodedVectors
@@ -61,6 +61,18 @@ class Documents:
     impacts: csr_array
     columns: Mapping[str, Column]
     vectors: CodedVectors | None = None
+
+    @classmethod
+    def of(
+        cls, ids: Sequence[str], impacts: csr_array, columns: Columns, coded: CodedVectors | None
+    ) -> Documents:
+        """Check documents, as `Engine.add` takes them."""
+        names, matrix = check_documents(ids, impacts)
+        metadata = read_columns(columns, len(names))
+        if coded is not None and len(coded) != len(names):
+            raise LexLIPError(f"{len(names)} ids but {len(coded)} vectors: one each")
+        encoded = [name.encode() for name in names]
+        return cls(encoded, matrix.astype(np.uint8), metadata, coded)
 
     def take(self, rows: NDArray[np.int64]) -> Documents:
         """Return some documents."""
@@ -170,6 +182,11 @@ class Part:
             return found
         return {name: row for name, row in found.items() if self.alive[row]}
 
+    def alive_ids(self) -> list[bytes]:
+        """Return the ids of the documents that are alive."""
+        every = np.arange(len(self.ids)) if self.alive is None else np.flatnonzero(self.alive)
+        return self.ids.take(every)
+
     def metadata(self, rows: Sequence[int], kinds: Mapping[str, Kind]) -> list[dict[str, Value]]:
         """Return {column: value} of some rows, missing values left out.
 
@@ -217,6 +234,20 @@ class Part:
 
 Found = tuple[Part, NDArray[np.int32], NDArray[Any]]
 """Hits of a search in a part: rows and scores."""
+
+
+def check_width(
+    path: Path, kept: Iterable[CodedVectors | None], added: CodedVectors | None
+) -> None:
+    """Refuse vectors of another width than those that are kept, and some where there are none."""
+    width = 0 if added is None else added.width
+    for vectors in kept:
+        held = 0 if vectors is None else vectors.width
+        if held != width:
+            raise LexLIPError(
+                f"{path} holds vectors of {held} numbers, these documents have {width}: "
+                "add documents of the same model, or build the index anew"
+            )
 
 
 def write_masks(folder: Path, masks: Mapping[str, NDArray[np.uint8]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
@@ -22,24 +24,55 @@ def restore(arrays: Arrays, table: Table, width: int, postings: int) -> csr_arra
     ValueError
         When the arrays contradict each other.
     """
-    bounds = np.zeros(table.sizes.size + 1, dtype=np.int64)
-    np.cumsum(np.where(table.kinds == DENSE, table.count, table.sizes), out=bounds[1:])
     numbers, values = np.empty(postings, np.int32), np.empty(postings, np.uint8)
     pointers = np.zeros(width + 1, dtype=np.int64)
-    first = at = 0
-    while first < table.terms.size:
-        last = int(np.searchsorted(bounds, bounds[first] + _PIECE, "right")) - 1
-        last = max(first + 1, last)
-        found, impacts, frequency = read_terms(arrays, table, slice(first, last))
+    at = 0
+    for places in _pieces(table):
+        found, impacts, frequency = read_terms(arrays, table, places)
         numbers[at : at + found.size], values[at : at + found.size] = found, impacts
-        pointers[table.terms[first:last] + 1] = frequency
-        first, at = last, at + found.size
+        pointers[table.terms[places] + 1] = frequency
+        at += found.size
     if at != postings:
         raise ValueError("postings are missing")
     np.cumsum(pointers, out=pointers)
     matrix = csc_array((values, numbers, pointers), shape=(table.count, width)).tocsr()
     del numbers, values
     return csr_array((matrix.data.astype(np.int32), matrix.indices, matrix.indptr), matrix.shape)
+
+
+def restore_some(arrays: Arrays, table: Table, width: int, documents: Sequence[int]) -> csr_array:
+    """Return the impacts of some documents, all different, in their order: [M, V] int32.
+
+    Raises
+    ------
+    ValueError
+        When the arrays contradict each other.
+    """
+    row_of = np.full(table.count, -1, dtype=np.int32)
+    row_of[documents] = np.arange(len(documents), dtype=np.int32)
+    rows, terms, values = [], [], []
+    for places in _pieces(table):
+        found, impacts, frequency = read_terms(arrays, table, places)
+        wanted = row_of[found] >= 0
+        rows.append(row_of[found[wanted]])
+        terms.append(np.repeat(table.terms[places], frequency)[wanted])
+        values.append(impacts[wanted].astype(np.int32))
+    if not rows:
+        return csr_array((len(documents), width), dtype=np.int32)
+    places_of = np.concatenate(rows), np.concatenate(terms)
+    shape = (len(documents), width)
+    return csr_array((np.concatenate(values), places_of), shape=shape, dtype=np.int32)
+
+
+def _pieces(table: Table) -> Iterator[slice]:
+    """Yield places of terms whose entries are worked on at once."""
+    bounds = np.zeros(table.sizes.size + 1, dtype=np.int64)
+    np.cumsum(np.where(table.kinds == DENSE, table.count, table.sizes), out=bounds[1:])
+    first = 0
+    while first < table.terms.size:
+        last = int(np.searchsorted(bounds, bounds[first] + _PIECE, "right")) - 1
+        yield slice(first, last := max(first + 1, last))
+        first = last
 
 
 def read_terms(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from lexlip.engines.postings import build, layout
 from lexlip.engines.postings.layout import BLOCK, COMMON, DENSE, LONGEST, Table
-from lexlip.engines.postings.restore import read_terms, restore
+from lexlip.engines.postings.restore import read_terms, restore, restore_some
 from lexlip.errors import LexLIPError
 
 
@@ -236,3 +236,8 @@ class Segment:
         """Return the impacts that `write` was given, [N, V] int32: what a merge reads."""
         with _damage_named():
             return restore(self._arrays, self._table, self.width, self.postings)
+
+    def some_impacts(self, documents: Sequence[int]) -> csr_array:
+        """Return the impacts of some documents, [M, V] int32: all postings are read, few kept."""
+        with _damage_named():
+            return restore_some(self._arrays, self._table, self.width, documents)

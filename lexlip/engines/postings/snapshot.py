@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 
 from lexlip.engines.base import Condition
 from lexlip.engines.postings.parts import Part, read_mask
@@ -17,6 +18,7 @@ from lexlip.filters.columns import Kind, merge_kinds
 from lexlip.filters.where import Where
 from lexlip.storage.generations import Generation
 from lexlip.storage.ids import check_ids
+from lexlip.storage.vectors import CodedVectors
 
 FORMAT = "lexlip-postings-2"
 _Filter = tuple[Where | None, tuple[Condition, ...]]
@@ -59,6 +61,27 @@ class Snapshot:
             found = part.find(wanted) if wanted else {}
             wanted -= found.keys()
             yield part, found
+
+    def taken(self, names: Sequence[bytes]) -> tuple[csr_array, CodedVectors | None]:
+        """Return all impacts of documents, in the order of the ids, int32 [N, V], and vectors."""
+        rows, coded, where = [], [], dict[bytes, int]()
+        for part, found in self.find(names):
+            if found:
+                where |= dict(zip(found, range(len(where), len(where) + len(found)), strict=True))
+                numbers = np.fromiter(found.values(), np.int64)
+                rows.append(part.segment.some_impacts(numbers.tolist()))
+                coded += [] if part.vectors is None else [part.vectors.take(numbers)]
+        if missing := [name for name in names if name not in where]:
+            folder = self.generation.folder
+            raise LexLIPError(f"no document {missing[0].decode()!r} in {folder}: check the id")
+        if not rows:
+            return csr_array((0, 0), dtype=np.int32), None
+        width = max(part.shape[1] for part in rows)
+        for part in rows:
+            part.resize((part.shape[0], width))
+        order = np.array([where[name] for name in names], np.int64)
+        vectors = CodedVectors.concat(coded).take(order) if coded else None
+        return csr_array(vstack(rows, format="csr"))[order], vectors
 
     def masks(
         self, where: Where | None, conditions: tuple[Condition, ...] = ()

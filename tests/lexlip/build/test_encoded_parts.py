@@ -174,7 +174,6 @@ def test_other_folders_are_left_alone(model, pictures, tmp_path):
     ("source", "message"),
     [
         (Collection([], [], [], source="nothing"), "no picture in nothing"),
-        (Collection(["a", "\ud800"], [[], []], [b"", b""]), "not valid Unicode"),
         (Collection(["a", "b"], [[], []], [b"", b""], columns={"x": [1, "y"]}), "column 'x'"),
     ],
 )

@@ -42,8 +42,10 @@ def test_image_folder_with_metadata(tmp_path, load):
     with pytest.raises(LexLIPError, match="no such file"):
         found.image(3)
     (folder / "in" / "metadata.jsonl").write_text('{"file_name": "2.png"}\n{"name": "3.png"}\n')
-    with pytest.raises(LexLIPError, match="row 2: no 'file_name'"):
-        load(folder)
+    found = load(folder)
+    assert found.ids == ["1.png", "in/2.png", "in/3.png"]
+    (said,) = found.left_out.notes
+    assert "metadata.jsonl: 1 row has no 'file_name'" in said
 
 
 # --- tables ---------------------------------------------------------------------------------------

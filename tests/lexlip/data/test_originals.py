@@ -16,14 +16,14 @@ from lexlip.storage.files import MANIFEST
 
 def made(folder, model, source, **options):
     Index.create(folder / "i.lex", model, source, engine="postings", **options).close()
-    return json.loads((folder / "i.lex" / MANIFEST).read_text())
+    return folder / "i.lex", json.loads((folder / "i.lex" / MANIFEST).read_text())
 
 
 def test_a_folder_is_found_from_anywhere(model, photos, tmp_path, monkeypatch, no_flush):
     monkeypatch.chdir(photos.parent)
-    manifest = made(tmp_path, model, photos.name)
+    made_of = made(tmp_path, model, photos.name)
     monkeypatch.chdir(tmp_path)
-    found = Originals.of(manifest)
+    found = Originals.of(*made_of)
     assert found.problem is None and found.find("03.png") == photos / "03.png"
     assert found.id_of(photos / "03.png") == "03.png"
     assert found.id_of(tmp_path / "03.png") is None
@@ -32,18 +32,18 @@ def test_a_folder_is_found_from_anywhere(model, photos, tmp_path, monkeypatch, n
 
 
 def test_one_picture_is_found(model, photos, tmp_path, no_flush):
-    found = Originals.of(made(tmp_path, model, photos / "05.png"))
+    found = Originals.of(*made(tmp_path, model, photos / "05.png"))
     assert found.find("05.png") == photos / "05.png" and found.find("5") is None
 
 
 def test_drawn_scenes_are_found_again_with_their_split(model, tmp_path, monkeypatch, no_flush):
     sizes = {"train": 3, "dev": 2, "test": 4, "size": 32}
     drawn = load_collection("scenes", "test", cache=tmp_path / "cache", scenes=sizes)
-    manifest = made(tmp_path, model, drawn)
+    path, manifest = made(tmp_path, model, drawn)
     assert manifest["pictures"]["split"] == "test"
     assert Path(manifest["pictures"]["path"]).is_relative_to(tmp_path / "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    found = Originals.of(manifest)
+    found = Originals.of(path, manifest)
     assert found.folder is None and found.problem is None
     for row, id in enumerate(drawn.ids):
         shown = read_image(found.find(id))
@@ -53,12 +53,12 @@ def test_drawn_scenes_are_found_again_with_their_split(model, tmp_path, monkeypa
 
 @pytest.mark.parametrize("source", [{"a": "a text"}, None])
 def test_what_was_given_cannot_be_found(model, images, tmp_path, source, no_flush):
-    manifest = made(tmp_path, model, source or {"a": images[0]})
+    path, manifest = made(tmp_path, model, source or {"a": images[0]})
     assert manifest["pictures"] is None
-    found = Originals.of(manifest)
+    found = Originals.of(path, manifest)
     assert found.find("a") is None and "does not say" in found.problem
     older = {key: value for key, value in manifest.items() if key != "pictures"}
-    assert Originals.of(older).find("a") is None
+    assert Originals.of(path, older).find("a") is None
 
 
 def test_what_is_gone_has_a_reason(tmp_path):

@@ -9,6 +9,8 @@ from scipy.sparse import csr_array
 from lexlip.engines import Hit
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
+from lexlip.storage.vectors import compare
+from lexlip.views import Vectors
 from tests.support.oracles import as_dicts, collection, oracle, queries
 
 
@@ -264,3 +266,68 @@ def test_frequencies_count_documents_and_generations_go_up(new_engine):
     assert reader.stale() and reader.generation == before
     assert reader.reopen() and not reader.stale()
     assert reader.generation == writer.generation > before
+
+
+def test_all_impacts_of_documents_are_given_back(engine):
+    assert engine.ids() == [] and engine.impacts([]).shape[0] == 0
+    ids, impacts = collection(400, v=2500, seed=5, high=MAX_IMPACT)
+    impacts = csr_array(impacts)
+    for part in np.array_split(np.arange(400), [50, 250]):
+        engine.add([ids[i] for i in part], impacts[part])
+        engine.commit()
+    engine.delete(ids[:7])
+    engine.add(ids[7:9], impacts[9:11])  # replaced
+    engine.add(["empty"], csr_array((1, 2500), dtype=np.int32))
+    engine.commit()
+    assert sorted(engine.ids()) == sorted([*ids[7:], "empty"])
+    asked = [*np.random.default_rng(6).permutation(np.arange(7, 400))[:60].tolist(), 7, 7]
+    found = engine.impacts([*(ids[row] for row in asked), "empty"])
+    rows = [{7: 9, 8: 10}.get(row, row) for row in asked]
+    expected = np.vstack([impacts[rows].toarray(), np.zeros((1, 2500))])
+    whole = np.zeros_like(expected)
+    whole[:, : found.shape[1]] = found.toarray()
+    assert np.issubdtype(found.dtype, np.integer) and (whole == expected).all()
+    terms = dict(zip(found[[0]].indices.tolist(), found[[0]].data.tolist(), strict=True))
+    assert terms and engine.contributions(ids[asked[0]], terms) == terms
+    with pytest.raises(LexLIPError, match="no document 'nobody'"):
+        engine.impacts([ids[20], "nobody"])
+    with pytest.raises(LexLIPError, match="no document"):
+        engine.impacts([ids[0]])  # deleted
+
+
+def test_documents_take_the_impacts_and_vectors_of_others(engine):
+    rng, n = np.random.default_rng(7), 6
+    ids, impacts = list("abcdef"), csr_array(rng.integers(0, 256, (n, 30)))
+    unit = rng.normal(size=(n, 8)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    marks = (rng.normal(size=n).astype(np.float32) for _ in range(3))
+    vectors = Vectors(unit, *marks) if engine.keeps_vectors else None
+    engine.add(ids, impacts, {"year": list(range(n))}, vectors)
+    engine.commit()
+    near = _near(engine, unit[0], ids)
+    engine.copy(["a", "b", "c"], ["b", "a", "new"], {"year": [10, 11, None]})  # two are swapped
+    with pytest.raises(LexLIPError, match="no document"):
+        engine.copy(["nobody"], ["x"])
+    with pytest.raises(LexLIPError, match="2 ids but"):
+        engine.copy(["a"], ["x", "y"])
+    engine.commit()
+    whole = np.zeros((7, 30), np.int64)
+    found = engine.impacts(["b", "a", "new", "c", "d", "e", "f"])
+    whole[:, : found.shape[1]] = found.toarray()
+    assert (whole == impacts[[0, 1, 2, 2, 3, 4, 5]].toarray()).all()
+    assert engine.fetch(["b", "a", "new", "c"]) == [{"year": 10}, {"year": 11}, {}, {"year": 2}]
+    now = _near(engine, unit[0], ["b", "a", "new", *ids[2:]])
+    assert now == [near[0], near[1], near[2], *near[2:]]
+    engine.compact()
+    assert _near(engine, unit[0], ["b", "a", "new", *ids[2:]]) == now
+
+
+def _near(engine, query, ids):
+    """The product of a query and the vector that an engine keeps of each document, exactly."""
+    if not engine.keeps_vectors:
+        return [0] * len(ids)
+    found = engine.locate([Hit(name, 1) for name in ids])
+    near = compare(found.spans, len(ids), query)
+    rows = zip(near.cosine.tolist(), near.constant.tolist(), near.held.tolist(), strict=True)
+    by_id = dict(zip(found.names(), rows, strict=True))
+    return [by_id[name] for name in ids]

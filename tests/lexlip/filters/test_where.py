@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import unicodedata
 
 import numpy as np
 import pytest
@@ -315,3 +316,31 @@ def test_bad_names_and_meetings_are_refused():
         merge_kinds({"a": "str"}, {"a": Column.of([1])})
     with pytest.raises(LexLIPError, match="do not go"):
         Column.concat([Column.of([1]), Column.of(["a"])])
+
+
+def test_texts_are_looked_into():
+    where = Where.parse("folder.startswith('2024/') or 'trip' in folder")
+    folders = ["2024/a", "2024", "a trip", None, "2025/trip"]
+    columns = {"folder": Column.of(folders), "year": Column.of([1, 2, 3, 4, 5])}
+    assert where.mask(columns).tolist() == [True, False, True, False, True]
+    assert Where.parse("'trip' not in folder").mask(columns).tolist() == [
+        True, True, False, True, False
+    ]  # fmt: skip
+    assert Where.parse('column("my tag").contains("x")').columns == {"my tag"}
+    for text in (
+        "folder.startswith(2024)", "folder.endswith('a')", "folder.startswith('a', 'b')",
+        "folder.startswith(year)", "'a'.startswith(folder)", "folder.upper() == 'A'",
+    ):  # fmt: skip
+        with pytest.raises(LexLIPError, match="is wrong at"):
+            Where.parse(text)
+    with pytest.raises(LexLIPError, match="startswith is for text"):
+        Where.parse("year.startswith('2')").mask(columns)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_texts_have_one_unicode_form(form):
+    word = unicodedata.normalize(form, "é")
+    for text in (f"place == '{word}'", f"place.startswith('{word}')", f"place in ('{word}', 'x')"):
+        for other in ("NFC", "NFD"):
+            column = Column.of([unicodedata.normalize(other, "é"), "e"])
+            assert Where.parse(text).mask({"place": column}).tolist() == [True, False]

@@ -331,4 +331,4 @@ def test_mistakes_are_one_line_and_leave_what_was_there(
 def test_texts_have_no_pictures_to_encode(make_index, model, dense_checkpoint):
     path = make_index(source={"a": "a red star", "b": "a blue star"})
     with Index.open(path, model) as index, pytest.raises(LexLIPError, match="give --pictures"):
-        DenseVectors.create(index, dense_checkpoint, Originals.of(index.manifest))
+        DenseVectors.create(index, dense_checkpoint, Originals.of(index.path, index.manifest))

@@ -264,7 +264,7 @@ def test_explain_aligns_patches_where_there_are_heads(make_index, serve, model_w
         ({"q": "-red"}, 400, "add what to look for"),
         ({"q": "must:zebra"}, 400, "not in the model's lexicon"),
         ({"q": "red", "where": "year >"}, 400, "year >"),
-        ({"q": "red", "where": "nowhere == 1"}, 400, "did you mean"),
+        ({"q": "red", "where": "nowhere == 1"}, 400, "there are bytes"),
         ({"q": "red", "rerank": "filip"}, 400, "keeps nothing to rerank with"),
     ],
 )

@@ -294,7 +294,7 @@ def test_on_the_command_line(model, checkpoint, photos, tmp_path, temporary, few
     assert len(rows) >= len(said["points"]) + 4
     assert "best within" in result.stdout and "8 terms per picture" in result.stdout
     assert f"lexlip index {photos} -o {path}" in result.stdout
-    assert "--max-terms 8 --replace" in result.stdout
+    assert "--max-terms 8 --engine postings --replace" in result.stdout
     for wrong, message in (
         (("tune", path, "--budget", "fast"), "'fast' is not a budget"),
         (("tune", tmp_path), "no index at"),
