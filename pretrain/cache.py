@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from lexlip.data.collection import Collection
+from lexlip.data.images import ENOUGH
 from lexlip.models.fingerprints import fingerprint
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.pretrained import TwoTowers
@@ -64,7 +65,8 @@ def cached_pixels(
     key = _key(collection, collection.source, _pictures(processor))
 
     def compute(rows: range) -> np.ndarray:
-        return processor.resize([collection.image(i) for i in rows])[:, None]
+        side = processor.image_side
+        return processor.resize([collection.image(i, side) for i in rows])[:, None]
 
     return _fill(Path(folder), key, "pixels", len(collection), ranges, compute)
 
@@ -118,7 +120,7 @@ def cached_features(
     ranges = [range(i, min(i + batch, len(collection))) for i in range(0, len(collection), batch)]
 
     def compute(rows: range) -> np.ndarray:
-        drawn = [drawn_views(collection.image(i), i, flip, crops) for i in rows]
+        drawn = [drawn_views(collection.image(i, ENOUGH), i, flip, crops) for i in rows]
         views = zip(*drawn, strict=True)
         states = [model.vision.features(processor.pixels(list(view))) for view in views]
         return torch.stack(states, dim=1).to(torch.float16).numpy()

@@ -247,7 +247,8 @@ def embed(
     model: LexicalSpeaker, collection: Collection
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vectors of a collection: pictures [N, d], captions [M, d], and the captions' pictures [M]."""
-    parts = [model.embed_image(images) for _, images in collection.batches(32)]
+    batches = collection.batches(32, None, model.prepare_image, model.image_side)
+    parts = [model.embed_image(images) for _, images in batches]
     texts = [c for captions in collection.captions for c in captions]
     owner = np.repeat(np.arange(len(collection)), [len(c) for c in collection.captions])
     return np.concatenate(parts), model.embed_text(texts), owner

@@ -17,7 +17,9 @@ from lexlip.build.held import Held, Sorted
 from lexlip.build.recipe import Recipe
 from lexlip.build.sources import given
 from lexlip.data.collection import Collection, Place, load_collection
-from lexlip.data.crops import with_crops
+from lexlip.data.crops import looks, mean_of_looks
+from lexlip.data.exif import PHOTO_METADATA
+from lexlip.data.images import SUFFIXES, Photo
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
@@ -100,8 +102,6 @@ def as_source(
     if (found := given(source, split)) is not None:
         return found
     path = Path(os.fspath(source))
-    from lexlip.data.images import SUFFIXES
-
     if path.suffix.lower() in SUFFIXES and split is None and not path.is_dir():
         place = Place(str(path.resolve()))
         return Collection([path.name], [[]], [path], source=str(path), place=place)
@@ -197,6 +197,12 @@ def _nameable(
     return kept
 
 
+def photo_columns(told: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return what photographs say of themselves as columns, without those that none says."""
+    columns = {name: [facts.get(name) for facts in told] for name in PHOTO_METADATA}
+    return {n: values for n, values in columns.items() if any(v is not None for v in values)}
+
+
 def encode_pictures(
     model: Speaker | Later,
     source: Collection,
@@ -223,11 +229,15 @@ def encode_pictures(
     chosen = source.select(numbers[i] for i in found.fresh)
     read: list[int] = []
     parts: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
     if not isinstance(model, Later):
         require_images(model)
-    for rows, images in chosen.batches(batch_size, skipped):
-        parts.append(_encode(loaded(model), images, recipe))
-        read += [found.fresh[row] for row in rows]
+    if found.fresh:
+        for rows, seen in _prepared(loaded(model), chosen, recipe, batch_size, skipped):
+            whole, *corners = zip(*(images for _, images in seen), strict=True)
+            parts.append(_encode(loaded(model), whole, recipe, corners))
+            read += [found.fresh[row] for row in rows]
+            told += [of_photo for of_photo, _ in seen]
     alike = [row for row, _ in found.alike]
     renewed = [row for row in found.unchanged if found.facts[row] is not None]
 
@@ -237,20 +247,52 @@ def encode_pictures(
 
     metadata, facts = chosen_of(read)
     of = [name for _, name in found.alike]
+    moved, moved_facts = chosen_of(alike)
+    if known is not None:
+        moved = photo_columns(known.metadata(of)) | moved
     return Chunk(
         [names[i] for i in read],
-        columns=metadata,
+        columns=photo_columns(told) | metadata,
         unchanged=len(found.unchanged),
         skipped=skipped,
         facts=facts,
-        alike=Alike([names[i] for i in alike], of, *chosen_of(alike)) if alike else None,
+        alike=Alike([names[i] for i in alike], of, moved, moved_facts) if alike else None,
         seen=([names[i] for i in renewed], chosen_of(renewed)[1]),
         **(_joined(parts) if parts else _nothing(model, recipe)),
     )
 
 
-def _encode(model: Speaker, items: Sequence[Any], recipe: Recipe) -> dict[str, Any]:
-    """Encode texts or pictures: the weights of a `Chunk`, and whatever else is kept of each."""
+def _prepared(
+    model: Speaker,
+    source: Collection,
+    recipe: Recipe,
+    size: int,
+    skipped: list[tuple[str, str]],
+) -> Iterator[tuple[list[int], list[tuple[dict[str, Any], list[Any]]]]]:
+    """Yield batches of pictures as the model sees them, whole and in corners, with their facts.
+
+    Threads decode them, one at a time each, and keep only what is small.
+    """
+    encoder = require_images(model)
+    crops = 0 if isinstance(model, HasVectors) else recipe.crops
+
+    def prepare(photo: Photo) -> tuple[dict[str, Any], list[Any]]:
+        return photo.facts, [encoder.prepare_image(one) for one in looks(photo.image, crops)]
+
+    yield from source.batches(size, skipped, prepare, encoder.image_side)
+
+
+def _encode(
+    model: Speaker, items: Sequence[Any], recipe: Recipe, corners: Sequence[Sequence[Any]] = ()
+) -> dict[str, Any]:
+    """Encode texts or pictures: the weights of a `Chunk`, and whatever else is kept of each.
+
+    Parameters
+    ----------
+    model, items, recipe
+    corners : sequence of sequences of pictures
+        One corner of all pictures each.
+    """
     texts = isinstance(items[0], str)
     found: dict[str, Any] = {}
     if recipe.keep_views:
@@ -267,8 +309,7 @@ def _encode(model: Speaker, items: Sequence[Any], recipe: Recipe) -> dict[str, A
         encode = require_images(model).encode_image
     if not found:
         found["weights"] = encode(items)
-    if not texts:
-        found["weights"] = with_crops(encode, items, recipe.crops, found["weights"])
+    found["weights"] = mean_of_looks(encode, *corners, whole=found["weights"])
     return found
 
 

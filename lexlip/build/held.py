@@ -43,6 +43,10 @@ class Held:
         self._engine, self._files = engine, files
         self._sizes: set[int] | None = None
 
+    def metadata(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Return the metadata of documents, empty where there is none."""
+        return [document or {} for document in self._engine.fetch(list(ids))]
+
     def sort(
         self,
         ids: Sequence[str],

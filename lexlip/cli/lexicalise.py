@@ -60,7 +60,11 @@ def lexicalise(
     step = max(1, len(collection) // SAMPLE)
     skipped: list[tuple[str, str]] = []
     sample = collection.select(range(0, len(collection), step))
-    shown = [image for _, images in sample.batches(32, skipped) for image in images]
+    shown = [
+        sample.picture(number)
+        for numbers, _ in sample.batches(32, skipped, lambda photo: None, at_least=1)
+        for number in numbers
+    ]
     if asked is None:
         asked = [text for texts in sample.captions for text in texts[:1]] or None
     speaker = give_words(clip, shown, chosen, asked, size=size, languages=language)

@@ -153,7 +153,7 @@ def _thumbnail(picture: Any) -> Any:
     if picture is None:
         return "(not where it was indexed)"
     try:
-        small = read_image(picture)
+        small = read_image(picture, None, 4 * _HEIGHT)
     except LexLIPError:
         return "(cannot be read any more)"
     small.thumbnail((4 * _HEIGHT, 2 * _HEIGHT))

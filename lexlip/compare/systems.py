@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lexlip.build.manifest import place_of
 from lexlip.compare.bm25 import BM25, tokens
+from lexlip.data.images import ENOUGH
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
@@ -187,7 +188,7 @@ class DenseVectors(ComparedSystem):
         parts: list[NDArray[np.float32]] = []
         skipped: list[tuple[str, str]] = []
         with tqdm(total=len(ours), desc="encoding", unit="picture", disable=None) as bar:
-            for numbers, pictures in ours.batches(_BATCH, skipped):
+            for numbers, pictures in ours.batches(_BATCH, skipped, at_least=ENOUGH):
                 ids += [ours.ids[number] for number in numbers]
                 parts.append(encoder.pictures(pictures).astype(np.float32))
                 bar.update(len(numbers))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Container
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,8 @@ from PIL import Image
 
 from lexlip.data import readers
 from lexlip.data.folders import read_image_folder
-from lexlip.data.images import read_image
+from lexlip.data.images import Photo, read_photo
+from lexlip.data.in_order import in_batches
 from lexlip.data.left_out import LeftOut
 from lexlip.data.qrels import judgements
 from lexlip.data.readers import Pictures, Records, read_texts
@@ -22,6 +25,8 @@ from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
 
 __all__ = ["Collection", "Place", "load_collection", "read_texts"]
+
+_READING = threading.Lock()  # tables promise nothing to threads
 
 
 class Place(NamedTuple):
@@ -123,22 +128,31 @@ class Collection:
         """Return picture number `i`, not decoded."""
         return self._all[self._rows[i]]
 
-    def image(self, i: int) -> Image.Image:
-        """Decode picture number `i` to RGB.
+    def image(self, i: int, at_least: int | None = None) -> Image.Image:
+        """Decode picture number `i` to RGB, as `lexlip.data.images.read_image` does.
 
         Raises
         ------
         LexLIPError
             Naming the picture and the reason, if it is missing, broken or too large.
         """
-        picture = self.picture(i)
+        return self.photo(i, at_least).image
+
+    def photo(self, i: int, at_least: int | None = None) -> Photo:
+        """Decode picture number `i`, with what its file says about it; see `image`."""
+        with _READING:
+            picture = self.picture(i)
         name = os.fspath(picture) if isinstance(picture, Path) else f"{self.ids[i]} ({self.source})"
-        return read_image(picture, name)
+        return read_photo(picture, name, at_least)
 
     def batches(
-        self, size: int, skipped: list[tuple[str, str]] | None = None
-    ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-        """Go through all pictures in order.
+        self,
+        size: int,
+        skipped: list[tuple[str, str]] | None = None,
+        prepare: Callable[[Photo], Any] | None = None,
+        at_least: int | None = None,
+    ) -> Iterator[tuple[list[int], list[Any]]]:
+        """Go through all pictures in order; threads read them while the caller works.
 
         Parameters
         ----------
@@ -147,24 +161,39 @@ class Collection:
         skipped : list of (str, str), optional
             When given, a picture that cannot be read is left out, and its id and the reason are
             added here; otherwise it is an error.
+        prepare : callable, optional
+            Makes of a `lexlip.data.images.Photo` what is yielded, in the thread that decoded it; by
+            default the picture is. Up to two batches are held, so let it be small.
+        at_least : int, optional
+            Pixels of the shorter side that are needed; see `lexlip.data.images.read_image`.
 
         Yields
         ------
-        (list of int, list of PIL.Image.Image)
-            The numbers of the pictures, and the pictures.
+        (list of int, list)
+            The numbers of the pictures, and the pictures, or what was made of them.
         """
-        for start in range(0, len(self), size):
-            numbers, pictures = [], []
-            for i in range(start, min(start + size, len(self))):
-                try:
-                    pictures.append(self.image(i))
-                    numbers.append(i)
-                except LexLIPError as error:
-                    if skipped is None:
-                        raise
-                    skipped.append((self.ids[i], str(error)))
-            if numbers:
-                yield numbers, pictures
+
+        def read(i: int) -> Any:
+            try:
+                photo = self.photo(i, at_least)
+                return photo.image if prepare is None else prepare(photo)
+            except LexLIPError as error:
+                if skipped is None:
+                    raise
+                return error
+
+        with closing(in_batches(read, range(len(self)), size)) as batches:
+            for start, results in zip(range(0, len(self), size), batches, strict=True):
+                numbers, pictures = [], []
+                for i, result in enumerate(results, start):
+                    if isinstance(result, LexLIPError):
+                        assert skipped is not None
+                        skipped.append((self.ids[i], str(result)))
+                    else:
+                        numbers.append(i)
+                        pictures.append(result)
+                if numbers:
+                    yield numbers, pictures
 
     def select(self, indices: Iterable[int]) -> Collection:
         """Return the collection of these pictures, in this order."""

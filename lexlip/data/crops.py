@@ -8,7 +8,7 @@ corners are those of Krizhevsky et al., ImageNet classification (2012).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -51,6 +51,37 @@ def crop(picture: Image.Image, corner: tuple[int, int]) -> Image.Image:
     return picture.crop((left, top, left + wide, top + high))
 
 
+def looks(picture: Image.Image, crops: int) -> Iterator[Image.Image]:
+    """Yield a picture and its first `crops` corners.
+
+    Examples
+    --------
+    >>> [look.size for look in looks(Image.new("RGB", (100, 50)), 2)]
+    [(100, 50), (80, 40), (80, 40)]
+    """
+    yield picture
+    for corner in CORNERS[: check_crops(crops)]:
+        yield crop(picture, corner)
+
+
+def mean_of_looks(encode: Callable[[Sequence[Any]], T], *seen: Sequence[Any], whole: T) -> T:
+    """Average what an encoder says of pictures with what it says of their corners.
+
+    Parameters
+    ----------
+    encode : callable
+        Pictures to rows, csr_array or array [N, ...].
+    *seen : sequences of N pictures
+        One corner of all pictures each.
+    whole : csr_array or array [N, ...]
+        What the encoder says of the pictures as they are.
+    """
+    total: Any = whole
+    for corners in seen:
+        total = total + encode(corners)
+    return total * (1 / (1 + len(seen))) if seen else total
+
+
 def with_crops(
     encode: Callable[[Sequence[Image.Image]], T],
     pictures: Sequence[Image.Image],
@@ -78,7 +109,6 @@ def with_crops(
     >>> with_crops(widths, pictures, 3).tolist()
     [[85.0]]
     """
-    total: Any = encode(pictures) if whole is None else whole
-    for corner in CORNERS[: check_crops(crops)]:
-        total = total + encode([crop(picture, corner) for picture in pictures])
-    return total * (1 / (1 + crops)) if crops else total
+    corners = CORNERS[: check_crops(crops)]
+    seen = ([crop(picture, corner) for picture in pictures] for corner in corners)
+    return mean_of_looks(encode, *seen, whole=encode(pictures) if whole is None else whole)

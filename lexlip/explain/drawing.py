@@ -21,7 +21,7 @@ _LINE = 20
 
 def fit(picture: Any, width: int) -> Image.Image:
     """Read a picture and bring it to a width; it keeps its shape, up to 2 : 1 and 1 : 8."""
-    upright = read_image(picture)
+    upright = read_image(picture, None, 2 * width)
     ratio = min(2.0, max(0.125, upright.height / upright.width))
     return upright.resize((width, max(1, round(width * ratio))), Image.Resampling.LANCZOS)
 

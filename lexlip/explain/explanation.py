@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 from lexlip.build.manifest import normalises
 from lexlip.build.recipe import Recipe
 from lexlip.data.crops import with_crops
-from lexlip.data.images import read_image
+from lexlip.data.images import read_photo
 from lexlip.impacts import document_rows, quantise, query_terms
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.models.speaker import Localises, Speaker, require_images, require_places
@@ -216,7 +216,8 @@ def explain(
     texts = _traced(model, query)
     if picture is None:
         return Explanation(id, query, words, tokens, account, texts)
-    upright = read_image(picture)
+    photo = read_photo(picture, None, require_images(model).image_side)
+    upright = photo.image
     terms = _terms(words, query, tokens)
     held = {terms[word.word]: word.impact for word in words if word.impact > 0}
     wanted = " ".join(text.text for text in texts if text.weight > 0)
@@ -227,7 +228,7 @@ def explain(
         tokens,
         account,
         texts,
-        upright.size,
+        photo.size,
         model.locate(upright, terms.values(), Recipe.of(index.manifest).crops),
         model.align(upright, wanted) if wanted and model.aligns else None,
         model.locate_pixels(upright, terms.values()) if pixels else None,

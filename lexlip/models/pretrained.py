@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from scipy.sparse import csr_array, vstack
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lexlip.data.in_order import in_batches
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon, vocabulary
 from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
-from lexlip.models.processing import Processor
+from lexlip.models.processing import Prepared, Processor
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.towers import TextTower, VisionTower, batches
 from lexlip.models.windows import Windows, in_windows, reading
@@ -124,8 +126,24 @@ class SavedModel(PreTrainedModel):
         """Pictures of any kind to pixel values [B, 3, H, W], on the model's device."""
         return self._processor.pixels(images).to(self.device, self.dtype)
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+        return self._processor.image_side
+
+    def prepare_image(self, image: Any) -> Prepared:
+        """Return one picture of any kind as the model sees it, for the methods that take pictures.
+
+        It is small: prepare pictures one by one, in threads, and encode many together.
+        """
+        return self._processor.prepare(image)
+
     def _pixel_batches(self, images: Sequence[Any], size: int) -> Iterable[Tensor]:
-        return map(self.pixels, batches(images, size))
+        if all(isinstance(image, Prepared) for image in images):
+            yield from map(self.pixels, batches(images, size))
+            return
+        with closing(in_batches(self.prepare_image, images, size)) as prepared:
+            yield from map(self.pixels, prepared)
 
 
 class WordModel(SpeakerMixin, SavedModel):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,16 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from lexlip.data.images import read_image
+
+GAP = 2
+"""Of the sides that a model reads, those that a picture is decoded to at least. Cosine of words to
+those of the picture decoded in full: see docs/results/decoding.md."""
+
+
+class Prepared(NamedTuple):
+    """A picture as a model sees it: uint8 [3, H, W], a few kilobytes."""
+
+    pixels: np.ndarray
 
 
 class Processor:
@@ -47,13 +58,36 @@ class Processor:
         )
         return {k: tokens[k] for k in ("input_ids", "attention_mask")}
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all.
+
+        `GAP` times the sides that the model reads, so that it makes no difference to its words.
+        """
+        return side_for(self.image_processor)
+
+    def prepare(self, image: Any) -> Prepared:
+        """Return one picture of any kind as the model sees it.
+
+        Raises
+        ------
+        LexLIPError
+            When it cannot be read.
+        """
+        if isinstance(image, Prepared):
+            return image
+        output = self.image_processor(
+            [read_image(image, at_least=self.image_side)],
+            do_rescale=False,
+            do_normalize=False,
+            return_tensors="np",
+        )
+        pixels = np.asarray(output["pixel_values"])[0]
+        return Prepared(pixels.round().clip(0, 255).astype(np.uint8))
+
     def resize(self, images: Sequence[Any]) -> np.ndarray:
         """Pictures to resized bytes, uint8 [B, 3, H, W]: what a pixel cache holds."""
-        pictures = [read_image(image) for image in images]
-        output = self.image_processor(
-            pictures, do_rescale=False, do_normalize=False, return_tensors="np"
-        )
-        return np.asarray(output["pixel_values"]).round().clip(0, 255).astype(np.uint8)
+        return np.stack([self.prepare(image).pixels for image in images])
 
     def normalise(self, pixels: np.ndarray | Tensor) -> Tensor:
         """Bytes [B, 3, H, W] to float32 pixel values."""
@@ -62,5 +96,22 @@ class Processor:
         return (torch.as_tensor(pixels).float() / 255 - mean) / std
 
     def pixels(self, images: Sequence[Any]) -> Tensor:
-        """Pictures of any kind to pixel values, float32 [B, 3, H, W]."""
+        """Pictures of any kind, prepared ones too, to pixel values, float32 [B, 3, H, W]."""
         return self.normalise(self.resize(images))
+
+
+def side_for(image_processor: Any) -> int | None:
+    """Return the pixels that the shorter side of a picture is decoded to at least; None for all.
+
+    Parameters
+    ----------
+    image_processor : transformers image processor
+    """
+    settings = image_processor.to_dict()
+    if not settings.get("do_resize", True):
+        return None
+    sizes = [settings.get("size"), settings.get("crop_size")]
+    if patches := settings.get("max_num_patches"):  # any shape, of so many patches
+        sizes.append({"side": math.ceil(settings["patch_size"] * math.sqrt(patches))})
+    sides = [side for size in sizes if isinstance(size, Mapping) for side in size.values() if side]
+    return GAP * max(sides) if sides else None

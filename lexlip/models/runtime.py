@@ -14,9 +14,12 @@ def threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Let torch use `count` threads in this process."""
+    """Let torch, and the decoding of pictures, use `count` threads in this process."""
     import torch
 
+    from lexlip.data.in_order import limit_threads
+
+    limit_threads(count)
     torch.set_num_threads(count)
 
 

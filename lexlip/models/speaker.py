@@ -86,6 +86,13 @@ class Speaker(Protocol):
 class EncodesImages(Protocol):
     """Pictures to words."""
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+
+    def prepare_image(self, image: Any) -> Any:
+        """One picture as the model sees it: small, and what the methods below take too."""
+
     def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
         """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
 

@@ -95,9 +95,9 @@ class Query(Tree):
         """
         if isinstance(source, str | Path):
             return cls((Part(picture_path(source)),))
-        from lexlip.data.images import read_image
+        from lexlip.data.images import ENOUGH, read_image
 
-        return cls((Part(read_image(source)),))
+        return cls((Part(read_image(source, None, ENOUGH)),))
 
     @classmethod
     def from_words(cls, words: Mapping[str, float] | Sequence[tuple[str, float]]) -> Query:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lexlip.data.images import MAX_PIXELS, formats, read_image
+from lexlip.data.images import ENOUGH, format_of, read_image
+from lexlip.data.limits import PictureTooLarge
 from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
 from lexlip.server.failures import Refused, no_such_image
@@ -34,9 +35,11 @@ _SUFFIX = {
     "WEBP": ".webp",
     "GIF": ".gif",
     "BMP": ".bmp",
+    "AVIF": ".avif",
     "HEIF": ".heic",
+    "RAW": ".raw",
 }
-_UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff|heic)")
+_UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff|avif|heic|raw)")
 
 
 def token_of(id: str) -> str:
@@ -74,32 +77,20 @@ class Sent(NamedTuple):
     media_type: str
 
 
-def open_picture(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = "the picture"
-) -> Image.Image:
-    """Read the header of a picture.
+def read_posted(data: bytes, max_pixels: int, name: str = "the picture") -> Image.Image:
+    """Decode a picture that was posted, at a scale that is enough for any model.
 
     Raises
     ------
     Refused
         413 when it is too large.
     LexLIPError
-        When it is not a picture.
+        When it is not a picture, or damaged.
     """
     try:
-        picture = Image.open(
-            BytesIO(source) if isinstance(source, bytes) else source, "r", formats()
-        )
-    except Image.DecompressionBombError:
-        raise Refused(413, f"{name}: over the limit of {max_pixels:,} pixels: reduce it") from None
-    except Exception:
-        raise LexLIPError(
-            f"{name}: not a picture, or damaged: JPEG, PNG, WebP, GIF, BMP or TIFF are read"
-        ) from None
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise Refused(413, f"{name}: {width} x {height} pixels are over {max_pixels:,}: reduce it")
-    return picture
+        return read_image(data, name, ENOUGH, max_pixels)
+    except PictureTooLarge as error:
+        raise Refused(413, str(error)) from None
 
 
 class Pictures:
@@ -169,9 +160,7 @@ class Pictures:
     def _make_thumbnail(self, id: str, stamp: str) -> Sent:
         side = self._settings.thumbnail
         with _still_there():
-            picture = open_picture(self.found(id))
-            picture.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a part of its size
-            small = read_image(picture, "the picture")
+            small = read_image(self.found(id), "the picture", 2 * side)
         small.thumbnail((side, side))
         return _as_jpeg(small)
 
@@ -179,11 +168,11 @@ class Pictures:
         """Return the picture as it is, or as a JPEG where browsers do not show its format."""
         with _still_there():
             found = self.found(id)
-            picture = open_picture(found)
-            if picture.format in SHOWN:
+            kind = format_of(found, "the picture")
+            if kind in SHOWN:
                 data = found if isinstance(found, bytes) else found.read_bytes()
-                return Sent(data, SHOWN[picture.format])
-            return _as_jpeg(read_image(picture, "the picture"))
+                return Sent(data, SHOWN[kind])
+            return _as_jpeg(read_image(found, "the picture"))
 
     def keep(self, data: bytes, name: str) -> tuple[str, Path]:
         """Store a picture that was posted, named by its content.
@@ -198,9 +187,8 @@ class Pictures:
         LexLIPError
             When it is not a picture, corrupted or too large; nothing is stored then.
         """
-        picture = open_picture(data, self._settings.max_pixels, name)
-        suffix = _SUFFIX.get(picture.format or "", ".tiff")
-        read_image(data, name)
+        read_posted(data, self._settings.max_pixels, name)
+        suffix = _SUFFIX.get(format_of(data, name), ".tiff")
         id = f"{UPLOADS}/{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
         path = self._index / id
         if not path.exists():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from lexlip.data.images import MAX_PIXELS
+from lexlip.data.limits import max_pixels
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -31,7 +31,8 @@ class Settings:
     max_body : int
         Bytes of a request.
     max_pixels : int
-        Of a picture, width times height.
+        Of a posted picture, width times height, at the scale that it is decoded at; by default
+        that of the environment variable LEXLIP_MAX_PIXELS, or 64 million.
     max_query : int
         Characters of a query or a filter.
     max_hits : int
@@ -56,7 +57,7 @@ class Settings:
     pictures: str | None = None
     split: str | None = None
     max_body: int = 32 * 2**20
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = field(default_factory=max_pixels)
     max_query: int = 2000
     max_hits: int = 200
     max_depth: int = 1000

@@ -49,10 +49,10 @@ def test_another_trunk_preprocessing_or_view_is_cached_anew(make_model, collecti
 
 def test_an_interrupted_writer_leaves_nothing_behind(model, images, collection, tmp_path):
     class Interrupted(Collection):
-        def image(self, number):
+        def image(self, number, at_least=None):
             if number:
                 raise KeyboardInterrupt
-            return super().image(number)
+            return super().image(number, at_least)
 
     stopped = Interrupted(collection.ids, collection.captions, list(images))
     with pytest.raises(KeyboardInterrupt):

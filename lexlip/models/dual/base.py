@@ -66,6 +66,13 @@ class DualEncoder(Protocol):
     def tokenizer(self) -> Vocabulary:
         """The tokenizer of texts."""
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+
+    def prepare_image(self, image: Any) -> Any:
+        """One picture as the encoder sees it: small, and what `embed_image` takes too."""
+
     def embed_text(self, texts: Sequence[str], batch_size: int = 128) -> Vectors:
         """Texts to unit vectors, float32 [N, d]."""
 

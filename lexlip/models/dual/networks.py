@@ -6,14 +6,16 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from lexlip.data.in_order import in_batches
 from lexlip.models.dual.base import Vectors
 from lexlip.models.towers import batches
 
@@ -31,6 +33,18 @@ def network_fingerprint(
         digest.update(f"{token}\t{index}\n".encode())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+class Prepared(NamedTuple):
+    """A picture as a network sees it: what the vision tower takes, of a batch of one."""
+
+    inputs: dict[str, Tensor]
+
+
+def joined(prepared: Sequence[Prepared]) -> dict[str, Tensor]:
+    """Join pictures to a batch."""
+    names = prepared[0].inputs
+    return {name: torch.cat([one.inputs[name] for one in prepared]) for name in names}
 
 
 class Frozen(ABC):
@@ -98,11 +112,23 @@ class Network(Frozen):
         parts = (self._placed(self.tokens(part)) for part in batches(texts, batch_size))
         return self._rows(map(self.text_features, parts))
 
+    @property
+    @abstractmethod
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+
+    def prepare_image(self, image: Any) -> Prepared:
+        """Return one picture of any kind as the network sees it, for the methods that take some.
+
+        It is small: prepare pictures one by one, in threads, and embed many together.
+        """
+        return image if isinstance(image, Prepared) else Prepared(self.pixels([image]))
+
     @torch.no_grad()
     def embed_image(self, images: Sequence[Any], batch_size: int = 32) -> Vectors:
         """Pictures (paths, bytes, arrays or PIL) to unit vectors, float32 [N, d]."""
-        parts = (self._placed(self.pixels(part)) for part in batches(images, batch_size))
-        return self._rows(map(self.image_features, parts))
+        with closing(in_batches(self.prepare_image, images, batch_size)) as prepared:
+            return self._rows(self.image_features(self._placed(joined(part))) for part in prepared)
 
     def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs on the network's device."""

@@ -19,6 +19,7 @@ from lexlip.errors import LexLIPError
 from lexlip.models.dual.base import Vocabulary
 from lexlip.models.dual.files import OPEN_CLIP, find_file, read_json
 from lexlip.models.dual.networks import Network
+from lexlip.models.processing import GAP
 from lexlip.storage.files import write_json
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -90,9 +91,16 @@ class OpenClipDual(Network):
         """Texts to ``text``, int64 [B, L]: as long as the model's context."""
         return {"text": self.read(list(texts))}
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+        size = self.config["model_cfg"]["vision_cfg"].get("image_size", 224)
+        return GAP * max(size if isinstance(size, list | tuple) else [size])
+
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
         """Pictures to ``image``, float32 [B, 3, H, W]."""
-        return {"image": torch.stack([self.transform(read_image(image)) for image in images])}
+        pictures = [read_image(image, None, self.image_side) for image in images]
+        return {"image": torch.stack([self.transform(picture) for picture in pictures])}
 
     def text_features(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Tokens to vectors [B, d]."""

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
-from lexlip.data.images import read_image
+from lexlip.data.images import ENOUGH, read_image
+from lexlip.data.in_order import in_batches
 from lexlip.errors import LexLIPError
 from lexlip.models.dual.base import DualEncoder, Vectors
 from lexlip.models.dual.families import FAMILIES
 from lexlip.models.dual.files import modules_of, read_json
 from lexlip.models.dual.networks import Frozen
 from lexlip.models.dual.transformers_models import open_transformers, settings_of
+from lexlip.models.processing import side_for
 
 TRUST = "LEXLIP_TRUST_REMOTE_CODE"
 """Environment variable; 1 lets checkpoints run the Python code that they bring."""
@@ -128,8 +132,21 @@ class SentenceDual(Frozen):
 
     def embed_image(self, images: Sequence[Any], batch_size: int = 32) -> Vectors:
         """Pictures (paths, bytes, arrays or PIL) to unit vectors, float32 [N, d]."""
-        pictures = [read_image(image) for image in images]
-        return self._rows(self.network.encode_document, pictures, batch_size)
+        none = np.zeros((0, self.width), np.float32)
+        with closing(in_batches(self.prepare_image, images, batch_size)) as prepared:
+            rows = [self._rows(self.network.encode_document, p, batch_size) for p in prepared]
+        return np.concatenate([none, *rows])
+
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+        processor = getattr(self.network[0], "processor", None)
+        found = getattr(processor, "image_processor", processor)
+        return side_for(found) if hasattr(found, "to_dict") else ENOUGH
+
+    def prepare_image(self, image: Any) -> Image:
+        """Return one picture of any kind, decoded at the scale that the model needs."""
+        return read_image(image, None, self.image_side)
 
     def _rows(self, encode: Callable[..., Any], items: list[Any], batch_size: int) -> Vectors:
         if not items:

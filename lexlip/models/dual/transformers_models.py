@@ -25,6 +25,7 @@ from lexlip.errors import LexLIPError
 from lexlip.models.dual.attention import shares, token_spans, word_spans
 from lexlip.models.dual.families import FAMILIES, MANY, Family
 from lexlip.models.dual.networks import Network
+from lexlip.models.processing import side_for
 
 # The settings of transformers' picture preprocessors that change pixels.
 SETTINGS = (
@@ -90,9 +91,14 @@ class TransformersDual(Network):
             **more,
         )
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+        return side_for(self.image_processor)
+
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
         """Pictures to ``pixel_values`` and what else the vision tower takes."""
-        pictures = [read_image(image) for image in images]
+        pictures = [read_image(image, None, self.image_side) for image in images]
         return dict(self.image_processor(pictures, return_tensors="pt"))
 
     def text_features(self, tokens: Mapping[str, Tensor]) -> Tensor:

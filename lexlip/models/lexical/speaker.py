@@ -127,6 +127,15 @@ class LexicalSpeaker(SpeakerMixin):
         """Pictures to the encoder's own unit vectors, float32 [N, d]."""
         return self.encoder.embed_image(images, batch_size)
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels that the shorter side of a picture is decoded to at least; None for all."""
+        return self.encoder.image_side
+
+    def prepare_image(self, image: Any) -> Any:
+        """Return one picture as the encoder sees it; see `lexlip.models.speaker.EncodesImages`."""
+        return self.encoder.prepare_image(image)
+
     def vectors_of(self, items: Sequence[Any], batch_size: int = 32) -> Array:
         """Texts or pictures to unit vectors, centred on the mean of their kind, float32 [N, d].
 

@@ -36,7 +36,7 @@ def align(model: LexLIP, picture: Any, text: str) -> WordPatches:
             "this model has no token for each patch: train heads with token_size, and without "
             "token_count (make pretrain-heads)"
         )
-    upright = read_image(picture)
+    upright = read_image(picture, None, model.image_side)
     seen, said = model.represent_image([upright])[1], model.represent_text([text])[1]
     patches, words = seen.tokens[0, : seen.counts[0]], said.tokens[0, : said.counts[0]]
     numbers, cosines = best_words(patches, words)

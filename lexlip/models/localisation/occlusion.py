@@ -51,7 +51,7 @@ def occlusion(
     LexLIPError
         For a picture that cannot be read, and a number that is not a term id.
     """
-    upright, wanted = read_image(picture), checked_terms(model, terms)
+    upright, wanted = read_image(picture, None, model.image_side), checked_terms(model, terms)
     pixels = model.pixels([upright])
     features = model.vision.features(pixels)
     count = features.shape[1] - 1

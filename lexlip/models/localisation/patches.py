@@ -51,7 +51,7 @@ def provenance(model: LexLIP, picture: Any, terms: Iterable[int], crops: int = 0
     LexLIPError
         For a picture that cannot be read, and a number that is not a term id.
     """
-    upright, wanted = read_image(picture), checked_terms(model, terms)
+    upright, wanted = read_image(picture, None, model.image_side), checked_terms(model, terms)
     found = _of_crop(model, upright, wanted)
     for corner in CORNERS[: check_crops(crops)]:
         found = _lay_over(found, _of_crop(model, crop(upright, corner), wanted), corner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lexlip.data.images import read_image
+from lexlip.data.images import read_photo
 from lexlip.errors import LexLIPError
 from lexlip.explain import explanation
 from lexlip.query.query import Query
@@ -31,7 +31,8 @@ def explain(
             raise no_such_image()
         words, account = index.explain(id, prepared), index.account(id, prepared, rerank)
     try:
-        picture = read_image(pictures.found(id), "the picture")
+        side = getattr(served.model, "image_side", None)
+        picture = read_photo(pictures.found(id), "the picture", side)
     except LexLIPError:  # moved, or corrupted, after it was indexed
         picture = None
     with served.model_lock:  # the engine is asked no more, so the index may be renewed meanwhile

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from lexlip.query import query as queries
 from lexlip.server import bodies, schemas
 from lexlip.server.answers import compare, explain, search
-from lexlip.server.picture_files import id_of, open_picture
+from lexlip.server.picture_files import id_of, read_posted
 from lexlip.server.service import Service, ServiceOf
 from lexlip.server.settings import Settings
 
@@ -126,7 +126,7 @@ def with_picture(
     """Read a query, and add a posted picture to it."""
     if picture is None:
         return search.read_query(request, settings)
-    seen = queries.Query.image(open_picture(picture, settings.max_pixels))
+    seen = queries.Query.image(read_posted(picture, settings.max_pixels))
     if request.q.strip() or request.words:
         return search.read_query(request, settings) + seen
     return seen
