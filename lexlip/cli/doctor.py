@@ -13,6 +13,7 @@ from lexlip.cli.common import readable
 _EXTRAS = {
     "fastapi": "'lexlip[server]' (for lexlip serve)",
     "pillow-heif": "'lexlip[heic]' (for pictures of phones)",
+    "rawpy": "'lexlip[raw]' (for RAW files of cameras)",
 }
 """Optional packages, and how to install them."""
 
