@@ -55,6 +55,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
         disk is full, or a worker process died.
     """
     settings.check()
+    runtime.share_cores()
     model = load(settings.model)
     check_heads(model, settings.recipe)
     source = _pictures(settings, data)

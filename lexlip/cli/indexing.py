@@ -14,7 +14,7 @@ from lexlip.cli.common import load, one_line, readable
 from lexlip.console import with_options
 from lexlip.errors import LexLIPError
 from lexlip.models.dual import refuse_dual_encoder
-from lexlip.models.runtime import quiet
+from lexlip.models.runtime import quiet, share_cores
 from lexlip.storage.ids import is_id
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def index(
     from lexlip.build.write import Added
     from lexlip.index import Index
 
+    share_cores()
     recipe = Recipe(**options)  # a wrong option is an error before a model is loaded
     if model is not None:
         refuse_dual_encoder(model, pictures=sources[0])
