@@ -19,7 +19,7 @@ from indexing.encode import PARTS, encode
 from indexing.settings import Settings, read
 from lexlip.build.manifest import is_index
 from lexlip.build.write import check_new
-from lexlip.console import Config, Job, Overrides, Run, one_line
+from lexlip.console import Config, Job, Overrides, Run, one_line, said_once
 from lexlip.index import Index
 from lexlip.settings import Data
 
@@ -64,7 +64,8 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     index = build(*read(config, run, overrides, "index"))
     with index:
         facts = index.stats()
-    for line in (*index.said, *(f"skipped: {reason}" for _, reason in index.skipped)):
+    skipped = said_once(reason for _, reason in index.skipped)
+    for line in (*index.said, *(f"skipped: {reason}" for reason in skipped)):
         typer.echo(one_line(line), err=True)
     typer.echo(
         f"{index.path}: {facts['documents']} pictures ({len(index.skipped)} skipped) in "

@@ -23,7 +23,7 @@ from indexing.settings import Settings, read
 from lexlip.build.encode import Chunk, check_heads, encode_pictures
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.processes import worker_processes
-from lexlip.console import Config, Job, Overrides, Run, one_line
+from lexlip.console import Config, Job, Overrides, Run, one_line, said_once
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.models import load, runtime
@@ -141,7 +141,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     encoded = encode(settings, shared, settings.out)
     skipped = [reason for chunk in encoded for _, reason in chunk.skipped]
     said = [*encoded.left_out, *(f"skipped: {why}" for _, why in encoded.skipped)]
-    for line in (*said, *(f"skipped: {reason}" for reason in skipped)):
+    for line in (*said, *(f"skipped: {reason}" for reason in said_once(skipped))):
         typer.echo(one_line(line), err=True)
     typer.echo(
         f"{encoded.folder}: {encoded.manifest['documents'] - len(skipped)} pictures "

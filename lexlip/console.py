@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -106,6 +106,34 @@ def one_line(text: str) -> str:
     a\\nb: damaged
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def said_once(reasons: Iterable[str]) -> list[str]:
+    """Return why files were skipped, with one line for all that lack the same package.
+
+    Parameters
+    ----------
+    reasons : iterable of str
+        ``"name: what happened: what to do"``.
+
+    Examples
+    --------
+    >>> lacking = [f"{n}.nef: needs a decoder: pip install x" for n in range(40)]
+    >>> said_once(["a.png: damaged", *lacking])
+    ['a.png: damaged', '0.nef and 39 others: needs a decoder: pip install x']
+    """
+    lines: list[str] = []
+    lacking: dict[str, list[str]] = {}
+    for reason in reasons:
+        name, _, why = reason.partition(": ")
+        if "pip install " in why:
+            lacking.setdefault(why, []).append(name)
+        else:
+            lines.append(reason)
+    for why, (name, *others) in lacking.items():
+        more = f" and {len(others)} other{'s' * (len(others) > 1)}" if others else ""
+        lines.append(f"{name}{more}: {why}")
+    return lines
 
 
 def with_options(settings: type, panel: str | None = None) -> Callable[[Command], Command]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lexlip.cli.app import app
-from lexlip.console import one_line, readable
+from lexlip.console import one_line, readable, said_once
 from lexlip.models.runtime import quiet
 
 
@@ -39,7 +39,7 @@ def compare(
             originals = originals.at(pictures, split)
         count, skipped = DenseVectors.create(opened, dense, originals)
         missing = len(opened) - count - len(skipped)
-    for _, reason in skipped:
+    for reason in said_once(reason for _, reason in skipped):
         typer.echo(f"skipped: {one_line(reason)}", err=True)
     if missing:
         where = one_line(str(originals.path))

@@ -11,7 +11,7 @@ import typer
 from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
 from lexlip.cli.common import load, one_line, readable
-from lexlip.console import with_options
+from lexlip.console import said_once, with_options
 from lexlip.errors import LexLIPError
 from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.runtime import quiet, share_cores
@@ -94,9 +94,11 @@ def index(
         stay = {name for name, it in held if it is not None}
     for line in done.said:
         typer.echo(one_line(line), err=True)
-    for name, reason in done.skipped:
-        kept = " (its old version stays)" if name in stay else ""
-        typer.echo(f"skipped{kept}: {one_line(reason)}", err=True)
+    for old in (False, True):
+        reasons = (reason for name, reason in done.skipped if (name in stay) == old)
+        for reason in said_once(reasons):
+            kept = " (its old version stays)" if old else ""
+            typer.echo(f"skipped{kept}: {one_line(reason)}", err=True)
     counts = {
         "new": done.written, "unchanged": done.unchanged, "of known bytes": done.alike,
         "deleted": done.pruned,

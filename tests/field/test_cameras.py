@@ -108,6 +108,25 @@ def test_without_rawpy_one_line_names_what_to_install(monkeypatch, tmp_path):
         read_image(path)
 
 
+def test_many_raw_files_without_rawpy_are_one_line_with_their_number(
+    monkeypatch, checkpoint, tmp_path
+):
+    (tmp_path / "photos").mkdir()
+    scene(40, 30).save(tmp_path / "photos" / "z.png")
+    (tmp_path / "photos" / "damaged.png").write_bytes(b"not a picture")
+    for n in range(7):
+        (tmp_path / "photos" / f"{n}.NEF").write_bytes(dng(halves()))
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    out = ["-o", str(tmp_path / "x.lex"), "-m", str(checkpoint), "--engine", "postings"]
+    done = CliRunner().invoke(app, ["index", str(tmp_path / "photos"), *out])
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.stderr.splitlines() if line.startswith("skipped")]
+    assert len(said) == 2 and "damaged.png" in said[0]
+    assert "0.NEF and 6 others: " in said[1] and said[1].endswith("pip install 'lexlip[raw]'")
+    with Index.open(tmp_path / "x.lex") as index:
+        assert len(index.skipped) in (0, 8) and len(index) == 1
+
+
 @pytest.mark.parametrize("keep", [20, 300, 5000])
 def test_a_damaged_raw_file_is_one_line(keep, tmp_path):
     path = tmp_path / "a.nef"
