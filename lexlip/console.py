@@ -118,19 +118,19 @@ def said_once(reasons: Iterable[str]) -> list[str]:
 
     Examples
     --------
-    >>> lacking = [f"{n}.nef: needs a decoder: pip install x" for n in range(40)]
-    >>> said_once(["a.png: damaged", *lacking])
+    >>> alike = [f"{n}.nef: needs a decoder: pip install x" for n in range(40)]
+    >>> said_once(["a.png: damaged", *alike])
     ['a.png: damaged', '0.nef and 39 others: needs a decoder: pip install x']
     """
     lines: list[str] = []
-    lacking: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for reason in reasons:
         name, _, why = reason.partition(": ")
         if "pip install " in why:
-            lacking.setdefault(why, []).append(name)
+            alike.setdefault(why, []).append(name)
         else:
             lines.append(reason)
-    for why, (name, *others) in lacking.items():
+    for why, (name, *others) in alike.items():
         more = f" and {len(others)} other{'s' * (len(others) > 1)}" if others else ""
         lines.append(f"{name}{more}: {why}")
     return lines

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lexlip.data.images import SUFFIXES
 from lexlip.data.left_out import LeftOut
 from lexlip.data.metadata import FILE_METADATA, kept_apart, rows_to_columns
+from lexlip.data.raw import without_twins
 from lexlip.data.readers import (
     CAPTION_COLUMNS,
     Records,
@@ -179,7 +180,10 @@ def read_image_folder(
                 left_out.kinds[suffix or "without a suffix"] += 1
             else:
                 _add_picture(files, source, _join(below, entry.name), left_out)
-    found: dict[str, list[str]] = {name: [] for name in files}
+    kept, twins = without_twins(files)
+    if twins:
+        left_out.kinds["RAW files beside their JPEG"] += len(twins)
+    found: dict[str, list[str]] = {name: [] for name in kept}
     told: dict[str, dict[str, Any]] = {}
     for table in sorted(tables):
         _add_metadata(found, told, source, table, left_out)

@@ -47,6 +47,8 @@ def without_twins(names: Iterable[str]) -> tuple[list[str], list[str]]:
     (['a.jpg', 'b.nef', 'trip/a.nef'], ['a.NEF'])
     """
     names = list(names)
+    if not any(name.lower().endswith(SUFFIXES) for name in names):
+        return names, []
     developed = {
         str(path.with_suffix("")) for path in map(PurePath, names) if _ends(path) in _DEVELOPED
     }

@@ -152,6 +152,27 @@ def test_a_raw_beside_its_jpeg_is_one_picture():
     assert kept == ["a.jpg", "b.nef", "t/a.nef", "t/c.HEIC", "d.tif", "d.dng"]
 
 
+def test_raw_and_jpeg_of_one_photograph_are_one_document_and_said_once(checkpoint, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(3):
+        scene(40, 30, n).save(folder / f"{n}.jpg")
+        (folder / f"{n}.NEF").write_bytes(dng(halves()))
+    (folder / "alone.nef").write_bytes(dng(halves()))
+    out = ["-o", str(tmp_path / "x.lex"), "-m", str(checkpoint), "--engine", "postings"]
+    done = CliRunner().invoke(app, ["index", str(folder), *out])
+    assert done.exit_code == 0, done.output
+    assert f"{folder}: left out RAW files beside their JPEG (3)" in done.stderr.splitlines()
+    asked = Settings(
+        data=str(folder), model=str(checkpoint), out=str(tmp_path / "b.lex"), engine="postings"
+    )
+    with Index.open(tmp_path / "x.lex") as index, build(asked, Data()) as bulk:
+        for made in (index, bulk):
+            ids = ["0.jpg", "1.jpg", "2.jpg", "alone.nef", "0.NEF"]
+            held = [document is not None for document in made.engine.fetch(ids)]
+            assert held == [True] * 4 + [False] and len(made) == 4
+
+
 # --- date, camera and place -----------------------------------------------------------------------
 
 
