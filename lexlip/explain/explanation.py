@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from lexlip.index import Index
 
 
+_SCALED = 0.1
+"""Share of an impact that may differ in a picture that is decoded at a smaller scale: an index of an
+older lexlip has those of the picture in full."""
+
+
 @dataclass(frozen=True)
 class TracedText:
     """A text of a query, and the terms that each of its words raised.
@@ -232,7 +237,7 @@ def explain(
         model.locate(upright, terms.values(), Recipe.of(index.manifest).crops),
         model.align(upright, wanted) if wanted and model.aligns else None,
         model.locate_pixels(upright, terms.values()) if pixels else None,
-        not _same(index, model, upright, held),
+        not _same(index, model, upright, held, _SCALED if upright.size != photo.size else 0.0),
     )
 
 
@@ -258,13 +263,17 @@ def _traced(model: Localises, query: PreparedQuery) -> list[TracedText]:
     ]
 
 
-def _same(index: Index, model: Speaker, picture: Image.Image, held: Mapping[int, int]) -> bool:
-    """True when a picture gives the impacts that an index holds, but for rounding."""
+def _same(
+    index: Index, model: Speaker, picture: Image.Image, held: Mapping[int, int], share: float
+) -> bool:
+    """True when a picture gives the impacts that an index holds, but for rounding and a share."""
     recipe = Recipe.of(index.manifest)
     weights = with_crops(require_images(model).encode_image, [picture], recipe.crops)
     rows = document_rows(weights, recipe.max_terms, normalises(index.manifest))
     now = query_terms(csr_array(quantise(rows, index.manifest["scale"])))
-    return all(abs(now.get(term, 0) - impact) <= 1 for term, impact in held.items())
+    return all(
+        abs(now.get(term, 0) - impact) <= max(1, share * impact) for term, impact in held.items()
+    )
 
 
 def _alignment(found: WordPatches) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from lexlip.data.images import read_image
 
 GAP = 2
-"""Of the sides that a model reads, those that a picture is decoded to at least. Cosine of words to
-those of the picture decoded in full: see docs/results/decoding.md."""
+"""Of the sides that a model reads, those that a picture is decoded to at least. Of ten photographs
+of 12 megapixels and a ViT of 224 pixels, the cosine of its summary to that of the picture decoded
+in full is 0.9996 with 1, 0.9998 with 2, 0.9999 with 4 (medians), of corners 0.9991, 0.9999, 0.9999.
+"""
 
 
 class Prepared(NamedTuple):
