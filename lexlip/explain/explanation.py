@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 
 _SCALED = 0.1
-"""Share of an impact that may differ in a picture that is decoded at a smaller scale: an index of an
-older lexlip has those of the picture in full."""
+"""Share of an impact that may differ in a picture that is decoded at a smaller scale: an index of
+an older lexlip has those of the picture in full."""
 
 
 @dataclass(frozen=True)

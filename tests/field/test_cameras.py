@@ -258,6 +258,15 @@ def test_a_picture_that_is_posted_has_them_too(model, phone, tmp_path):
     assert shown is None or Image.open(BytesIO(shown.content)).size == (400, 600)
 
 
+def test_a_renamed_photograph_keeps_its_columns(model, phone, tmp_path):
+    with Index.create(tmp_path / "a.lex", model, phone, engine="postings") as index:
+        (phone / "new.jpg").rename(phone / "renamed.jpg")
+        done = index.add(phone, prune=True)
+        assert done.alike == 1 and not done.written
+        (found,) = index.engine.fetch(["renamed.jpg"])
+        assert {name: found[name] for name in FACTS} == FACTS
+
+
 def test_columns_that_people_wrote_are_kept(model, phone, tmp_path):
     (phone / "metadata.csv").write_text("file_name,taken\nnew.jpg,1999\nold.jpg,1998\n")
     with Index.create(tmp_path / "a.lex", model, phone, engine="postings") as index:
