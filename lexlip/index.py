@@ -21,13 +21,13 @@ from lexlip.build.write import ENGINE, Added, begin, build_from, check_new
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
-from lexlip.impacts import MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
-from lexlip.models.speaker import said_term
-from lexlip.query.contributions import Contribution
+from lexlip.impacts import MAX_QUERY_WEIGHT
+from lexlip.query.contributions import Contribution, said_first
 from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
 from lexlip.rerank.account import Account, account
+from lexlip.rerank.fit import WEAK, WEAK_SHARE, fits_of, fitting
 from lexlip.rerank.phases import (
     DEPTH,
     PHASES,
@@ -395,7 +395,8 @@ class Index(Reopens):
             given, further hits follow in groups of as many, so that k changes no order. For a
             reranker 100, and 200 for an ambiguous query.
         min_fit : float, optional
-            Leave out hits whose `OrderedHit.fit` is less, where vectors order.
+            Leave out hits that fit less (`fits`): standard deviations where vectors order, else the
+            share of the query's words, 0..1, of the best 400 hits.
 
         Returns
         -------
@@ -415,7 +416,8 @@ class Index(Reopens):
         query = self.prepare(item, max_terms, views=looks)
         by = WORDS if rescore and rerank is None else self.ordered_by(query, rerank)
         if min_fit is not None and by != VECTORS:
-            raise LexLIPError("only an index that vectors order knows how well a hit fits")
+            hits = self.search(query, max(k, DEPTH), kept, rescore, rerank=rerank, depth=depth)
+            return fitting(hits, self.fits(hits, query), min_fit)[:k]
         if by in (VECTORS, TERMS):
             group = depth or max(k, DEPTH)
             found = query.candidates(self.engine, -(-k // group) * group, kept)
@@ -436,6 +438,31 @@ class Index(Reopens):
             raise LexLIPError("rescore cannot count missing words: leave out one of the two")
         scale, floats = self.manifest["scale"], self.side_stores.floats
         return rescore_hits(hits, query.terms, query.exact, floats, scale, self.engine)[:k]
+
+    def fits(self, hits: Sequence[Any], item: Any) -> list[float | None]:
+        """Say how well hits fit, on one scale for all queries; see `lexlip.rerank.fit`.
+
+        Parameters
+        ----------
+        hits : sequence of Hit, OrderedHit or RerankedHit
+            Of `search`.
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `search`.
+
+        Returns
+        -------
+        list of float or None
+            Standard deviations where vectors order; else the share of the query's words that a
+            document has. None where that is not known.
+        """
+        if has_said(self.manifest):
+            return [getattr(hit, "fit", None) for hit in hits]
+        return fits_of(hits, self.engine, self.prepare(item).terms)
+
+    @property
+    def weak_below(self) -> float:
+        """Fit below which hits are mostly wrong."""
+        return WEAK if has_said(self.manifest) else WEAK_SHARE
 
     @property
     def has_vectors(self) -> bool:
@@ -525,10 +552,7 @@ class Index(Reopens):
         found = query.explain(self.engine, id, lexicon.tokens)
         if not has_said(self.manifest):
             return found
-        places = {said_term(lexicon, term): lexicon.tokens[term] for term in query.terms}
-        asked = list(places)[:MAX_QUERY_TERMS]
-        said = {places[term] for term in self.engine.contributions(id, asked)}
-        return sorted(found, key=lambda one: one.word not in said)
+        return said_first(found, self.engine, id, query.terms, lexicon)
 
     def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
         """Say what orders a list, and take a document's score in it apart.

@@ -21,7 +21,7 @@ from lexlip.data.trec import run_lines
 from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution
 from lexlip.query.query import Part, Query
-from lexlip.rerank.phases import weak_from
+from lexlip.rerank.fit import WEAK_SHARE, weak_from
 
 if TYPE_CHECKING:
     from lexlip.index import Index
@@ -34,11 +34,17 @@ _HEIGHT = 8
 
 
 def as_json(
-    asked: Query, hits: Sequence[Any], reasons: Reasons | None, ordered_by: str, query: Query
+    asked: Query,
+    hits: Sequence[Any],
+    reasons: Reasons | None,
+    ordered_by: str,
+    query: Query,
+    fits: Sequence[float | None],
 ) -> str:
     """One JSON object: the query as it was read, its words, what orders, and the hits."""
     found: list[dict[str, Any]] = [
-        {"rank": rank, **hit._asdict()} for rank, hit in enumerate(hits, 1)
+        {"rank": rank, **hit._asdict(), "fit": fit}
+        for rank, (hit, fit) in enumerate(zip(hits, fits, strict=True), 1)
     ]
     for row, words in zip(found, reasons or (), strict=False):
         if "words" in row:  # the score of the first stage
@@ -116,18 +122,19 @@ def show(
         limit = " that the filter lets through" if filtered else ""
         console.print(f"nothing found: no picture{limit} has any of these words")
         return
-    fits = [getattr(hit, "fit", None) for hit in hits]
+    fits, weak = index.fits(hits, asked), index.weak_below
     known = any(fit is not None for fit in fits)
     table = Table(
         "rank", "score", *(["fit"] if known else []), "picture", *([""] if thumbnails else []),
         *(["why"] if reasons else []), box=None,
     )  # fmt: skip
-    originals, weak = Originals.of(index.path, index.manifest), weak_from(hits)
+    line = weak_from(fits, weak)
+    originals = Originals.of(index.path, index.manifest)
     for number, hit in enumerate(hits):
-        if number == weak:
+        if number == line and known:
             table.add_row("", "", "", "weak from here" if number else "no picture fits this well")
         score = f"{hit.score:.4f}" if isinstance(hit.score, float) else str(hit.score)
-        fit = "" if fits[number] is None else f"{fits[number]:.1f}"
+        fit = _fit(fits[number], weak)
         shown = escape(one_line(hit.id))
         cells: list[Any] = [str(number + 1), score, *([fit] if known else []), shown]
         if thumbnails:
@@ -136,6 +143,13 @@ def show(
             cells.append(escape(_why(reasons[number])))
         table.add_row(*cells)
     console.print(table)
+
+
+def _fit(fit: float | None, weak: float) -> str:
+    """A share in per cent, or standard deviations."""
+    if fit is None:
+        return ""
+    return f"{100 * fit:.0f}%" if weak == WEAK_SHARE else f"{fit:.1f}"
 
 
 def _why(words: Sequence[Contribution]) -> str:

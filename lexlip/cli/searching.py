@@ -52,7 +52,8 @@ def search(
     ] = None,
     depth: Annotated[int | None, typer.Option(help="pictures that are ordered or reranked")] = None,
     min_fit: Annotated[
-        float | None, typer.Option(help="leave out pictures that fit less, say 2 (vectors)")
+        float | None,
+        typer.Option(help="leave out pictures that fit less: 3 (vectors), or a share: 0.5"),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     encoder: Annotated[
@@ -103,7 +104,16 @@ def search(
         reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
         if as_json:
             by = "cosine" if rescore and rerank is None else by
-            typer.echo(output.as_json(asked, hits, reasons if explain else None, by, query))
+            typer.echo(
+                output.as_json(
+                    asked,
+                    hits,
+                    reasons if explain else None,
+                    by,
+                    query,
+                    opened.fits(hits, prepared),
+                )
+            )
         elif trec is not None:
             typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
         elif paths or paths0:

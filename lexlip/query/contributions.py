@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lexlip.engines.base import Engine
+from lexlip.impacts import MAX_QUERY_TERMS
+from lexlip.lexicon import Lexicon
+from lexlip.models.speaker import said_term
 
 
 class Contribution(NamedTuple):
@@ -59,3 +62,24 @@ def contributions(
         shared |= dict.fromkeys(missing, -penalty)
     found = [Contribution(tokens[term], terms[term], impact) for term, impact in shared.items()]
     return sorted(found, key=lambda c: (-c.score, c.word))
+
+
+def said_first(
+    found: list[Contribution], engine: Engine, id: str, terms: Iterable[int], lexicon: Lexicon
+) -> list[Contribution]:
+    """Put the words that are said of a document before those that only find it.
+
+    Parameters
+    ----------
+    found : list of Contribution
+        Of `contributions`.
+    engine : Engine
+    id : str
+    terms : iterable of int
+        The terms of the query.
+    lexicon : Lexicon
+    """
+    places = {said_term(lexicon, term): lexicon.tokens[term] for term in terms}
+    asked = list(places)[:MAX_QUERY_TERMS]
+    said = {places[term] for term in engine.contributions(id, asked)}
+    return sorted(found, key=lambda one: one.word not in said)

@@ -8,7 +8,7 @@ act on what is found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,10 +36,6 @@ VECTORS, TERMS, WORDS = "vectors", "terms", "none"
 PHASES = (VECTORS, TERMS, WORDS)
 """What can order hits, besides rerankers: vectors, all terms, or the words that found them."""
 
-WEAK = 3.0
-"""Fit below which hits are mostly wrong: of one threshold for 166 names in 1,085 photographs the
-best was 3.3 (python -m eval.studies.names), and 98 of 100 captions fit their picture better."""
-
 
 class OrderedHit(NamedTuple):
     """A document that words found, and that a second phase ordered.
@@ -62,20 +58,6 @@ class OrderedHit(NamedTuple):
     score: float
     words: int
     fit: float | None
-
-
-def weak_from(hits: Sequence[object]) -> int | None:
-    """Return the place from which on no hit fits well, None where there is none.
-
-    Examples
-    --------
-    >>> fits = (4.1, 2.0, 3.5, 2.9, 1.0)
-    >>> weak_from([OrderedHit("a", 0.5, 10, fit) for fit in fits])
-    3
-    """
-    fits = [getattr(hit, "fit", None) for hit in hits]
-    last = max((n for n, fit in enumerate(fits) if fit is None or fit >= WEAK), default=-1)
-    return last + 1 if last + 1 < len(hits) else None
 
 
 def compared(found: Candidates, query: PreparedQuery, store: VectorStore | None) -> Compared:

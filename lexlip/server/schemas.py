@@ -66,7 +66,7 @@ class Search(BaseModel):
         description="hits that are ordered or reranked",
     )
     min_fit: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
-        default=None, description="leave out hits whose fit is less, where vectors order"
+        default=None, description="leave out hits whose fit is less"
     )
     explain: bool = Field(default=True, description="say which words found each hit")
 
@@ -121,7 +121,8 @@ class Hit(Ranked):
     )
     fit: float | None = Field(
         default=None,
-        description="how far it stands out, the same scale for every query; null if not known",
+        description="how well it fits, on one scale for all queries: standard deviations where "
+        "vectors order, else the share of the query's words; null if not known",
     )
     rerank: float | None = None
     uncertainty: float | None = None
@@ -158,7 +159,7 @@ class Found(BaseModel):
     uncertainty: float | None
     ordered_by: str = Field(description="vectors, terms, none (the words) or a reranker's name")
     weak_below: float | None = Field(
-        default=None, description="fit below which hits are mostly wrong, where vectors order"
+        default=None, description="fit below which hits are mostly wrong"
     )
 
     model_config = ConfigDict(

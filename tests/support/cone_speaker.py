@@ -22,6 +22,10 @@ class ConeEncoder:
 
     family, name_or_path, width, max_text_length = "cones", "", WIDTH, 8
     fingerprint, prompt, languages, tokenizer = "cones", "{}", ("en",), None
+    image_side = None
+
+    def prepare_image(self, image):
+        return image
 
     def __init__(self, made):
         self.made = made

@@ -16,7 +16,7 @@ from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import Query
 from lexlip.query.terms import views_of
-from lexlip.rerank.phases import DEPTH, PHASES, VECTORS, WEAK, WORDS, OrderedHit
+from lexlip.rerank.phases import DEPTH, PHASES, WORDS, OrderedHit
 from lexlip.rerank.rerankers import RERANKERS
 from lexlip.rerank.stage import RerankedHit
 from lexlip.server.failures import Refused
@@ -103,6 +103,8 @@ def search(
         page = hits[request.offset : last]
         with watch.on("explain_ms"):
             reasons = [index.explain(hit.id, prepared) if request.explain else [] for hit in page]
+            fits = index.fits(page, prepared)
+        weak = index.weak_below
         frequencies = index.engine.frequencies(prepared.terms)
         total, generation = len(index), str(index.engine.generation)
     resolved = prepared.resolved
@@ -114,10 +116,8 @@ def search(
             "conditions": conditions(resolved),
         },
         "hits": [
-            _shown(rank, hit, reason)
-            for rank, (hit, reason) in enumerate(
-                zip(page, reasons, strict=True), request.offset + 1
-            )
+            _shown(rank, *found)
+            for rank, found in enumerate(zip(page, reasons, fits, strict=True), request.offset + 1)
         ],
         "total": total,
         "next_offset": last if len(hits) > last and last < settings.max_depth else None,
@@ -125,7 +125,7 @@ def search(
         "generation": generation,
         "uncertainty": prepared.uncertainty if _looks(request) else None,
         "ordered_by": by,
-        "weak_below": WEAK if by == VECTORS else None,
+        "weak_below": weak,
     }
 
 
@@ -211,13 +211,17 @@ def conditions(query: Query) -> list[str]:
 
 
 def _shown(
-    rank: int, hit: Hit | OrderedHit | RerankedHit, words: Sequence[Contribution]
+    rank: int,
+    hit: Hit | OrderedHit | RerankedHit,
+    words: Sequence[Contribution],
+    fit: float | None,
 ) -> dict[str, Any]:
     shown = {
         "rank": rank,
         "id": hit.id,
         "image": token_of(hit.id),
         "score": hit.score,
+        "fit": fit,
         "words": [{"word": word.word, "score": word.score} for word in words],
     }
     if isinstance(hit, RerankedHit):
@@ -227,5 +231,5 @@ def _shown(
             "uncertainty": hit.uncertainty,
         }
     if isinstance(hit, OrderedHit):
-        shown |= {"first_stage": hit.words, "fit": hit.fit}
+        shown |= {"first_stage": hit.words}
     return shown

@@ -32,8 +32,12 @@ class Tile {
     this.open.setAttribute("aria-label", `${hit.rank}: ${hit.id}, score ${number(hit.score)}, ${said}`);
     this.name.textContent = hit.id;
     this.name.title = hit.id;
-    this.score.textContent = hit.fit == null ? number(hit.score) : hit.fit.toFixed(1);
-    this.score.title = hit.fit == null ? "score" : `fit ${hit.fit.toFixed(1)}, score ${hit.score.toFixed(3)}`;
+    // Standard deviations where vectors order (scores are cosines), else a share of the query's words.
+    const cosine = hit.fit != null && !Number.isInteger(hit.score);
+    this.score.textContent = cosine ? hit.fit.toFixed(1) : number(hit.score);
+    this.score.title = hit.fit == null ? "score" : cosine
+      ? `fit ${hit.fit.toFixed(1)}, score ${hit.score.toFixed(3)}`
+      : `${Math.round(100 * hit.fit)} % of what was asked`;
     const most = Math.max(...hit.words.map(({ score }) => Math.abs(score)), 1);
     this.unlight();
     this.words.replaceChildren(...hit.words.slice(0, WORDS).map(({ word, score }) => {

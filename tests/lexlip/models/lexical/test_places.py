@@ -21,7 +21,10 @@ class ByColour:
     """A dual encoder of colours: a picture is the mean of its colours, a text of its words'."""
 
     family, width, name_or_path, fingerprint = "colours", 4, "", "colours"
-    max_text_length, prompt, languages = 77, "{}", ("en",)
+    max_text_length, prompt, languages, image_side = 77, "{}", ("en",), None
+
+    def prepare_image(self, image):
+        return image
 
     def embed_text(self, texts, batch_size=128):
         rows = [[self._vector(COLOURS[w]) for w in t.split() if w in COLOURS] for t in texts]

@@ -10,7 +10,7 @@ import torch
 from lexlip import Index, Query
 from lexlip.models import load
 from lexlip.models.lexical.lexicalise import lexicalise
-from lexlip.rerank.phases import WEAK
+from lexlip.rerank.fit import WEAK
 from tests.lexlip.server.page.conftest import served
 from tests.support.browsing import BROWSER, ask, best, shown, until, wait_for_hits
 from tests.support.clips import WORDS, small_clip, small_tokenizer

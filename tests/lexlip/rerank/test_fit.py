@@ -1,0 +1,81 @@
+"""Fit of hits that words alone order: the share of the query's words that a picture says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scipy.sparse import csr_array
+from typer.testing import CliRunner
+
+from lexlip import Index
+from lexlip.cli import app
+from lexlip.engines import PostingsEngine
+from lexlip.rerank.fit import WEAK_SHARE, fits_of, share_said, weak_from
+
+
+def test_shares_of_wanted_words_are_counted():
+    engine = PostingsEngine()
+    engine.add(["a", "b"], csr_array([[200, 0, 5], [0, 9, 0]]))
+    engine.commit()
+    terms = {0: 60, 1: 20, 2: -10}
+    hits = engine.search({0: 60, 1: 20}, 5)
+    assert fits_of(hits, engine, terms) == [0.75, 0.25]
+    engine.close()
+    assert share_said({2: -10}, {2: 5}) is None
+
+
+def test_a_line_is_drawn_after_the_last_that_fits():
+    assert weak_from([0.9, 0.2, 0.8, 0.1], 0.5) == 3
+    assert weak_from([0.1, 0.2], 0.5) == 0 and weak_from([0.9], 0.5) is None
+    assert weak_from([0.1, None], 0.5) is None and weak_from([0.1], None) is None
+
+
+@pytest.fixture(scope="module")
+def index_path(model, checkpoint, photos, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fit") / "i"
+    Index.create(path, model, photos, engine="postings", checkpoint=checkpoint).close()
+    return path
+
+
+def test_every_road_gives_the_same_fit(index_path):
+    text = "a red circle"
+    with Index.open(index_path) as index:
+        hits = index.search(text, 12)
+        fits = index.fits(hits, text)
+        query = index.prepare(text)
+        for hit, fit in zip(hits, fits, strict=True):
+            held = index.engine.contributions(hit.id, query.terms)
+            wanted = sum(query.terms.values())
+            assert fit == pytest.approx(sum(query.terms[t] for t in held) / wanted)
+        cut = sorted(fits)[len(fits) // 2]
+        kept = [hit for hit, fit in zip(hits, fits, strict=True) if fit >= cut]
+        assert index.search(text, 12, min_fit=cut) == kept
+        assert index.search(text, 1, min_fit=cut) == kept[:1]
+        assert index.weak_below == WEAK_SHARE
+    runner = CliRunner()
+    asked = ["search", str(index_path), text, "-k", "12"]
+    found = json.loads(runner.invoke(app, [*asked, "--json"]).stdout)
+    assert [hit["fit"] for hit in found["hits"]] == pytest.approx(fits)
+    fewer = json.loads(runner.invoke(app, [*asked, "--json", "--min-fit", str(cut)]).stdout)
+    assert [hit["id"] for hit in fewer["hits"]] == [hit.id for hit in kept]
+    table = runner.invoke(app, asked).stdout
+    assert f"{100 * fits[0]:.0f}%" in table
+    line = weak_from(fits, WEAK_SHARE)
+    assert ("weak from here" in table or "no picture fits" in table) == (line is not None)
+
+
+def test_the_server_says_how_hits_fit(index_path):
+    from fastapi.testclient import TestClient
+
+    from lexlip.server import create_app
+
+    with TestClient(create_app(index_path), base_url="http://localhost") as client:
+        found = client.get("/search", params={"q": "a red circle", "k": 12}).json()
+        with Index.open(index_path) as index:
+            fits = index.fits(index.search("a red circle", 12), "a red circle")
+        assert [hit["fit"] for hit in found["hits"]] == pytest.approx(fits)
+        assert found["weak_below"] == WEAK_SHARE
+        least = sorted(fits)[-2]
+        fewer = client.get("/search", params={"q": "a red circle", "k": 12, "min_fit": least})
+        assert [hit["fit"] for hit in fewer.json()["hits"]] == [f for f in fits if f >= least]
