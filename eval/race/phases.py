@@ -199,7 +199,10 @@ def truth(texts: Texts, kept: NDArray[np.int64]) -> list[set[int]]:
 def measure(
     entries: Sequence[Entry], right: Sequence[set[int]], share: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """Check and time contenders, query by query in turns; the first round is not counted.
+    """Check contenders, and time them in turns; the first round is not counted.
+
+    In a turn a contender answers all queries: others do not empty its caches, and other load on the
+    machine is shared by all.
 
     Returns
     -------
@@ -209,13 +212,13 @@ def measure(
     times = np.empty((rounds + 1, len(entries), len(right)))
     agreed = np.zeros((len(entries), len(right)))
     for turn in range(rounds + 1):
-        for number in range(len(right)):
-            for step in range(len(entries)):
-                place = (step + number + turn) % len(entries)
+        for step in range(len(entries)):
+            place = (step + turn) % len(entries)
+            for number, wanted in enumerate(right):
                 began = time.perf_counter()
                 found = entries[place].answer(number)
                 times[turn, place, number] = time.perf_counter() - began
-                agreed[place, number] = len(right[number].intersection(found)) / len(right[number])
+                agreed[place, number] = len(wanted.intersection(found)) / len(wanted)
     ms = 1000 * np.median(times[1:], axis=0)
     return [
         {
