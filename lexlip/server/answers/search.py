@@ -177,9 +177,9 @@ def _hits(
             return index.search(prepared, count, where, rerank=by, depth=depth, min_fit=fit)
     depth = max(request.k, request.depth or index.second_stage.depth(prepared))
     with watch.on("search_ms"):
-        found = prepared.search(index.engine, depth, where)
+        found = prepared.candidates(index.engine, depth, where)
     with watch.on("rerank_ms"):
-        return index.rerank(found, prepared, by)
+        return index.second_stage.order(found, prepared, by, request.offset + request.k + 1)
 
 
 def rerankers(served: ServedIndex, index: Index) -> list[str]:
