@@ -42,14 +42,19 @@ class Reopens:
         if self.replaced:
             self._renew()
             return True
-        newer = self.engine.reopen()
-        self.side_stores.reopen()  # after the engine: never older than its commit
+        try:
+            newer = self.engine.reopen()
+            self.side_stores.reopen()  # after the engine: never older than its commit
+        except Exception:  # files of two indexes do not go together
+            if not self.replaced:
+                raise
         if self.replaced:  # just now, so that half of it may be new
             try:
                 self._renew()
             except LexLIPError:
                 self.close()
                 raise
+            return True
         return newer
 
     @property
