@@ -29,7 +29,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine docs clean
+.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -102,6 +102,11 @@ bench-engine: $(READY) ## search engines side by side: ours and what users would
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
 	@$(LEXLIP) eval.race $(SET)
+
+bench-phases: $(READY) towers ## words that find and vectors that order, beside graphs and exact search
+	@$(BIN)/python -c 'import faiss' 2>/dev/null || { echo "lexlip: installing the contenders"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
+	@$(LEXLIP) eval.race.phases $(SET)
 
 docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
 	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo "lexlip: installing mkdocs"; \

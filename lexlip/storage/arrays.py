@@ -54,6 +54,10 @@ def map_array(folder: Path, name: str) -> NDArray[Any]:
     return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
+_FEW = 16
+"""So many strings are read one by one: gathering their bytes has a fixed cost (20 us)."""
+
+
 class Strings(Sequence[bytes]):
     """Sorted UTF-8 strings, memory-mapped; their byte order is the order of code points."""
 
@@ -92,7 +96,9 @@ class Strings(Sequence[bytes]):
         return [joined[start:end] for start, end in spans]
 
     def texts(self, rows: NDArray[np.integer]) -> list[str]:
-        """Return the strings of some rows as text, decoded together where all is ASCII."""
+        """Return the strings of some rows as text; many are decoded together, if all is ASCII."""
+        if rows.size <= _FEW:
+            return [name.decode() for name in self.take(rows)]
         starts, ends = self._starts[rows], self._starts[rows + 1]
         lengths = ends - starts
         stops = np.cumsum(lengths)

@@ -30,8 +30,8 @@ class Rows(Candidates):
         rows = [rows for _, rows, _ in found if rows.size]
         scores = [scores for _, rows, scores in found if rows.size]
         self._sizes = [each.size for each in rows]
-        self._rows = np.concatenate(rows) if rows else np.empty(0, np.int32)
-        self.scores: NDArray[Any] = np.concatenate(scores) if scores else np.empty(0, np.int32)
+        self._rows = _joined(rows)
+        self.scores: NDArray[Any] = _joined(scores)
         self._ordered = ordered and len(self._parts) < 2
 
     def cut(self, k: int) -> Rows:
@@ -83,3 +83,9 @@ class Rows(Candidates):
         if self._ordered:
             return as_hits(self.names(), self.scores)
         return super().hits()
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty(0, np.int32)
