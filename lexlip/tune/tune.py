@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from lexlip.build.manifest import has_said
 from lexlip.build.recipe import Recipe
 from lexlip.data.roots import Sources
 from lexlip.engines import Hit
@@ -152,6 +153,11 @@ def tune(
     ['lexlip index photos/ -o photos.lex --max-terms 24 ...']
     """
     sample = check_count("sample", sample)
+    if has_said(index.manifest):
+        raise LexLIPError(
+            "tune measures words alone, and vectors or all words order this index: try "
+            "--query-terms and --depth of lexlip search"
+        )
     documents = Documents.of(index)
     if queries:
         names, vectors = list(queries), index.model.encode_query(list(queries.values()))

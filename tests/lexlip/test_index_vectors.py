@@ -288,3 +288,9 @@ def test_the_bulk_job_keeps_vectors(checkpoint, photos, photo_index, tmp_path, n
     )
     with build(settings, Data()) as index, Index.open(photo_index) as other:
         assert index.search("a red dog", 20) == other.search("a red dog", 20)
+
+
+def test_what_measures_words_alone_says_so(photo_index):
+    refused = run("tune", photo_index)
+    assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+    assert "tune measures words alone" in refused.stderr
