@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from lexlip.models.speaker import (
     require_views,
     said_term,
 )
+from lexlip.models.word_tokenizer import lexicon_tokenizer
 from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 
@@ -255,3 +257,27 @@ def test_banks_are_many_different_texts():
     assert len(set(asked_texts(["zh"]))) >= 100
     words = {word for text in texts for word in text.split()}
     assert len(words) > 800 and {"two", "seven", "red", "jumps", "mountain"} <= words
+
+
+@pytest.mark.parametrize("language", ["de", "fr", "cs"])
+def test_lexicons_of_other_languages_have_the_words_of_captions(language, clip_folder, images):
+    """Captions in German, French and Czech, where they are at hand, through the whole path."""
+    source = Path(os.environ.get("LEXLIP_DATA", "../shared/data")) / "multilingual"
+    if not source.is_dir():
+        pytest.skip("no multilingual captions in LEXLIP_DATA")
+    (file,) = source.glob("*.jsonl")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    captions = [text for row in rows for text in _texts(row[language])]
+    words = everyday_words([language], 6000)
+    tokenizer = lexicon_tokenizer(words)
+    found = [token for text in captions[:1000] for token in tokenizer.encode(text).tokens]
+    known = sum(token != "[UNK]" for token in found) / len(found)
+    print(language, len(captions), f"{known:.2f} of all tokens")
+    assert known > 0.3  # the function words of a language are left out, and most tokens are such
+    speaker = lexicalise(clip_folder, images, words[:200], captions[:50], languages=[language])
+    assert speaker.facts["languages"] == [language] and speaker.facts["texts"] == 50
+    assert Query.text(captions[0]).prepare(speaker).terms
+
+
+def _texts(found):
+    return [found] if isinstance(found, str) else list(found)
