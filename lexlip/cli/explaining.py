@@ -110,7 +110,9 @@ def _print(found: Explanation) -> None:
         heads = (f"word of the text{subtracted}", "raised", "attention (no part of the score)")
         table = Table(*heads, box=None)
         for word in text["words"]:
-            raised = " ".join(f"{term}:{weight:.2f}" for term, weight in word["terms"].items())
+            terms = list(word["terms"].items())
+            raised = " ".join(f"{term}:{weight:.2f}" for term, weight in terms[: 2 * _SHOWN])
+            raised += f" and {more} more" if (more := len(terms) - 2 * _SHOWN) > 0 else ""
             table.add_row(escape(word["word"]), escape(raised), f"{word['attention']:.2f}")
         console.print(table)
 

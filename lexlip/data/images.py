@@ -133,7 +133,8 @@ def read_photo(
         raise
     except Exception as error:  # decoders raise anything from OSError to struct.error
         raise LexLIPError(f"{name}: damaged or truncated picture ({reason(error)})") from error
-    image = image.copy() if image is source else image
+    if image is source or type(image) is not Image.Image:  # a decoder's own class, with its file
+        image = image.copy()
     image.info = {}  # what it says has been applied
     return Photo(image, full if image.size == shape else full[::-1], facts)
 

@@ -100,6 +100,15 @@ class SparseSpeaker(SpeakerMixin):
         """Queries to weights [N, V], as the model encodes queries; an empty one is an empty row."""
         return self._texts(self.encoder.encode_query, texts, batch_size)
 
+    @property
+    def image_side(self) -> int | None:
+        """None: the model looks at pages in full, in parts of its own choice."""
+        return None
+
+    def prepare_image(self, image: Any) -> Any:
+        """Return one picture, decoded."""
+        return read_image(image)
+
     def encode_image(self, images: Sequence[Any], batch_size: int = 32) -> csr_array:
         """Pictures (paths, bytes, arrays or PIL) to weights, csr_array float32 [N, V]."""
         pictures = [read_image(image) for image in as_pictures(images)]

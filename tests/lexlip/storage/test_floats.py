@@ -282,11 +282,13 @@ def test_on_the_command_line(photos, checkpoint, model, tmp_path):
     asked = ("search", path, "a red circle", "-k", 3, "--rescore", 12)
     with Index.open(path, model) as index:
         hits = index.search("a red circle", 3, rescore=12)
+        fits = [f"{100 * fit:.0f}%" for fit in index.fits(hits, "a red circle")]
         short = index.search(index.query("a red circle", max_terms=1), 3)
     found = json.loads(lexlip(*asked, "--json").stdout)["hits"]
     assert [(hit["id"], hit["score"]) for hit in found] == hits
     rows = lexlip(*asked).stdout.partition("rank")[2].splitlines()[1:]
-    assert [row.split()[1:] for row in rows] == [[f"{hit.score:.4f}", hit.id] for hit in hits]
+    rows = [row.split()[1:] for row in rows if row.split()[0].isdigit()]
+    assert rows == [[f"{h.score:.4f}", fit, h.id] for h, fit in zip(hits, fits, strict=True)]
     result = lexlip(*asked[:5], "--query-terms", 1, "--json")
     assert [(hit["id"], hit["score"]) for hit in json.loads(result.stdout)["hits"]] == short
     assert len(json.loads(result.stdout)["query"]) == 1
