@@ -13,7 +13,7 @@ pictures. A name is right for a picture when one of its captions says it, in the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import typer
 from numpy.typing import NDArray
 
 from eval.bench.baselines.clip import precomputed
+from eval.studies.stopping import stopping
 from eval.studies.words import Pool, read_pool
 from lexlip.console import Job, Overrides
 from lexlip.errors import LexLIPError
@@ -30,7 +31,6 @@ from lexlip.models.lexical.code import SHOWN, WordCode, unit
 from lexlip.settings import Data, from_overrides, option, resolve
 
 DEPTHS = (1, 3, 10)
-FIRST = (5, 10, 20)
 
 
 def judgements(captions: Sequence[Sequence[str]], names: Sequence[str]) -> NDArray[np.bool_]:
@@ -96,50 +96,6 @@ def fits(code: WordCode, words: NDArray, pictures: NDArray) -> dict[str, NDArray
     }
 
 
-def f1(returned: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    """Mean over queries of F1, per cent."""
-    both = (returned & right).sum(1)
-    return float(100 * (2 * both / np.maximum(returned.sum(1) + right.sum(1), 1)).mean())
-
-
-def stopping(
-    scores: Mapping[str, NDArray], right: NDArray[np.bool_], seed: int
-) -> dict[str, dict[str, float]]:
-    """Cut all queries at one threshold, chosen on one half of them and measured on the other.
-
-    Parameters
-    ----------
-    scores : mapping of str to float [V, N]
-    right : bool [V, N]
-    seed : int
-        Of the halves.
-    """
-    counts = right.sum(1)
-    asked, absent = np.flatnonzero((counts >= 3) & (counts <= 300)), np.flatnonzero(counts == 0)
-    half = np.random.default_rng(seed).permutation(len(asked)) % 2
-    table: dict[str, dict[str, float]] = {}
-    for name, one in scores.items():
-        rows = []
-        for mine, other in ((0, 1), (1, 0)):
-            known, new = asked[half == mine], asked[half == other]
-            grid = np.quantile(one[known], np.linspace(0.8, 0.9999, 120))
-            cut = float(grid[np.argmax([f1(one[known] >= t, right[known]) for t in grid])])
-            empty = one[absent] >= cut
-            nothing = 100 * (~empty.any(1)).mean()
-            rows.append((f1(one[new] >= cut, right[new]), cut, nothing, empty.sum(1).mean()))
-        keys = ("F1", "threshold", "nothing where nothing is (%)", "returned where nothing is")
-        table[name] = dict(zip(keys, map(float, np.mean(rows, axis=0)), strict=True))
-    centred = scores["centred cosine"][asked]
-    order = np.argsort(-centred, axis=1, kind="stable")
-    for count in FIRST:
-        table[f"the first {count}"] = {"F1": f1(order.argsort(1) < count, right[asked])}
-    hits = np.take_along_axis(right[asked], order, 1).cumsum(1)
-    places = np.arange(1, hits.shape[1] + 1)
-    best = (2 * hits / (places + right[asked].sum(1)[:, None])).max(1)
-    table["the best cut of each query"] = {"F1": float(100 * best.mean())}
-    return table
-
-
 @dataclass(frozen=True)
 class Settings:
     """Settings of the study; each field is a key."""
@@ -192,7 +148,8 @@ def main(overrides: Overrides = None) -> None:
     for name, order in said(code, code.centred(pictures, "image")).items():
         row = precision(order, right)
         typer.echo(f"{name:>34}  " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
-    for name, row in stopping(fits(code, pool.words, pictures), right.T, settings.seed).items():
+    scores = fits(code, pool.words, pictures)
+    for name, row in stopping(scores, right.T, "centred cosine", settings.seed).items():
         typer.echo(f"{name:>34}  " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.bench.baselines.clip import precomputed
-from eval.studies import names, words
+from eval.studies import names, stopping, words
 from lexlip.errors import LexLIPError
 from tests.support.cones import cones
 
@@ -87,7 +87,7 @@ def test_names_said_of_a_picture_are_counted():
     order = np.array([[3.0, 2.0, 1.0], [1.0, -np.inf, 3.0]])
     found = names.precision(order, right)
     assert found["P@1"] == 50 and found["P@3"] == pytest.approx(100 * (2 / 3 + 0) / 2)
-    assert names.f1(right, right) == 100
+    assert stopping.f1(right, right) == 100
 
 
 def test_one_threshold_finds_what_one_threshold_made():
@@ -96,7 +96,7 @@ def test_one_threshold_finds_what_one_threshold_made():
     right = scores > 1.2
     right[30:] = False
     scores[30:] -= 9  # names of nothing are far below
-    table = names.stopping({"made": scores, "centred cosine": scores}, right, seed=0)
+    table = stopping.stopping({"made": scores}, right, "made", seed=0)
     assert table["made"]["F1"] > 95 and table["made"]["threshold"] == pytest.approx(1.2, abs=0.2)
     assert table["made"]["nothing where nothing is (%)"] == 100
     assert table["the best cut of each query"]["F1"] == pytest.approx(100)
@@ -116,3 +116,13 @@ def test_commands_print_their_tables(folder, tmp_path, capsys, monkeypatch):
         names.read_names(folder / "names.json", 7)
     with pytest.raises(LexLIPError, match="no names"):
         names.read_names(folder / "queries.tsv", 7)
+
+
+def test_scenes_are_cut_at_one_threshold(model, capsys, checkpoint):
+    stopping.main([f"model={checkpoint}", "scenes=60", "size=32"])
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split("  F1")[0].strip() for row in rows[:3]] == ["score", "cosine", "fit"]
+    figures = [float(row.split("F1 ")[1].split()[0]) for row in rows]
+    assert all(0 <= figure <= 100 for figure in figures) and max(figures) == figures[-1]
+    with pytest.raises(LexLIPError, match="no model"):
+        stopping.main([])
