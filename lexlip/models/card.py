@@ -66,7 +66,7 @@ def model_card(model: Any, name: str = "PATH_OR_NAME") -> ModelCard:
         library_name="lexlip",
         tags=tags,
         pipeline_tag="feature-extraction",
-        base_model=[tower for tower in towers.values() if _on_hub(tower)] or None,
+        base_model=[tower for tower in towers.values() if on_hub(tower)] or None,
     )
     title = f"{kind}, {chosen['name']}" if "name" in chosen else kind
     parts = [f"# {title}", f"This model {WHAT.get(kind, 'is a model of lexlip')}."]
@@ -120,7 +120,8 @@ def _towers(shape: Mapping[str, Any]) -> dict[str, str]:
     return {k: t if isinstance(t, str) else str(t.get("name", "")) for k, t in towers.items()}
 
 
-def _on_hub(name: str) -> bool:
+def on_hub(name: str) -> bool:
+    """Return whether a name is one of the hub, ``owner/name``, and no folder of this machine."""
     owner, slash, rest = name.partition("/")
     local = name.startswith(("$", "~", ".", "/", "package:")) or Path(name).exists()
     return bool(owner and slash and rest) and "/" not in rest and not local

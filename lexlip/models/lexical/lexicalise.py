@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
+from lexlip.models.card import on_hub
 from lexlip.models.dual import open_dual_encoder
 from lexlip.models.dual.base import DualEncoder
 from lexlip.models.lexical.code import Array, WordCode, unit
@@ -72,7 +73,7 @@ def lexicalise(
     facts = {
         "fingerprint": opened.fingerprint,
         "family": opened.family,
-        "encoder_name": str(opened.name_or_path) if "/" in str(opened.name_or_path) else "",
+        "encoder_name": opened.name_or_path if on_hub(opened.name_or_path) else "",
         "width": opened.width,
         "languages": list(spoken),
         "prompt": opened.prompt,

@@ -128,7 +128,9 @@ def test_a_checkpoint_stands_alone(speaker, saved, images):
     assert type(again) is LexicalSpeaker and again.fingerprint == speaker.fingerprint
     assert (again.encode_image(images) != speaker.encode_image(images)).nnz == 0
     assert again.words_of("red dog") == speaker.words_of("red dog")
-    assert "A dual encoder in words" in (saved / "README.md").read_text()
+    card, config = ((saved / name).read_text() for name in ("README.md", "config.json"))
+    assert "A dual encoder in words" in card
+    assert str(saved.parents[1]) not in card + config  # no folder of this machine
     assert isinstance(again, EncodesImages | HasVectors) and not isinstance(again, HasViews)
     with pytest.raises(LexLIPError, match="LexicalSpeaker has no heads"):
         require_views(again)
