@@ -53,7 +53,7 @@ def search(
     depth: Annotated[int | None, typer.Option(help="pictures that are ordered or reranked")] = None,
     min_fit: Annotated[
         float | None,
-        typer.Option(help="leave out pictures that fit less: 3 (vectors), or a share: 0.5"),
+        typer.Option(help="leave out pictures that fit less: 3 (vectors), or a share: 0.7"),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
     encoder: Annotated[
