@@ -1,6 +1,7 @@
 """Speakers: models that turn texts, and mostly pictures, into weighted words of one vocabulary.
 
-A `Speaker` is a network (`lexlip.models.lexlip.LexLIP`, `lexlip.models.lexical_clip.LexicalCLIP`)
+A `Speaker` is a network (`lexlip.models.lexlip.LexLIP`), a dual encoder in words
+(`lexlip.models.lexical.speaker.LexicalSpeaker`), a `lexlip.models.sparse_encoder.SparseSpeaker`
 or a table (`lexlip.models.query_table.QueryTable`). Some can do more: `EncodesImages`, `HasViews`,
 `Localises`. Ask for a capability with `require_images`, `require_views` or `require_places`, which
 return the speaker, or raise one line that says what to do. Nothing here imports torch.
