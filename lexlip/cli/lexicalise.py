@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from lexlip.cli.app import app
@@ -49,6 +50,7 @@ def lexicalise(
     Nothing is trained. Use the checkpoint like any other: lexlip index photos/ -m CKPT.
     """
     from lexlip.data.collection import load_collection
+    from lexlip.models.dual import open_dual_encoder
     from lexlip.models.lexical.lexicalise import lexicalise as give_words
     from lexlip.storage.files import atomic_directory, check_replaceable
 
@@ -60,14 +62,15 @@ def lexicalise(
     step = max(1, len(collection) // SAMPLE)
     skipped: list[tuple[str, str]] = []
     sample = collection.select(range(0, len(collection), step))
-    shown = [
-        sample.picture(number)
-        for numbers, _ in sample.batches(32, skipped, lambda photo: None, at_least=1)
-        for number in numbers
-    ]
+    encoder = open_dual_encoder(clip)
+    seen = sample.batches(
+        32, skipped, lambda photo: encoder.prepare_image(photo.image), encoder.image_side
+    )
+    vectors = [encoder.embed_image(images) for _, images in seen if images]
     if asked is None:
         asked = [text for texts in sample.captions for text in texts[:1]] or None
-    speaker = give_words(clip, shown, chosen, asked, size=size, languages=language)
+    shown = np.concatenate([np.zeros((0, encoder.width), np.float32), *vectors])
+    speaker = give_words(encoder, shown, chosen, asked, size=size, languages=language)
     with atomic_directory(out, marker="config.json") as folder:
         speaker.save_pretrained(folder)
     facts = speaker.facts

@@ -10,43 +10,26 @@ instruction that adds two products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import ArrayLike, NDArray
+
+from lexlip.storage.compiled import array, compiled
 
 _NOTHING = np.float32(-1)  # score of a pair in which a side has no token
 _WORDS = 4
 """Words that meet a pair of patches at once."""
 
 
-def _jit(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile without the GIL; cached beside the source, else in the user's cache, else not."""
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return njit(signature, nogil=True, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no folder to cache in, or its disk is full
-            return njit(signature, nogil=True, **options)(function)
-
-    return compiled
-
-
-def _array(kind: Any, dimensions: int, readonly: bool = True) -> types.Array:
-    return types.Array(kind, dimensions, "C", readonly=readonly)
-
-
 _SIGNATURE = types.void(
-    _array(types.int8, 3), _array(types.float32, 2), _array(types.int32, 1),
-    _array(types.float32, 2), types.int64,
-    *(_array(types.float32, 1, readonly=False) for _ in range(2)),
+    array(types.int8, 3), array(types.float32, 2), array(types.int32, 1),
+    array(types.float32, 2), types.int64,
+    *(array(types.float32, 1, readonly=False) for _ in range(2)),
 )  # fmt: skip
 
 
 # Sums may be taken in any order, which is what lets them run in vectors.
-@_jit(_SIGNATURE, fastmath={"reassoc", "contract", "nsz"})
+@compiled(_SIGNATURE, fastmath={"reassoc", "contract", "nsz"})
 def _score(codes, scales, counts, query, m, t2i, i2t):
     """Fill `t2i` and `i2t`.
 
@@ -159,7 +142,7 @@ def late_scores(
     return t2i, i2t
 
 
-@_jit(types.boolean(_array(types.uint16, 1), _array(types.uint32, 1, readonly=False)))
+@compiled(types.boolean(array(types.uint16, 1), array(types.uint32, 1, readonly=False)))
 def _shift(halves, words):
     """Move sign, exponent and fraction to their places in float32; False with an inf or NaN."""
     top = np.uint16(0)

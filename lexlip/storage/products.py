@@ -7,38 +7,20 @@ time of one at a time, and of an int16 query with integer sums (400 rows of 160,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
-
-def _jit(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile without the GIL; cached beside the source, else in the user's cache, else not."""
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return njit(signature, nogil=True, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no folder to cache in, or its disk is full
-            return njit(signature, nogil=True, **options)(function)
-
-    return compiled
-
-
-def _array(kind: Any, dimensions: int, readonly: bool = True) -> types.Array:
-    return types.Array(kind, dimensions, "C", readonly=readonly)
-
+from lexlip.storage.compiled import array, compiled
 
 _SIGNATURE = types.void(
-    _array(types.int8, 2), _array(types.int64, 1), _array(types.float32, 1),
-    _array(types.float32, 1, readonly=False),
+    array(types.int8, 2), array(types.int64, 1), array(types.float32, 1),
+    array(types.float32, 1, readonly=False),
 )  # fmt: skip
 
 
 # Sums may be taken in any order, which is what lets them run in vectors.
-@_jit(_SIGNATURE, fastmath={"reassoc", "contract", "nsz"})
+@compiled(_SIGNATURE, fastmath={"reassoc", "contract", "nsz"})
 def _multiply(codes, rows, query, out):
     """Fill `out`. The last row is repeated up to a multiple of four: a product depends on its row
     alone, so equal vectors have equal scores, in any engine.

@@ -10,14 +10,12 @@ file changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from lexlip.engines.postings.layout import COMMON, DENSE
 from lexlip.impacts import MAX_IMPACT
+from lexlip.storage.compiled import array, compiled
 
 _LOW = np.int64(0xFFFFFFFF)
 
@@ -35,19 +33,7 @@ _FEW = 8
 """With more documents than this per posting, visiting postings beats scanning a block."""
 
 
-def _jit(signature: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile without the GIL; cached beside the source, else in the user's cache, else not."""
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return njit(signature, nogil=True, cache=True)(function)
-        except (RuntimeError, OSError):  # no folder to cache in, or its disk is full
-            return njit(signature, nogil=True)(function)
-
-    return compiled
-
-
-@_jit()
+@compiled()
 def _sink(heap, size, key):
     """Replace the smallest of `size` keys of a min-heap by `key`."""
     at = 0
@@ -64,7 +50,7 @@ def _sink(heap, size, key):
     heap[at] = key
 
 
-@_jit()
+@compiled()
 def _offer(heap, size, score, document):
     """Offer a hit to the heap of the best; return its size.
 
@@ -83,13 +69,13 @@ def _offer(heap, size, score, document):
     return size
 
 
-@_jit()
+@compiled()
 def _cut(heap, size):
     """Return the k-th best score so far, 0 while there are fewer than k."""
     return np.int32(heap[0] >> 32) if size == heap.size else np.int32(0)
 
 
-@_jit()
+@compiled()
 def _slices(directory, start, first, last, ends):
     """Fill `ends[b + 1]` with the end of block b's entries; `ends[0]` is the first's start.
 
@@ -110,14 +96,14 @@ def _slices(directory, start, first, last, ends):
             ends[b + 1] = at
 
 
-@_jit()
+@compiled()
 def _add_rare(sums, mask, documents, impacts, first, last, weight):
     """Add the postings first..last of a rare term."""
     for p in range(np.uint64(first), np.uint64(last)):
         sums[documents[p] & mask] += weight * np.int32(impacts[p])
 
 
-@_jit()
+@compiled()
 def _add_common(sums, mask, steps, first, last, weight):
     """Add the entries first..last of a common term: those of one block."""
     at = np.uint32(0)
@@ -127,7 +113,7 @@ def _add_common(sums, mask, steps, first, last, weight):
         sums[at & mask] += weight * np.int32(step >> _IMPACT_BITS)
 
 
-@_jit()
+@compiled()
 def _keep(heap, size, score, document, count, alive):
     """Offer a document to the heap if it is there and alive; return the heap's size."""
     if document < count and (alive.size == 0 or alive[document]):
@@ -135,7 +121,7 @@ def _keep(heap, size, score, document, count, alive):
     return size
 
 
-@_jit()
+@compiled()
 def _visit_rare(sums, mask, documents, first, last, low, count, alive, heap, size):
     """Collect the hits among postings first..last and clear their sums; return the heap's size."""
     cut = _cut(heap, size)
@@ -149,7 +135,7 @@ def _visit_rare(sums, mask, documents, first, last, low, count, alive, heap, siz
     return size
 
 
-@_jit()
+@compiled()
 def _visit_common(sums, mask, steps, first, last, low, count, alive, heap, size):
     """Do the same for entries first..last of a common term."""
     cut = _cut(heap, size)
@@ -165,7 +151,7 @@ def _visit_common(sums, mask, steps, first, last, low, count, alive, heap, size)
     return size
 
 
-@_jit()
+@compiled()
 def _add_dense(sums, part, dense, rows, weights, low):
     """Add dense rows to the sums of documents `low`...; `part` is room for as many uint16."""
     i = 0
@@ -183,7 +169,7 @@ def _add_dense(sums, part, dense, rows, weights, low):
             sums[d] += np.int32(part[d])
 
 
-@_jit()
+@compiled()
 def _largest(numbers):
     """Return the largest of some numbers >= 0."""
     best = np.int32(0)
@@ -192,7 +178,7 @@ def _largest(numbers):
     return best
 
 
-@_jit()
+@compiled()
 def _scan(sums, low, alive, heap, size):
     """Collect the hits among the sums of documents `low`..., which follow all collected ones."""
     cut = _cut(heap, size)
@@ -210,7 +196,7 @@ def _scan(sums, low, alive, heap, size):
     return size
 
 
-@_jit()
+@compiled()
 def _unload(heap, size, found, scores):
     """Empty the heap into `found` and `scores`, best first."""
     for at in range(size - 1, -1, -1):
@@ -221,21 +207,17 @@ def _unload(heap, size, found, scores):
     return size
 
 
-def _array(kind: Any, dimensions: int = 1, readonly: bool = True) -> types.Array:
-    return types.Array(kind, dimensions, "C", readonly=readonly)
-
-
 _SIGNATURE = types.int64(
-    *(_array(kind) for kind in (types.int32, types.int8, types.int64, types.int64, types.int64)),
-    *(_array(kind) for kind in (types.uint16, types.uint16, types.uint8, types.uint16)),
-    _array(types.uint8, dimensions=2), types.int64, types.int64,
-    *(_array(types.int32, readonly=False) for _ in range(2)),
-    _array(types.uint8),
-    *(_array(types.int32, readonly=False) for _ in range(2)),
+    *(array(kind) for kind in (types.int32, types.int8, types.int64, types.int64, types.int64)),
+    *(array(kind) for kind in (types.uint16, types.uint16, types.uint8, types.uint16)),
+    array(types.uint8, dimensions=2), types.int64, types.int64,
+    *(array(types.int32, readonly=False) for _ in range(2)),
+    array(types.uint8),
+    *(array(types.int32, readonly=False) for _ in range(2)),
 )  # fmt: skip
 
 
-@_jit(_SIGNATURE)
+@compiled(_SIGNATURE)
 def search(
     terms, kinds, starts, sizes, rows, directory, documents, impacts, steps, dense, count, block,
     ids, weights, alive, found, scores,

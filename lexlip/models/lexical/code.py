@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from lexlip.models.lexical.sparse_coding import lasso, refit
+from lexlip.models.lexical.sparse_coding import STEPS, curvature, lasso, refit
 
 Array = NDArray[np.float32]
 Kind = Literal["image", "text"]
@@ -201,6 +201,10 @@ class WordCode:
     def _metric_atoms(self) -> Array:
         return self.atoms @ self.root
 
+    @cached_property
+    def _steepest(self) -> float:
+        return curvature(self._metric_atoms)
+
     def centred(self, vectors: Array, kind: Kind) -> Array:
         """Return unit vectors less the mean of their kind, of length one again, float32 [N, d]."""
         return unit(unit(vectors) - (self.image_mean if kind == "image" else self.text_mean))
@@ -227,10 +231,9 @@ class WordCode:
         """Weights before scaling, dense [N, V]."""
         unusual = np.clip((centred @ self.atoms.T - self.usual) / self.spread, -2, 4)
         penalties = np.float32(PENALTY) * np.clip(np.exp(-unusual / 2), 0.05, 5)
-        targets = centred @ self.root
-        return refit(
-            targets, self._metric_atoms, lasso(targets, self._metric_atoms, penalties), terms
-        )
+        targets, atoms = centred @ self.root, self._metric_atoms
+        support = lasso(targets, atoms, penalties, STEPS, self._steepest)
+        return refit(targets, atoms, support, terms)
 
     def _scaled(self, weights: csr_array | Array) -> csr_array:
         """Divide rows by the length of the vector that they add up to."""

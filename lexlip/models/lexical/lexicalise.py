@@ -24,7 +24,7 @@ CANDIDATES = 2
 
 def lexicalise(
     encoder: DualEncoder | str | os.PathLike[str],
-    pictures: Sequence[Any],
+    pictures: Sequence[Any] | Array,
     words: Sequence[str] | None = None,
     captions: Sequence[str] | None = None,
     *,
@@ -37,8 +37,9 @@ def lexicalise(
     ----------
     encoder : DualEncoder, path or name
         What `lexlip.models.dual.open_dual_encoder` opens.
-    pictures : sequence
-        Some pictures (paths, bytes, arrays or PIL) like those that will be searched. 500 do.
+    pictures : sequence, or float [N, d]
+        Some pictures (paths, bytes, arrays or PIL) like those that will be searched, or their
+        vectors by the encoder. 500 do.
     words : sequence of str, optional
         The lexicon; by default everyday words of the encoder's language, of twice as many the
         half that tells the pictures apart best.
@@ -58,7 +59,10 @@ def lexicalise(
         raise LexLIPError("no picture to fit the words to: give some of those to be searched")
     opened = open_dual_encoder(encoder) if isinstance(encoder, str | os.PathLike) else encoder
     spoken = tuple(languages or opened.languages[:1] or ("en",))
-    seen = opened.embed_image(pictures)
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 2:
+        seen = np.asarray(pictures, np.float32)
+    else:
+        seen = opened.embed_image(pictures)
     chosen = _distinct(everyday_words(spoken, CANDIDATES * size) if words is None else words)
     named = opened.embed_text([opened.prompt.format(word) for word in chosen])
     if words is None:

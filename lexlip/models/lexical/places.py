@@ -27,6 +27,7 @@ from lexlip.models.localisation.results import (
     WordPatches,
     cell,
 )
+from lexlip.models.localisation.seen import box_of, checked_terms, coordinates
 
 if TYPE_CHECKING:
     from lexlip.models.lexical.speaker import LexicalSpeaker
@@ -58,7 +59,7 @@ def locate(speaker: LexicalSpeaker, picture: Any, terms: Iterable[int]) -> Prove
     LexLIPError
         For a picture that cannot be read, and a number that is not a term id.
     """
-    upright, wanted = read_image(picture), _checked(speaker, terms)
+    upright, wanted = read_image(picture), checked_terms(terms, len(speaker.lexicon.tokens))
     encoder = speaker.encoder
     if not isinstance(encoder, SeesPatches):
         heat = occlusion(speaker, upright, wanted)
@@ -82,7 +83,7 @@ def occlusion(
     dict of int to float32 [rows, columns]
         Cosine that is lost, 0 or more, on the grid of `locate`.
     """
-    upright, wanted = read_image(picture), _checked(speaker, terms)
+    upright, wanted = read_image(picture), checked_terms(terms, len(speaker.lexicon.tokens))
     encoder, grid, box = speaker.encoder, GRID, WHOLE
     if isinstance(encoder, SeesPatches):
         grid = encoder.embed_patches([upright])[1]
@@ -117,7 +118,7 @@ def trace(speaker: LexicalSpeaker, text: str, terms: Iterable[int] | None) -> Te
     if terms is None:
         wanted = speaker.choose(projections[0]).tolist()
     else:
-        wanted = _checked(speaker, terms)
+        wanted = checked_terms(terms, len(speaker.lexicon.tokens))
     raised = {}
     for term in wanted:
         whole = float(projections[0, term])
@@ -182,8 +183,7 @@ def align(speaker: LexicalSpeaker, picture: Any, text: str) -> WordPatches:
 def seen_part(encoder: Any, size: tuple[int, int]) -> Box:
     """Return the part of a picture that an encoder's preprocessing keeps.
 
-    The encoder gets a picture whose colours are its coordinates, so this holds whether it squeezes,
-    crops or does both. The whole, where its pixels are no picture.
+    The whole, where the encoder's pixels are not a picture (`lexlip.models.localisation.seen`).
 
     Parameters
     ----------
@@ -191,33 +191,13 @@ def seen_part(encoder: Any, size: tuple[int, int]) -> Box:
     size : (int, int)
         Width and height of the upright picture.
     """
-    shrink = 512 / max(size)
-    width, height = (max(1, round(side * shrink)) for side in size)
-    ramp = np.zeros((height, width, 3), np.uint8)
-    ramp[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-    ramp[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+    ramp = coordinates(size)
     pictures = [ramp, np.zeros_like(ramp), np.full_like(ramp, 255)]
     pixels = np.asarray(encoder.pixels(pictures)["pixel_values"], np.float64)
     if pixels.ndim != 4 or pixels.shape[1] != 3:
         return WHOLE
     seen = (pixels[0] - pixels[1]) / np.maximum(pixels[2] - pixels[1], 1e-6)
-    (left, right), (top, bottom) = ends(seen[0].mean(0)), ends(seen[1].mean(1))
-    return left, top, right, bottom
-
-
-def ends(places: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the ends of a row of pixels, from the place that each pixel comes from.
-
-    Resizing blurs the border, so a line is fitted to the middle half.
-    """
-    middle = np.arange(len(places))[len(places) // 4 : max(2, 3 * len(places) // 4)]
-    if len(middle) < 2:
-        return 0.0, 1.0
-    slope, start = np.polyfit(middle + 0.5, places[middle], 1)
-    found = np.clip([start, start + slope * len(places)], 0, 1)
-    # Colours have 8 bits: within 1/128 of the border is the border.
-    first, last = np.where(np.abs(found - np.rint(found)) < 1 / 128, np.rint(found), found)
-    return (float(first), float(last)) if first < last else (0.0, 1.0)
+    return box_of(seen)
 
 
 def _winners(heat: dict[int, Maps]) -> dict[int, int]:
@@ -229,11 +209,3 @@ def _by_term(
 ) -> dict[int, Maps]:
     column, nothing = speaker.lexicon.compact, np.zeros(grid, np.float32)
     return {t: maps[column[t]] if column[t] >= 0 else nothing for t in terms}
-
-
-def _checked(speaker: LexicalSpeaker, terms: Iterable[int]) -> list[int]:
-    wanted, size = list(terms), len(speaker.lexicon.tokens)
-    for term in wanted:
-        if not isinstance(term, int | np.integer) or not 0 <= term < size:
-            raise LexLIPError(f"{term!r} is not a term id: give whole numbers 0 to {size - 1}")
-    return [int(term) for term in wanted]

@@ -23,7 +23,26 @@ RIDGE = 1e-4
 """Added to the diagonal of least squares, of atoms of about unit length."""
 
 
-def lasso(targets: Array, atoms: Array, penalties: Array, steps: int = STEPS) -> Array:
+def curvature(atoms: Array) -> float:
+    """Return the largest curvature of ``|x - a D|^2 / 2``: the largest eigenvalue of ``D' D``.
+
+    It bounds the step of `lasso`. Take it once for a dictionary.
+
+    Examples
+    --------
+    >>> curvature(np.diag([1.0, 3.0]))
+    9.0
+    """
+    return max(float(np.linalg.eigvalsh(atoms.T @ atoms)[-1]), 1e-12)
+
+
+def lasso(
+    targets: Array,
+    atoms: Array,
+    penalties: Array,
+    steps: int = STEPS,
+    steepest: float | None = None,
+) -> Array:
     """Minimise ``|x - a D|^2 / 2 + rho . a`` over a >= 0, for each row x.
 
     Parameters
@@ -36,6 +55,8 @@ def lasso(targets: Array, atoms: Array, penalties: Array, steps: int = STEPS) ->
         rho: what a unit of each word's weight costs.
     steps : int
         Iterations.
+    steepest : float, optional
+        The `curvature` of the atoms, where it is known.
 
     Returns
     -------
@@ -46,7 +67,7 @@ def lasso(targets: Array, atoms: Array, penalties: Array, steps: int = STEPS) ->
     >>> lasso(np.array([[1.0, -1.0]]), np.eye(2), np.full((1, 2), 0.25)).tolist()
     [[0.75, 0.0]]
     """
-    rate = 1 / max(float(np.linalg.norm(atoms, 2)) ** 2, 1e-12)
+    rate = 1 / (curvature(atoms) if steepest is None else steepest)
     weights: NDArray[Any] = np.zeros((len(targets), len(atoms)), targets.dtype)
     moved, momentum = weights, 1.0
     offset = rate * (targets @ atoms.T - penalties)

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from lexlip.data.images import read_image
-from lexlip.models.localisation.patches import checked_terms, layout
+from lexlip.models.localisation.patches import layout
 from lexlip.models.localisation.results import cell
+from lexlip.models.localisation.seen import checked_terms
 from lexlip.models.pooling import log_saturate
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def occlusion(
     LexLIPError
         For a picture that cannot be read, and a number that is not a term id.
     """
-    upright, wanted = read_image(picture, None, model.image_side), checked_terms(model, terms)
+    upright = read_image(picture, None, model.image_side)
+    wanted = checked_terms(terms, len(model.lexicon.tokens))
     pixels = model.pixels([upright])
     features = model.vision.features(pixels)
     count = features.shape[1] - 1

@@ -16,17 +16,14 @@ from numpy.typing import NDArray
 
 from lexlip.data.crops import CORNERS, SIDE, check_crops, crop
 from lexlip.data.images import read_image
-from lexlip.errors import LexLIPError
 from lexlip.models.localisation.results import Box, Provenance
+from lexlip.models.localisation.seen import box_of, checked_terms, coordinates
 from lexlip.models.pooling import log_saturate
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from lexlip.models.lexlip import LexLIP
-
-_RAMP = 512
-"""Longest side of the test picture that shows what a preprocessor keeps, in pixels."""
 
 
 @torch.no_grad()
@@ -51,7 +48,8 @@ def provenance(model: LexLIP, picture: Any, terms: Iterable[int], crops: int = 0
     LexLIPError
         For a picture that cannot be read, and a number that is not a term id.
     """
-    upright, wanted = read_image(picture, None, model.image_side), checked_terms(model, terms)
+    upright = read_image(picture, None, model.image_side)
+    wanted = checked_terms(terms, len(model.lexicon.tokens))
     found = _of_crop(model, upright, wanted)
     for corner in CORNERS[: check_crops(crops)]:
         found = _lay_over(found, _of_crop(model, crop(upright, corner), wanted), corner)
@@ -110,9 +108,6 @@ def _cells(
 def layout(model: LexLIP, size: tuple[int, int], patches: int) -> tuple[tuple[int, int], Box]:
     """Return the grid of a picture's patches, and the part of the picture that it covers.
 
-    The preprocessor gets a picture whose colours are its coordinates. So this holds for any
-    preprocessor, whether it squeezes, crops or does both.
-
     Parameters
     ----------
     model : LexLIP
@@ -128,14 +123,7 @@ def layout(model: LexLIP, size: tuple[int, int], patches: int) -> tuple[tuple[in
         See `Provenance.box`.
     """
     assert model.processor is not None
-    shrink = _RAMP / max(size)
-    width, height = (max(1, round(side * shrink)) for side in size)
-    ramp = np.zeros((height, width, 3), np.uint8)
-    ramp[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-    ramp[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-    seen = model.processor.resize([ramp])[0] / 255
-    left, right = _ends(seen[0].mean(0))
-    top, bottom = _ends(seen[1].mean(1))
+    seen = model.processor.resize([coordinates(size)])[0] / 255
     if model.vision.grid:
         rows = columns = model.vision.grid
     else:
@@ -143,28 +131,4 @@ def layout(model: LexLIP, size: tuple[int, int], patches: int) -> tuple[tuple[in
         columns = patches // rows
     if rows * columns != patches:  # order unknown: one row
         rows, columns = 1, patches
-    return (rows, columns), (left, top, right, bottom)
-
-
-def _ends(places: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the ends of a row of pixels, from the place that each pixel comes from.
-
-    Resizing blurs the border, so a line is fitted to the middle half.
-    """
-    middle = np.arange(len(places))[len(places) // 4 : max(2, 3 * len(places) // 4)]
-    if len(middle) < 2:
-        return 0.0, 1.0
-    slope, start = np.polyfit(middle + 0.5, places[middle], 1)
-    ends = np.clip([start, start + slope * len(places)], 0, 1)
-    # Colours have 8 bits: within 1/128 of the border is the border.
-    first, last = np.where(np.abs(ends - np.rint(ends)) < 1 / 128, np.rint(ends), ends)
-    return (float(first), float(last)) if first < last else (0.0, 1.0)
-
-
-def checked_terms(model: LexLIP, terms: Iterable[int]) -> list[int]:
-    """Return term ids as plain ints; an error for anything else."""
-    wanted, size = list(terms), len(model.lexicon.tokens)
-    for term in wanted:
-        if not isinstance(term, int | np.integer) or not 0 <= term < size:
-            raise LexLIPError(f"{term!r} is not a term id: give whole numbers 0 to {size - 1}")
-    return [int(term) for term in wanted]
+    return (rows, columns), box_of(seen)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lexlip.models.localisation.patches import checked_terms
 from lexlip.models.localisation.results import Raised, TextProvenance
+from lexlip.models.localisation.seen import checked_terms
 
 if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP
@@ -34,7 +34,7 @@ def text_provenance(model: LexLIP, text: str, terms: Iterable[int] | None = None
     LexLIPError
         For a number that is not a term id.
     """
-    wanted = None if terms is None else checked_terms(model, terms)
+    wanted = None if terms is None else checked_terms(terms, len(model.lexicon.tokens))
     found = [_traced(model, part, wanted) for part in model.windows(text).parts]
     words: list[str] = []
     raised: dict[int, Raised] = {}

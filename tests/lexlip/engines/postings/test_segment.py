@@ -376,7 +376,7 @@ def test_importing_does_not_load_numba():
 def test_compiles_where_no_cache_can_be_written(monkeypatch):
     from numba.core.caching import CacheImpl
 
-    from lexlip.engines.postings import kernel
+    from lexlip.storage.compiled import compiled
 
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
-    assert kernel._jit()(lambda number: number + 1)(2) == 3
+    assert compiled()(lambda number: number + 1)(2) == 3

@@ -9,8 +9,8 @@ from PIL import Image
 from lexlip.errors import LexLIPError
 from lexlip.models.lexical.code import WordCode
 from lexlip.models.lexical.lexicalise import lexicalise
-from lexlip.models.lexical.places import ends
 from lexlip.models.lexical.speaker import LexicalSpeaker
+from lexlip.models.localisation.seen import ends
 from lexlip.models.speaker import Localises
 from tests.support.clips import WORDS, small_clip, small_tokenizer
 

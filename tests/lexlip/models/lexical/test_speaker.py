@@ -283,3 +283,10 @@ def test_lexicons_of_other_languages_have_the_words_of_captions(language, clip_f
 
 def _texts(found):
     return [found] if isinstance(found, str) else list(found)
+
+
+def test_pictures_and_their_vectors_give_the_same_words(speaker, clip_folder, images):
+    vectors = open_dual_encoder(clip_folder).embed_image(images)
+    assert lexicalise(clip_folder, vectors, WORDS).fingerprint == speaker.fingerprint
+    with pytest.raises(LexLIPError, match="no picture"):
+        lexicalise(clip_folder, vectors[:0], WORDS)
