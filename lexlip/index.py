@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
 from lexlip.rerank.account import Account, account
-from lexlip.rerank.fit import WEAK, WEAK_SHARE, fits_of, fitting
+from lexlip.rerank.fit import TellsFit, fitting, shares_said
 from lexlip.rerank.phases import (
     DEPTH,
     PHASES,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
-class Index(Reopens):
+class Index(Reopens, TellsFit):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
     An index holds its engine's last commit: a killed writer loses the documents since
@@ -396,7 +396,7 @@ class Index(Reopens):
             reranker 100, and 200 for an ambiguous query.
         min_fit : float, optional
             Leave out hits that fit less (`fits`): standard deviations where vectors order, else the
-            share of the query's words, 0..1, of the best 400 hits.
+            share of the query's words, 0..1, of the hits that are ordered, 400 for words.
 
         Returns
         -------
@@ -416,8 +416,13 @@ class Index(Reopens):
         query = self.prepare(item, max_terms, views=looks)
         by = WORDS if rescore and rerank is None else self.ordered_by(query, rerank)
         if min_fit is not None and by != VECTORS:
-            hits = self.search(query, max(k, DEPTH), kept, rescore, rerank=rerank, depth=depth)
-            return fitting(hits, self.fits(hits, query), min_fit)[:k]
+            if has_said(self.manifest):
+                raise LexLIPError("this order does not tell how well a hit fits: order by vectors")
+            ordered = DEPTH if by in PHASES else depth or self.second_stage.depth(query)
+            size = max(k, rescore or ordered)
+            hits = self.search(query, size, kept, rescore, rerank=rerank, depth=depth)
+            fits = shares_said(hits, self.engine, query.terms)
+            return list(islice(fitting(hits, fits, min_fit), k))
         if by in (VECTORS, TERMS):
             group = depth or max(k, DEPTH)
             found = query.candidates(self.engine, -(-k // group) * group, kept)
@@ -438,31 +443,6 @@ class Index(Reopens):
             raise LexLIPError("rescore cannot count missing words: leave out one of the two")
         scale, floats = self.manifest["scale"], self.side_stores.floats
         return rescore_hits(hits, query.terms, query.exact, floats, scale, self.engine)[:k]
-
-    def fits(self, hits: Sequence[Any], item: Any) -> list[float | None]:
-        """Say how well hits fit, on one scale for all queries; see `lexlip.rerank.fit`.
-
-        Parameters
-        ----------
-        hits : sequence of Hit, OrderedHit or RerankedHit
-            Of `search`.
-        item : str, picture, Query, mapping or PreparedQuery
-            As for `search`.
-
-        Returns
-        -------
-        list of float or None
-            Standard deviations where vectors order; else the share of the query's words that a
-            document has. None where that is not known.
-        """
-        if has_said(self.manifest):
-            return [getattr(hit, "fit", None) for hit in hits]
-        return fits_of(hits, self.engine, self.prepare(item).terms)
-
-    @property
-    def weak_below(self) -> float:
-        """Fit below which hits are mostly wrong."""
-        return WEAK if has_said(self.manifest) else WEAK_SHARE
 
     @property
     def has_vectors(self) -> bool:
@@ -552,7 +532,7 @@ class Index(Reopens):
         found = query.explain(self.engine, id, lexicon.tokens)
         if not has_said(self.manifest):
             return found
-        return said_first(found, self.engine, id, query.terms, lexicon)
+        return said_first(found, self.engine, id, lexicon)
 
     def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
         """Say what orders a list, and take a document's score in it apart.

@@ -107,6 +107,7 @@ def show(
     reasons: Reasons | None,
     filtered: bool,
     thumbnails: bool,
+    fits: Sequence[float | None],
 ) -> None:
     """Print the words of the query and a table of hits."""
     words = asked.words()
@@ -122,7 +123,7 @@ def show(
         limit = " that the filter lets through" if filtered else ""
         console.print(f"nothing found: no picture{limit} has any of these words")
         return
-    fits, weak = index.fits(hits, asked), index.weak_below
+    weak = index.weak_below
     known = any(fit is not None for fit in fits)
     table = Table(
         "rank", "score", *(["fit"] if known else []), "picture", *([""] if thumbnails else []),

@@ -102,6 +102,7 @@ def search(
             prepared, k, where, rescore, rerank=rerank, depth=depth, min_fit=min_fit
         )
         reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
+        fits = opened.fits(hits, prepared, reasons if explain else None)
         if as_json:
             by = "cosine" if rescore and rerank is None else by
             typer.echo(
@@ -111,7 +112,7 @@ def search(
                     reasons if explain else None,
                     by,
                     query,
-                    opened.fits(hits, prepared),
+                    fits,
                 )
             )
         elif trec is not None:
@@ -126,7 +127,9 @@ def search(
             if query.plain is None or query.plain != text.strip():
                 typer.echo(f"read as: {one_line(str(query))}")
             filtered = bool(where) or min_fit is not None
-            output.show(opened, asked, hits, reasons if explain else None, filtered, thumbnails)
+            output.show(
+                opened, asked, hits, reasons if explain else None, filtered, thumbnails, fits
+            )
 
 
 @app.command(cls=QueryCommand)

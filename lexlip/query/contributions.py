@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lexlip.engines.base import Engine
-from lexlip.impacts import MAX_QUERY_TERMS
 from lexlip.lexicon import Lexicon
 from lexlip.models.speaker import said_term
 
@@ -65,7 +64,7 @@ def contributions(
 
 
 def said_first(
-    found: list[Contribution], engine: Engine, id: str, terms: Iterable[int], lexicon: Lexicon
+    found: list[Contribution], engine: Engine, id: str, lexicon: Lexicon
 ) -> list[Contribution]:
     """Put the words that are said of a document before those that only find it.
 
@@ -75,11 +74,8 @@ def said_first(
         Of `contributions`.
     engine : Engine
     id : str
-    terms : iterable of int
-        The terms of the query.
     lexicon : Lexicon
     """
-    places = {said_term(lexicon, term): lexicon.tokens[term] for term in terms}
-    asked = list(places)[:MAX_QUERY_TERMS]
-    said = {places[term] for term in engine.contributions(id, asked)}
+    places = {said_term(lexicon, lexicon.numbers[one.word]): one.word for one in found}
+    said = {places[term] for term in engine.contributions(id, places)}
     return sorted(found, key=lambda one: one.word not in said)

@@ -6,11 +6,10 @@ For words alone it is the share of what a query asks that a document says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lexlip.errors import LexLIPError
-from lexlip.rerank.phases import OrderedHit
+from lexlip.query.contributions import Contribution
 
 if TYPE_CHECKING:
     from lexlip.engines.base import Engine
@@ -25,7 +24,7 @@ WEAK_SHARE = 0.7
 (python -m eval.studies.stopping)."""
 
 
-def share_said(terms: Mapping[int, int], held: Mapping[int, int]) -> float | None:
+def share_said(terms: Mapping[int, int], words: Iterable[Contribution]) -> float | None:
     """Return the share of a query's weight whose words a document has, 0..1.
 
     Only words that are wanted count; None where a query wants none.
@@ -34,54 +33,55 @@ def share_said(terms: Mapping[int, int], held: Mapping[int, int]) -> float | Non
     ----------
     terms : mapping
         {term id: weight} of the query.
-    held : mapping
-        {term id: impact} of the document.
+    words : iterable of Contribution
+        Words of the query that the document has.
 
     Examples
     --------
-    >>> share_said({1: 60, 2: 20, 3: -9}, {1: 200, 3: 7})
+    >>> share_said({1: 60, 2: 20, 3: -9}, [Contribution("red", 60, 200)])
     0.75
     """
-    wanted = {term: weight for term, weight in terms.items() if weight > 0}
-    if not wanted:
-        return None
-    said = sum(weight for term, weight in wanted.items() if held.get(term, 0) > 0)
-    return said / sum(wanted.values())
+    wanted = sum(weight for weight in terms.values() if weight > 0)
+    said = sum(word.query for word in words if word.query > 0 and word.impact > 0)
+    return said / wanted if wanted else None
 
 
-def fits_of(hits: Sequence[Any], engine: Engine, terms: Mapping[int, int]) -> list[float | None]:
-    """Return the fit of each hit, None where it is not known.
+def shares_said(
+    hits: Iterable[Any],
+    engine: Engine,
+    terms: Mapping[int, int],
+    reasons: Iterable[Sequence[Contribution]] | None = None,
+) -> Iterator[float | None]:
+    """Yield the share of each hit, as it is asked for; see `share_said`.
 
     Parameters
     ----------
-    hits : sequence of Hit, OrderedHit or RerankedHit
+    hits : iterable of Hit or RerankedHit
     engine : Engine
-        Asked for the words of hits that vectors did not order.
+        Asked for the words of each hit, where there are no reasons.
     terms : mapping
         {term id: weight} of the query.
+    reasons : iterable of sequences of Contribution, optional
+        The words of each hit, where they are known.
     """
-    return [
-        hit.fit if isinstance(hit, OrderedHit)
-        else share_said(terms, engine.contributions(hit.id, terms))
-        for hit in hits
-    ]  # fmt: skip
+    if reasons is not None:
+        return (share_said(terms, words) for words in reasons)
+    held = (engine.contributions(hit.id, terms) for hit in hits)
+    return (
+        share_said(terms, [Contribution("", terms[term], impact) for term, impact in one.items()])
+        for one in held
+    )
 
 
-def fitting(hits: Sequence[Any], fits: Sequence[float | None], least: float) -> list[Any]:
-    """Return the hits that fit at least so well.
-
-    Raises
-    ------
-    LexLIPError
-        When it is not known how well hits fit.
-    """
-    if hits and all(fit is None for fit in fits):
-        raise LexLIPError("this order does not tell how well a hit fits: order by vectors")
-    return [hit for hit, fit in zip(hits, fits, strict=True) if fit is not None and fit >= least]
+def fitting(hits: Sequence[Any], fits: Iterable[float | None], least: float) -> Iterator[Any]:
+    """Yield the hits that fit at least so well; fits are asked for one by one."""
+    for hit, fit in zip(hits, fits, strict=True):
+        if fit is not None and fit >= least:
+            yield hit
 
 
 def weak_from(fits: Sequence[float | None], weak: float | None) -> int | None:
-    """Return the place from which on no hit fits well, None where there is none.
+    """Return the place of the first hit after the last good one; None if the last hit is good.
 
     Examples
     --------
@@ -92,3 +92,43 @@ def weak_from(fits: Sequence[float | None], weak: float | None) -> int | None:
         return None
     last = max((n for n, fit in enumerate(fits) if fit is None or fit >= weak), default=-1)
     return last + 1 if last + 1 < len(fits) else None
+
+
+class TellsFit:
+    """The part of `lexlip.index.Index` that says how well hits fit."""
+
+    manifest: dict[str, Any]
+    engine: Engine
+    prepare: Any
+
+    def fits(
+        self,
+        hits: Sequence[Any],
+        item: Any,
+        reasons: Sequence[Sequence[Contribution]] | None = None,
+    ) -> list[float | None]:
+        """Say how well hits fit, on one scale for all queries; see `lexlip.rerank.fit`.
+
+        Parameters
+        ----------
+        hits : sequence of Hit, OrderedHit or RerankedHit
+            Of `search`.
+        item : str, picture, Query, mapping or PreparedQuery
+            As for `search`.
+        reasons : sequence of sequences of Contribution, optional
+            Of `explain`, of each hit; asked for where they are left out.
+
+        Returns
+        -------
+        list of float or None
+            Standard deviations where vectors order; else the share of the query's words that a
+            document has. None where that is not known.
+        """
+        if self.manifest.get("said") is not None:
+            return [getattr(hit, "fit", None) for hit in hits]
+        return list(shares_said(hits, self.engine, self.prepare(item).terms, reasons))
+
+    @property
+    def weak_below(self) -> float:
+        """Fit below which hits are mostly wrong."""
+        return WEAK if self.manifest.get("said") is not None else WEAK_SHARE

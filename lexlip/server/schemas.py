@@ -122,7 +122,7 @@ class Hit(Ranked):
     fit: float | None = Field(
         default=None,
         description="how well it fits, on one scale for all queries: standard deviations where "
-        "vectors order, else the share of the query's words; null if not known",
+        "vectors order, else the share of the query's words, where these are explained",
     )
     rerank: float | None = None
     uncertainty: float | None = None

@@ -62,7 +62,7 @@ def lexicalise(
     if isinstance(pictures, np.ndarray) and pictures.ndim == 2:
         seen = np.asarray(pictures, np.float32)
     else:
-        seen = opened.embed_image(pictures)
+        seen = opened.embed_image(list(pictures))
     chosen = _distinct(everyday_words(spoken, CANDIDATES * size) if words is None else words)
     named = opened.embed_text([opened.prompt.format(word) for word in chosen])
     if words is None:

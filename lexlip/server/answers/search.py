@@ -103,7 +103,8 @@ def search(
         page = hits[request.offset : last]
         with watch.on("explain_ms"):
             reasons = [index.explain(hit.id, prepared) if request.explain else [] for hit in page]
-            fits = index.fits(page, prepared)
+            tells = request.explain or index.has_vectors  # else it would cost as much as explaining
+            fits = index.fits(page, prepared, reasons) if tells else [None] * len(page)
         weak = index.weak_below
         frequencies = index.engine.frequencies(prepared.terms)
         total, generation = len(index), str(index.engine.generation)

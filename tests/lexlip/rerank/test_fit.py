@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 
 import pytest
-from scipy.sparse import csr_array
 from typer.testing import CliRunner
 
 from lexlip import Index
 from lexlip.cli import app
-from lexlip.engines import PostingsEngine
-from lexlip.rerank.fit import WEAK_SHARE, fits_of, share_said, weak_from
+from lexlip.query.contributions import Contribution
+from lexlip.rerank.fit import WEAK_SHARE, fitting, share_said, weak_from
 
 
 def test_shares_of_wanted_words_are_counted():
-    engine = PostingsEngine()
-    engine.add(["a", "b"], csr_array([[200, 0, 5], [0, 9, 0]]))
-    engine.commit()
     terms = {0: 60, 1: 20, 2: -10}
-    hits = engine.search({0: 60, 1: 20}, 5)
-    assert fits_of(hits, engine, terms) == [0.75, 0.25]
-    engine.close()
-    assert share_said({2: -10}, {2: 5}) is None
+    has = [Contribution("red", 60, 200), Contribution("night", -10, 5)]
+    assert share_said(terms, has) == 0.75 and share_said(terms, ()) == 0
+    missing = Contribution("dog", 20, -30)  # with a penalty for words that are not there
+    assert share_said(terms, [*has, missing]) == 0.75
+    assert share_said({2: -10}, has) is None
+
+
+def test_fits_are_asked_for_until_there_are_enough():
+    asked = []
+
+    def fits():
+        for number in range(9):
+            asked.append(number)
+            yield number / 10
+
+    assert list(islice(fitting("abcdefghi", fits(), 0.3), 2)) == ["d", "e"]
+    assert asked == [0, 1, 2, 3, 4]
 
 
 def test_a_line_is_drawn_after_the_last_that_fits():
@@ -52,6 +62,8 @@ def test_every_road_gives_the_same_fit(index_path):
         kept = [hit for hit, fit in zip(hits, fits, strict=True) if fit >= cut]
         assert index.search(text, 12, min_fit=cut) == kept
         assert index.search(text, 1, min_fit=cut) == kept[:1]
+        assert index.fits(hits, text, [index.explain(hit.id, text) for hit in hits]) == fits
+        assert index.fits(hits, dict(query.terms)) == fits
         assert index.weak_below == WEAK_SHARE
     runner = CliRunner()
     asked = ["search", str(index_path), text, "-k", "12"]
@@ -76,6 +88,8 @@ def test_the_server_says_how_hits_fit(index_path):
             fits = index.fits(index.search("a red circle", 12), "a red circle")
         assert [hit["fit"] for hit in found["hits"]] == pytest.approx(fits)
         assert found["weak_below"] == WEAK_SHARE
+        bare = client.get("/search", params={"q": "a red circle", "explain": False}).json()
+        assert {hit["fit"] for hit in bare["hits"]} == {None}
         least = sorted(fits)[-2]
         fewer = client.get("/search", params={"q": "a red circle", "k": 12, "min_fit": least})
         assert [hit["fit"] for hit in fewer.json()["hits"]] == [f for f in fits if f >= least]
