@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
 from lexlip.rerank.account import Account, account
-from lexlip.rerank.fit import TellsFit, fitting, shares_said
+from lexlip.rerank.fit import TellsFit
 from lexlip.rerank.phases import (
     DEPTH,
     PHASES,
@@ -416,13 +416,10 @@ class Index(Reopens, TellsFit):
         query = self.prepare(item, max_terms, views=looks)
         by = WORDS if rescore and rerank is None else self.ordered_by(query, rerank)
         if min_fit is not None and by != VECTORS:
-            if has_said(self.manifest):
-                raise LexLIPError("this order does not tell how well a hit fits: order by vectors")
             ordered = DEPTH if by in PHASES else depth or self.second_stage.depth(query)
             size = max(k, rescore or ordered)
             hits = self.search(query, size, kept, rescore, rerank=rerank, depth=depth)
-            fits = shares_said(hits, self.engine, query.terms)
-            return list(islice(fitting(hits, fits, min_fit), k))
+            return self.fitting(hits, query, min_fit, k)
         if by in (VECTORS, TERMS):
             group = depth or max(k, DEPTH)
             found = query.candidates(self.engine, -(-k // group) * group, kept)
@@ -468,7 +465,7 @@ class Index(Reopens, TellsFit):
         Raises
         ------
         LexLIPError
-            When the index has no vectors, or the query none.
+            When the index has no vectors, or the query none, and for an unknown name.
         """
         if rerank is None:
             if query.vector is None or query.penalty:
@@ -481,6 +478,10 @@ class Index(Reopens, TellsFit):
                 f"{self.path} keeps no vectors to order hits by: choose another --rerank, or build "
                 "it by a model with vectors (lexlip index --vectors yes --replace)"
             )
+        if rerank not in PHASES:
+            from lexlip.rerank.rerankers import check_name
+
+            check_name(rerank)
         return rerank
 
     @property
@@ -563,16 +564,20 @@ class Index(Reopens, TellsFit):
         return [(tokens[t], w) for t, w in sorted(terms.items(), key=lambda x: (-x[1], x[0]))]
 
     def stats(self) -> dict[str, Any]:
-        """Return the size of the index and the facts of its build."""
-        facts = self.engine.stats()
+        """Return the size of the index and the facts of its build.
+
+        `bytes_per_image` counts words, ids, metadata and vectors, whatever keeps them.
+        """
+        facts, beside = self.engine.stats(), self.side_stores.stats()
         count = max(1, facts["documents"])
+        size = facts["bytes"] + beside.get("vector_bytes", 0)  # those of postings are of its bytes
         return {
             **self.manifest,
             "vector_bytes": 0,
             **facts,
             "terms_per_image": facts["postings"] / count,
-            "bytes_per_image": facts["bytes"] / count,
-            **self.side_stores.stats(),
+            "bytes_per_image": size / count,
+            **beside,
         }
 
     def check(self) -> list[str]:

@@ -79,7 +79,7 @@ class PhasedSystem(System):
             raise LexLIPError(f"picture {self._index.skipped[0][0]!r} of the gallery is unreadable")
         facts = self._index.stats()
         self.terms_per_image = facts["postings"] / len(gallery)
-        self.bytes_per_image = (facts["bytes"] + facts.get("vector_bytes", 0)) / len(gallery)
+        self.bytes_per_image = facts["bytes_per_image"]
         self.note = (
             f"pictures only; at most {self.recipe.max_terms} words find, "
             f"{'vectors in one byte' if self._order == 'vectors' else 'all words'} order; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -38,7 +39,8 @@ def check_search(
         check_count("depth", depth)
     if rerank not in (None, "none") and rescore:
         raise LexLIPError("rescore and rerank both order the best hits: leave out one of the two")
-    if min_fit is not None and (not isinstance(min_fit, Real) or isinstance(min_fit, bool)):
+    number = isinstance(min_fit, Real) and not isinstance(min_fit, bool)
+    if min_fit is not None and not (number and math.isfinite(min_fit)):
         raise LexLIPError(f"min_fit is {min_fit!r:.60}: give a number such as 2")
 
 

@@ -7,12 +7,15 @@ For words alone it is the share of what a query asks that a document says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution
 
 if TYPE_CHECKING:
     from lexlip.engines.base import Engine
+    from lexlip.query.prepared import PreparedQuery
 
 WEAK = 3.0
 """Fit by vectors below which hits are mostly wrong: of one threshold for 166 names in 1,085
@@ -73,13 +76,6 @@ def shares_said(
     )
 
 
-def fitting(hits: Sequence[Any], fits: Iterable[float | None], least: float) -> Iterator[Any]:
-    """Yield the hits that fit at least so well; fits are asked for one by one."""
-    for hit, fit in zip(hits, fits, strict=True):
-        if fit is not None and fit >= least:
-            yield hit
-
-
 def weak_from(fits: Sequence[float | None], weak: float | None) -> int | None:
     """Return the place of the first hit after the last good one; None if the last hit is good.
 
@@ -127,6 +123,20 @@ class TellsFit:
         if self.manifest.get("said") is not None:
             return [getattr(hit, "fit", None) for hit in hits]
         return list(shares_said(hits, self.engine, self.prepare(item).terms, reasons))
+
+    def fitting(self, hits: Sequence[Any], query: PreparedQuery, least: float, k: int) -> list[Any]:
+        """Return the first `k` hits that fit at least so well; fits are asked for one by one.
+
+        Raises
+        ------
+        LexLIPError
+            When hits of a speaker with vectors were not ordered by these.
+        """
+        if self.manifest.get("said") is not None:
+            raise LexLIPError("this order does not tell how well a hit fits: order by vectors")
+        fits = shares_said(hits, self.engine, query.terms)
+        good = (hit for hit, fit in zip(hits, fits, strict=True) if (fit or 0) >= least)
+        return list(islice(good, k))
 
     @property
     def weak_below(self) -> float:

@@ -186,6 +186,12 @@ RERANKERS = (*MODES, "naaf", "scan", *LIKENESSES, "mc")
 """Names for `open_reranker` and ``Index.search(rerank=...)``."""
 
 
+def check_name(name: str) -> None:
+    """Raise a LexLIPError for a name that is not one of `RERANKERS`."""
+    if name not in RERANKERS:
+        raise LexLIPError(f"no reranker {name!r:.60}: choose one of {', '.join(RERANKERS)}")
+
+
 def open_reranker(name: str, store: ForwardStore, speaker: Speaker | HasViews) -> Reranker:
     """Return a reranker by name.
 
@@ -202,8 +208,7 @@ def open_reranker(name: str, store: ForwardStore, speaker: Speaker | HasViews) -
     LexLIPError
         Unknown name, or a store or model without what it needs.
     """
-    if name not in RERANKERS:
-        raise LexLIPError(f"no reranker {name!r}: choose one of {', '.join(RERANKERS)}")
+    check_name(name)
     model = require_views(speaker)
     if name in MODES:
         return Filip(store, MODES[name])

@@ -53,7 +53,7 @@ class Search(BaseModel):
     where: Text = Field(
         default="", description="a filter over metadata: year >= 2020 and folder == 'a'"
     )
-    rerank: Text | None = Field(
+    rerank: Annotated[Text | None, AfterValidator(lambda name: name or None)] = Field(
         default=None,
         description="what orders: vectors, terms, none, or a second look: filip, csd, naaf, ...; "
         "by default vectors, where the index has them",

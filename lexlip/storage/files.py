@@ -184,14 +184,23 @@ def check_writable(path: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """Own a folder until its descriptor is closed, or the process ends; None if another does."""
+    """Own a folder until its descriptor is closed, or the process ends; None if another does.
+
+    Raises
+    ------
+    OSError
+        Where the folder is gone, or its file system has no locks.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), os.stat(folder)):  # nobody removed it meanwhile
             return descriptor
-    except OSError:
+    except BlockingIOError:
         pass
+    except OSError:
+        os.close(descriptor)
+        raise
     os.close(descriptor)
     return None
 
@@ -224,7 +233,8 @@ def _own_sibling(target: Path) -> tuple[Path, int | None]:
         temporary.mkdir()
         descriptor = None
         with suppress(OSError):
-            descriptor = None if fcntl is None else _lock(temporary)
+            if fcntl is not None and (descriptor := _lock(temporary)) is None:
+                continue  # another process takes it for a leftover, and removes it
         if temporary.is_dir():  # not swept away before it was owned
             return temporary, descriptor
 

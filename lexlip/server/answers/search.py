@@ -179,8 +179,12 @@ def _hits(
     depth = max(request.k, request.depth or index.second_stage.depth(prepared))
     with watch.on("search_ms"):
         found = prepared.candidates(index.engine, depth, where)
+    count, least = request.offset + request.k + 1, request.min_fit
     with watch.on("rerank_ms"):
-        return index.second_stage.order(found, prepared, by, request.offset + request.k + 1)
+        if least is None:
+            return index.second_stage.order(found, prepared, by, count)
+        hits = index.second_stage.order(found, prepared, by, len(found))
+        return index.fitting(hits, prepared, least, count)
 
 
 def rerankers(served: ServedIndex, index: Index) -> list[str]:

@@ -95,13 +95,16 @@ async function run(kind) {
   }
 }
 
+/** How well hits fit, and from where on they are weak. */
+const line = ({ weak_below: weak, ordered_by: by }) => ({ weak, vectors: by === "vectors" });
+
 function draw(now, trip) {
   for (const id of ["columns", "words"]) $(id).hidden = false;
   $("views").hidden = !others;
   chips.show(now.words ?? answer.query.words.map(({ word, weight }) => [word, weight]), answer.query.conditions);
   $("reset").hidden = !now.words || !now.q.trim();
   // As typed where nothing was edited: explanations then know the text too.
-  grid.show(answer.hits, now.words ? answer.query.text : now.q, answer.next_offset !== null, true, answer.weak_below);
+  grid.show(answer.hits, now.words ? answer.query.text : now.q, answer.next_offset !== null, true, line(answer));
   showCost(answer, trip);
   report();
   document.title = `${now.q.trim() || answer.query.text.slice(0, 60)} · lexlip`;
@@ -117,7 +120,7 @@ async function more() {
     if (further !== mine || answer !== of) return;
     answer.next_offset = found.next_offset;
     further = null;
-    grid.show(found.hits, grid.query, found.next_offset !== null, false, found.weak_below);
+    grid.show(found.hits, grid.query, found.next_offset !== null, false, line(found));
     report();
   } catch (error) {
     fail(error);

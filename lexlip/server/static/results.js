@@ -33,7 +33,7 @@ class Tile {
     this.name.textContent = hit.id;
     this.name.title = hit.id;
     // Standard deviations where vectors order (scores are cosines), else a share of the query's words.
-    const cosine = hit.fit != null && !Number.isInteger(hit.score);
+    const cosine = this.grid.vectors && hit.fit != null;
     this.score.textContent = cosine ? hit.fit.toFixed(1) : number(hit.score);
     this.score.title = hit.fit == null ? "score" : cosine
       ? `fit ${hit.fit.toFixed(1)}, score ${hit.score.toFixed(3)}`
@@ -103,8 +103,12 @@ export class Grid {
     );
   }
 
-  /** Show the hits of a new search, or add those of the next page; fits below `weak` are weak. */
-  show(hits, query, more, first, weak = null) {
+  /**
+   * Show the hits of a new search, or add those of the next page; fits below `weak` are weak, and
+   * `vectors` says that they are standard deviations.
+   */
+  show(hits, query, more, first, { weak = null, vectors = false } = {}) {
+    this.vectors = vectors;
     const before = first ? this.places() : null;
     if (first) {
       this.query = query;

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
 
 import pytest
 from typer.testing import CliRunner
 
 from lexlip import Index
 from lexlip.cli import app
+from lexlip.errors import LexLIPError
 from lexlip.query.contributions import Contribution
-from lexlip.rerank.fit import WEAK_SHARE, fitting, share_said, weak_from
+from lexlip.rerank.fit import WEAK_SHARE, share_said, weak_from
 
 
 def test_shares_of_wanted_words_are_counted():
@@ -23,16 +23,15 @@ def test_shares_of_wanted_words_are_counted():
     assert share_said({2: -10}, has) is None
 
 
-def test_fits_are_asked_for_until_there_are_enough():
-    asked = []
-
-    def fits():
-        for number in range(9):
-            asked.append(number)
-            yield number / 10
-
-    assert list(islice(fitting("abcdefghi", fits(), 0.3), 2)) == ["d", "e"]
-    assert asked == [0, 1, 2, 3, 4]
+def test_fits_are_asked_for_until_there_are_enough(index_path):
+    with Index.open(index_path) as index:
+        query = index.prepare("a red circle")
+        hits, asked = index.search(query, 12), []
+        ask = index.engine.contributions
+        index.engine.contributions = lambda id, terms: asked.append(id) or ask(id, terms)
+        assert index.fitting(hits, query, 0.01, 2) == hits[:2]
+        assert asked == [hit.id for hit in hits[:2]]
+        assert index.fitting(hits, query, 1.01, 2) == []
 
 
 def test_a_line_is_drawn_after_the_last_that_fits():
@@ -93,3 +92,39 @@ def test_the_server_says_how_hits_fit(index_path):
         least = sorted(fits)[-2]
         fewer = client.get("/search", params={"q": "a red circle", "k": 12, "min_fit": least})
         assert [hit["fit"] for hit in fewer.json()["hits"]] == [f for f in fits if f >= least]
+
+
+@pytest.mark.parametrize("least", [0.0, 0.6])
+def test_leaving_out_what_fits_less_changes_no_order(
+    model_with_heads, images, tmp_path, no_flush, least
+):
+    """Also of hits that a reranker orders, in Python and over HTTP."""
+    from fastapi.testclient import TestClient
+
+    from lexlip.server import create_app
+
+    model_with_heads.save_pretrained(tmp_path / "model")
+    pictures = {f"{number:02}": picture for number, picture in enumerate(images)}
+    path, text = tmp_path / "i", "a red circle"
+    with Index.create(
+        path, model_with_heads, pictures, engine="postings", keep_views=True,
+        checkpoint=tmp_path / "model",
+    ) as index:  # fmt: skip
+        for how in ({"rerank": "filip"}, {"rerank": "filip", "depth": 5}, {"rerank": "none"}):
+            every = index.search(text, 12, **how)
+            fits = index.fits(every, text)
+            wanted = [hit for hit, fit in zip(every, fits, strict=True) if fit >= least]
+            assert index.search(text, 12, min_fit=least, **how) == wanted
+    with TestClient(create_app(path), base_url="http://localhost") as client:
+        params = {"q": text, "k": 12, "rerank": "filip", "min_fit": least, "depth": 5}
+        found = client.get("/search", params=params).json()["hits"]
+    with Index.open(path) as index:
+        wanted = index.search(text, 12, rerank="filip", depth=5, min_fit=least)
+    assert [hit["id"] for hit in found][: len(wanted)] == [hit.id for hit in wanted]
+
+
+def test_a_fit_is_a_number(index_path):
+    with Index.open(index_path) as index:
+        for wrong in (float("nan"), float("inf"), "3", True):
+            with pytest.raises(LexLIPError, match="min_fit is"):
+                index.search("a red circle", min_fit=wrong)

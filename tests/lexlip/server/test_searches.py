@@ -333,3 +333,16 @@ def test_no_answer_names_a_place_of_this_machine(bad_client, tmp_path_factory):
         bad_client.get("/openapi.json").text,
     ]
     assert not any(str(tmp_path_factory.getbasetemp()) in text for text in said)
+
+
+def test_an_order_is_checked_wherever_it_is_named(make_index, serve):
+    client = serve(make_index())
+    plain = client.get("/search", params={"q": TEXT}).json()
+    for asked in (
+        client.get("/search", params={"q": TEXT, "rerank": ""}),
+        client.post("/search", json={"q": TEXT, "rerank": ""}),
+    ):
+        assert asked.status_code == 200 and hits_of(asked.json()) == hits_of(plain)
+    image = plain["hits"][0]["image"]
+    refused = client.get("/explain", params={"q": TEXT, "image": image, "rerank": "fast"})
+    assert refused.status_code == 400 and "no reranker 'fast'" in refused.json()["error"]
