@@ -7,7 +7,6 @@ import sys
 
 from lexlip.data.in_order import cores, limit_threads
 
-
 _count: int | None = None
 
 
