@@ -114,7 +114,7 @@ def export(model: LexLIP, folder: str | os.PathLike[str], weights: Path | None =
         two = torch.from_numpy(np.repeat(pixels, 2, axis=0))
         _write(_Pictures(whole), (two,), ["pixel_values"], "logits", {0: "batch"},
                new / GRAPHS["image"])  # fmt: skip
-        arrays = {"lexicon_ids": model.lexicon.ids.astype(np.int64), "boosts": boosts}
+        arrays: dict[str, Any] = {"lexicon_ids": model.lexicon.ids, "boosts": boosts}
         save_file(arrays, new / LEXICON)
         raw = type(raw).from_str(raw.to_str())
         raw.no_truncation()

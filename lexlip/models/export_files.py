@@ -22,9 +22,7 @@ LEXICON, TOKENIZER = "lexicon.safetensors", "tokenizer.json"
 _BLOCK = 2**16
 
 
-def export_folder(
-    name: str | os.PathLike[str], fingerprint: str | None = None
-) -> Path | None:
+def export_folder(name: str | os.PathLike[str], fingerprint: str | None = None) -> Path | None:
     """Return the folder of a checkpoint's export, None where it has none or an old one.
 
     Parameters
