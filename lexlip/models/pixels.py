@@ -139,10 +139,9 @@ class Pixels:
         merged = {**DEFAULTS[kind], **given}
         short = kind in SHORTEST
         size, crop = _box(merged["size"], short), _box(merged.get("crop_size", 0))
-        if not merged.get("do_center_crop"):
-            crop = {}
-        if not merged.get("do_resize", True):
-            size = {}
+        side = side_of({**merged, "size": size, "crop_size": crop})
+        crop = crop if merged.get("do_center_crop") else {}
+        size = size if merged.get("do_resize", True) else {}
         _check_shape(size, crop)
         resample = Image.Resampling(int(merged["resample"]))
 
@@ -155,9 +154,7 @@ class Pixels:
             rows = np.asarray(picture)
             return _cropped(rows, crop["height"], crop["width"]) if crop else rows
 
-        scale, shift = _affine(merged)
-        sides = [*size.values(), *crop.values()] if size else []
-        return cls(resized, scale, shift, GAP * max(sides) if sides else None, merged)
+        return cls(resized, *_affine(merged), side, merged)
 
     @classmethod
     def of_open_clip(cls, settings: Mapping[str, Any]) -> Pixels:

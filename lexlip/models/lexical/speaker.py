@@ -119,7 +119,7 @@ class LexicalSpeaker(SpeakerMixin):
         tokenizer: Any = getattr(self.encoder, "tokenizer", None)
         read, room = reading(tokenizer), 0
         if read is not None:
-            room = self.encoder.max_text_length - tokenizer.num_special_tokens_to_add()
+            room = self.encoder.max_text_length - tokenizer.num_special_tokens_to_add(False)
         parts, counts = in_windows(texts, read, room)
         return pool_vectors(self.encoder.embed_text(parts, batch_size), counts)
 
