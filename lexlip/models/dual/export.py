@@ -61,6 +61,7 @@ def export_dual(encoder: TransformersDual, folder: str | os.PathLike[str]) -> No
     """
     target = Path(folder)
     (target / "onnx").mkdir(parents=True, exist_ok=True)
+    (target / MANIFEST).unlink(missing_ok=True)
     try:
         if not (target / "config.json").is_file():
             encoder.model.config.save_pretrained(target)
@@ -158,8 +159,9 @@ def _compare(encoder: TransformersDual, target: Path) -> None:
             raise ValueError(f"a graph's vector has a cosine of {worst:.5f} with the network's")
     settings = written.picture_settings
     files = graphs.sampled(target, written.files, settings)
-    facts = {"format": FORMAT, "model": encoder.fingerprint, "files": files}
-    write_json(target / MANIFEST, facts | {"patches": isinstance(encoder, SeesPatches)})
+    facts: dict[str, Any] = {"format": FORMAT, "model": encoder.fingerprint, "files": files}
+    facts |= {"weights": graphs.weights_of(target), "patches": isinstance(encoder, SeesPatches)}
+    write_json(target / MANIFEST, facts)
 
 
 def _pictures() -> list[Image.Image]:

@@ -17,8 +17,6 @@ from lexlip.models.dual.files import read_json
 from lexlip.models.dual.graphs import MANIFEST
 from lexlip.models.dual.onnx_models import OnnxDual
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-
 
 class AttendsBeside(OnnxDual):
     """An export that also tells what a text's summary attends to."""
@@ -50,8 +48,15 @@ class SeesBeside(AttendsBeside):
 def class_of(folder: Path) -> type[OnnxDual]:
     """Return the class of an encoder in a folder: by what lies there, and what is installed."""
     facts = read_json(folder, MANIFEST)
-    if not isinstance(facts, dict) or not any((folder / file).is_file() for file in _WEIGHTS):
+    if not isinstance(facts, dict) or not any(folder.glob("*.safetensors")):
         return OnnxDual
-    if not all(importlib.util.find_spec(package) for package in ("torch", "transformers")):
+    if not (_installed("torch") and _installed("transformers")):
         return OnnxDual
     return SeesBeside if facts.get("patches") else AttendsBeside
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # it was blocked
+        return False

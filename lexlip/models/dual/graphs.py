@@ -79,6 +79,7 @@ def precisions(
     """Return the precisions that both graphs are there in, each with its suffix.
 
     Of a name on the hub no graph is fetched; without a network connection, what is in its cache.
+    Graphs that were exported from weights which were replaced since are not counted.
     """
     pairs = {
         suffix: {layout.text.format(suffix), layout.vision.format(suffix)}
@@ -133,6 +134,21 @@ def data_of(graph: Path) -> list[Path]:
     return [place for place in places if place.is_file()]
 
 
+def weights_of(folder: Path) -> str | None:
+    """Return the hash of the weights of torch in a folder, None where it has none."""
+    files = [path.name for path in folder.glob("*.safetensors")]
+    return sampled(folder, files, {}) if files else None
+
+
+def outdated(folder: Path) -> bool:
+    """Return whether weights of torch were replaced since graphs were exported beside them."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return weights_of(folder) not in (None, facts.get("weights"))
+
+
 def sampled(folder: Path, files: Iterable[str], settings: Mapping[str, Any]) -> str:
     """Return the sha256 of a model's files, of which at most a megabyte each is read.
 
@@ -165,6 +181,8 @@ def _files(name: str | os.PathLike[str], pairs: list[set[str]], revision: str | 
     """Those of some files that a checkpoint has; on the hub a whole pair in the cache is enough."""
     candidates = set().union(*pairs)
     if Path(name).is_dir():
+        if outdated(Path(name)):
+            return set()
         return {file for file in candidates if (Path(name) / file).is_file()}
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
