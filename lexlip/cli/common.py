@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,26 +24,46 @@ LexiconTable = Annotated[
 ]
 
 
-def load(checkpoint: str | None) -> Any:
-    """Load a model; with None the index loads its own when needed."""
+def load(checkpoint: str | None, fingerprint: str | None = None, table: bool = True) -> Any:
+    """Load a model, and export it where it was not, so that it loads quickly from then on."""
     if checkpoint is None:
         return None
     from lexlip import models
 
     quiet()
-    return models.load(checkpoint)
+    model = models.load(checkpoint, fingerprint, table=table)
+    if "lexlip.models.lexlip" in sys.modules:  # it has torch
+        from lexlip.models.export import keep_export
+
+        keep_export(model, checkpoint)
+    return model
 
 
-def load_speaker(index: Path, checkpoint: str | None, encoder: str) -> Any:
-    """Load the text encoder for an index: its network, or the query table of that network."""
-    if encoder == "network":
-        return load(checkpoint)
-    if encoder != "table":
-        raise LexLIPError(f"no encoder {encoder!r}: choose network or table")
+def load_speaker(index: Path, checkpoint: str | None, encoder: str, texts: bool) -> Any:
+    """Load what encodes a query for an index.
+
+    Parameters
+    ----------
+    index : Path
+    checkpoint : str, optional
+        By default the one that the index names.
+    encoder : str
+        "auto" (the query table where there is one, for texts), "network" or "table".
+    texts : bool
+        Whether the query has no pictures.
+    """
+    if encoder not in ("auto", "network", "table"):
+        raise LexLIPError(f"no encoder {encoder!r}: choose auto, network or table")
     from lexlip.build.manifest import read_manifest
-    from lexlip.models.query_table import QueryTable
+    from lexlip.models.export_files import export_folder
+    from lexlip.models.query_table import QueryTable, is_table
 
-    return QueryTable.from_pretrained(checkpoint or read_manifest(index)["checkpoint"])
+    manifest = read_manifest(index)
+    name = checkpoint or manifest["checkpoint"]
+    slow = encoder == "auto" and texts and is_table(name) and export_folder(name) is None
+    if encoder == "table" or slow:
+        return QueryTable.from_pretrained(name)
+    return load(name, manifest["model"], table=encoder == "auto")
 
 
 def read_item(item: str) -> Any:

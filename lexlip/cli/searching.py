@@ -24,15 +24,19 @@ from lexlip.cli.common import (
 from lexlip.cli.dashes import QueryCommand
 from lexlip.errors import LexLIPError, check_count
 from lexlip.models.runtime import quiet
+from lexlip.storage.one_off import search_once
 
 
 @app.command(cls=QueryCommand)
 @readable
 def search(
-    path: Annotated[Path, typer.Argument(metavar="INDEX")],
-    text: Annotated[
-        str, typer.Argument(help="a text, or a query: flower + 2:bee -people must:red")
-    ] = "",
+    asked: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INDEX|FOLDER... QUERY",
+            help="an index, or folders of pictures; a text, or a query: flower + 2:bee -people",
+        ),
+    ],
     image: Annotated[Path | None, typer.Option(help="search with a picture, or add one")] = None,
     k: Annotated[int, typer.Option("-k", help="how many pictures")] = 10,
     where: Annotated[
@@ -55,10 +59,18 @@ def search(
         float | None,
         typer.Option(help="leave out pictures that fit less: 3 (vectors), or a share: 0.7"),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="for folders: any model; for an index: checkpoint, if moved"
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="where the index of folders is; by default among your data")
+    ] = None,
     encoder: Annotated[
-        str, typer.Option(help="network, or table: texts without one (make pretrain-queries)")
-    ] = "network",
+        str, typer.Option(help="of texts: auto (a query table where there is one), network, table")
+    ] = "auto",
     lexicon_map: LexiconTable = None,
     thumbnails: Annotated[
         bool, typer.Option("--thumbnails", "-t", help="draw the pictures in the terminal")
@@ -72,32 +84,38 @@ def search(
         bool, typer.Option("--paths0", help="files alone, for xargs -0: any name survives")
     ] = False,
 ) -> None:
-    """Search an index: lexlip search photos.lex "a dog on a beach" -k 5.
+    """Search pictures: lexlip search photos/ "a dog on a beach" -k 5.
+
+    A folder is indexed first, and later what changed in it. An index is searched as it is.
 
     Queries are arithmetic: a dog + 2:beach adds up two texts, -people leaves out pictures with that
     word, -0.5:people subtracts it, must:red keeps pictures with it, img:dog.jpg is a picture.
     """
-    from lexlip.build.manifest import require_index
     from lexlip.cli import output
+    from lexlip.cli.folders import split_target, up_to_date
     from lexlip.index import Index
     from lexlip.query.counts import check_search
     from lexlip.query.query import Query
     from lexlip.rerank.phases import PHASES
 
+    paths_given, text = split_target(asked, image is not None)
     check_search(k, rescore, query_terms, rerank, depth, min_fit)
     if sum((as_json, trec is not None, paths, paths0, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths, --paths0 and --thumbnails")
     if not text.strip() and image is None:
-        raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
-    require_index(path)
+        raise LexLIPError('the query is empty: lexlip search FOLDER "a dog on a beach"')
     quiet()
+    search_once()
     query = in_our_words(read_query(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
-    with Index.open(path, load_speaker(path, model, encoder)) as opened:
+    path = up_to_date(paths_given, index, model)
+    given = model if paths_given == [path] else None
+    speaker = load_speaker(path, given, encoder, not query.has_pictures)
+    with Index.open(path, speaker) as opened:
         looks = rerank is not None and rerank not in PHASES
         prepared = opened.prepare(query, query_terms, views=looks)
-        asked, by = prepared.resolved, opened.ordered_by(prepared, rerank)
+        resolved, by = prepared.resolved, opened.ordered_by(prepared, rerank)
         hits = opened.search(
             prepared, k, where, rescore, rerank=rerank, depth=depth, min_fit=min_fit
         )
@@ -107,7 +125,7 @@ def search(
             by = "cosine" if rescore and rerank is None else by
             typer.echo(
                 output.as_json(
-                    asked,
+                    resolved,
                     hits,
                     reasons if explain else None,
                     by,
@@ -128,7 +146,7 @@ def search(
                 typer.echo(f"read as: {one_line(str(query))}")
             filtered = bool(where) or min_fit is not None
             output.show(
-                opened, asked, hits, reasons if explain else None, filtered, thumbnails, fits
+                opened, resolved, hits, reasons if explain else None, filtered, thumbnails, fits
             )
 
 

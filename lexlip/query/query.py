@@ -191,6 +191,11 @@ class Query(Tree):
         return replace(self, penalty=int(impact))
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether a picture is among the parts."""
+        return any(not isinstance(part.content, str | tuple) for part in self.parts)
+
+    @property
     def summands(self) -> tuple[Part, ...]:
         """The parts that are added up: those given, or the words that must be there."""
         return self.parts or tuple(Part(phrase.text) for phrase in self.musts)
