@@ -105,11 +105,11 @@ def search(
     if not text.strip() and image is None:
         raise LexLIPError('the query is empty: lexlip search FOLDER "a dog on a beach"')
     quiet()
-    search_once()
     query = in_our_words(read_query(text) if text.strip() else Query(), lexicon_map)
     if image is not None:
         query += Query.image(image)
     path = up_to_date(paths_given, index, model)
+    search_once()
     given = model if paths_given == [path] else None
     speaker = load_speaker(path, given, encoder, not query.has_pictures)
     with Index.open(path, speaker) as opened:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from typing import TYPE_CHECKING, Any
 
 from lexlip.storage.files import MANIFEST, read_json
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 CARD = "README.md"
 LICENCES = {
@@ -62,6 +63,8 @@ def model_card(model: Any, name: str = "PATH_OR_NAME") -> ModelCard:
     chosen = record.get("settings", {})
     towers = _towers(chosen.get("model", {}))
     tags = ["lexlip", "image-retrieval", "sparse" if kind == "LexLIP" else "dense"]
+    from huggingface_hub import ModelCard, ModelCardData
+
     data = ModelCardData(
         library_name="lexlip",
         tags=tags,
@@ -90,6 +93,8 @@ def push(
     **saving: Any,
 ) -> Any:
     """Upload a model as `save_pretrained` writes it; see its `push_to_hub`."""
+    from huggingface_hub import HfApi
+
     api = HfApi(token=token)
     repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if revision is not None and not create_pr:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lexlip.errors import LexLIPError
 from lexlip.models import runtime
+from lexlip.storage.one_off import is_once
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -63,6 +64,10 @@ def open_session(
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or runtime.threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if is_once():  # preparing a graph for speed takes longer than one run of it
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+        options.add_session_config_entry("session.disable_prepacking", "1")
     providers = _providers(onnxruntime, device)
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)

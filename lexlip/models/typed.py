@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_DASHES = "".join(
-    chr(code) for code in range(0x80, 0x11000) if unicodedata.category(chr(code)) == "Pd"
+_DASHES = (
+    "\u058a\u05be\u1400\u1806\u2010\u2011\u2012\u2013\u2014\u2015\u2e17\u2e1a\u2e3a\u2e3b"
+    "\u2e40\u2e5d\u301c\u3030\u30a0\ufe31\ufe32\ufe58\ufe63\uff0d\U00010ead"
 )
 """Unicode's dashes, the hyphen of the keyboard left out."""
 

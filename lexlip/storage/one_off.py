@@ -20,6 +20,11 @@ def search_once(once: bool = True) -> None:
     _once = once
 
 
+def is_once() -> bool:
+    """Return whether this process searches once."""
+    return _once
+
+
 def prefers_numpy(entries: int) -> bool:
     """Return whether numpy should do work of a size that a compiled loop does, too."""
     return _once and entries <= _ENTRIES and "numba" not in sys.modules

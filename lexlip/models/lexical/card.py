@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import ModelCard, ModelCardData
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 USE = """from lexlip import Index
 from lexlip.models import load
@@ -25,6 +26,8 @@ def lexical_card(facts: Mapping[str, Any], name: str = "PATH_OR_NAME") -> ModelC
     name : str
         What a user passes to `lexlip.models.load`.
     """
+    from huggingface_hub import ModelCard, ModelCardData
+
     data = ModelCardData(
         library_name="lexlip",
         tags=["lexlip", "image-retrieval", "sparse", "dense"],

@@ -26,7 +26,6 @@ from lexlip.lexicon import Lexicon
 from lexlip.models.card import CARD, push
 from lexlip.models.dual import open_dual_encoder
 from lexlip.models.dual.base import DualEncoder, SeesPatches
-from lexlip.models.lexical import places
 from lexlip.models.lexical.card import lexical_card
 from lexlip.models.lexical.code import Array, WordCode
 from lexlip.models.lexical.learned import LearnedCode
@@ -227,24 +226,34 @@ class LexicalSpeaker(SpeakerMixin):
 
         `crops` has no effect: such a speaker looks at the whole picture.
         """
+        from lexlip.models.lexical import places
+
         return places.locate(self, picture, terms)
 
     def locate_pixels(
         self, picture: Any, terms: Iterable[int], batch_size: int = 32
     ) -> dict[int, NDArray[np.float32]]:
         """Find the pixels that each term needs; see `lexlip.models.lexical.places.occlusion`."""
+        from lexlip.models.lexical import places
+
         return places.occlusion(self, picture, terms, batch_size)
 
     def trace_text(self, text: str, terms: Iterable[int] | None = None) -> TextProvenance:
         """Find the word of a text that raises each term: `lexlip.models.lexical.places.trace`."""
+        from lexlip.models.lexical import places
+
         return places.trace(self, text, terms)
 
     def text_attention(self, text: str) -> list[tuple[str, float]]:
         """Share of each word in the text encoder's attention; it explains no score."""
+        from lexlip.models.lexical import places
+
         return places.attention(self, text)
 
     def align(self, picture: Any, text: str) -> WordPatches:
         """Match each patch with a word of a text; see `lexlip.models.lexical.places.align`."""
+        from lexlip.models.lexical import places
+
         return places.align(self, picture, text)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lexlip.errors import LexLIPError
+from lexlip.models import typed
 from lexlip.models.typed import signs
 from lexlip.query.parser import parse
 from lexlip.query.query import Query
@@ -190,3 +192,9 @@ KEYBOARD = st.characters(codec="utf-8", exclude_characters='"+-^:')
 def test_texts_without_signs_are_texts(text):
     if text.strip():
         assert Query.parse(text) == Query.text(" ".join(text.split()))
+
+
+def test_all_dashes_of_unicode_are_known():
+    dashes = {chr(code) for code in range(0x80, 0x11000) if unicodedata.category(chr(code)) == "Pd"}
+    assert set(typed._DASHES) >= dashes if unicodedata.unidata_version == "14.0.0" else dashes
+    assert all(unicodedata.category(dash) == "Pd" for dash in typed._DASHES)
