@@ -12,6 +12,7 @@ from typing import Any
 from lexlip.build.manifest import is_index
 from lexlip.build.progress import Progress, telling
 from lexlip.build.write import SKIPPED, Added
+from lexlip.data.collection import load_collection
 from lexlip.errors import LexLIPError
 from lexlip.home.places import Place, place_of, wanted_model
 from lexlip.index import Index
@@ -97,7 +98,8 @@ def _make(
 
     if place.index.exists() and any(place.index.iterdir()):
         raise LexLIPError(f"{place.index} holds something else: give another --index")
-    speaker, checkpoint = speaker_for(paths, model, place.model, say)
+    pictures = [load_collection(path) for path in paths]  # before a model is fetched
+    speaker, checkpoint = speaker_for(pictures, model, place.model, say)
     first, *others = paths
     built = Index.create(place.index, speaker, first, engine="postings", checkpoint=checkpoint)
     with built:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lexlip.build.progress import current
-from lexlip.data.collection import Collection, load_collection
+from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.home.remembering import Remembering
 from lexlip.models import default, load
@@ -24,16 +24,17 @@ Say = Callable[[str], Any]
 
 
 def speaker_for(
-    folders: Sequence[Path], model: str | None, target: Path, say: Say
+    pictures: Sequence[Collection], model: str | None, target: Path, say: Say
 ) -> tuple[Speaker, str]:
-    """Return a model with words for some folders, and the checkpoint that an index names.
+    """Return a model with words for some pictures, and the checkpoint that an index names.
 
     A dual encoder is given a lexicon that fits a sample of the pictures; the lexicon is kept at
     `target`, the encoder stays where it is.
 
     Parameters
     ----------
-    folders : sequence of Path
+    pictures : sequence of Collection
+        Of each folder.
     model : str, optional
         Folder or hub name; None for the default model.
     target : Path
@@ -55,15 +56,19 @@ def speaker_for(
         encoder = open_dual_encoder(default.fetch(say=say), precision=place["precision"])
     else:
         encoder = open_dual_encoder(model)
-    return _lexicalised(Remembering(encoder), folders, target, place, say), str(target)
+    return _lexicalised(Remembering(encoder), pictures, target, place, say), str(target)
 
 
 def _lexicalised(
-    encoder: Any, folders: Sequence[Path], target: Path, place: dict[str, Any] | None, say: Say
+    encoder: Any,
+    pictures: Sequence[Collection],
+    target: Path,
+    place: dict[str, Any] | None,
+    say: Say,
 ) -> Speaker:
     from lexlip.models.lexical.lexicalise import lexicalise
 
-    sample = [_some(load_collection(folder), SAMPLE // len(folders)) for folder in folders]
+    sample = [_some(collection, SAMPLE // len(pictures)) for collection in pictures]
     count = sum(map(len, sample))
     say(f"choosing words for your pictures, by {count} of them (once)")
     vectors = [np.zeros((0, encoder.width), np.float32)]
@@ -83,7 +88,7 @@ def _lexicalised(
         told.end()
     seen_vectors = np.concatenate(vectors)
     if not len(seen_vectors):
-        raise LexLIPError(f"no picture of {folders[0]} can be read: {skipped[0][1]}")
+        raise LexLIPError(f"no picture of {pictures[0].source} can be read: {skipped[0][1]}")
     speaker = lexicalise(encoder, seen_vectors)
     if place is not None:
         speaker.facts["encoder"] = place

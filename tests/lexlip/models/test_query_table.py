@@ -155,7 +155,7 @@ def test_the_command_line_searches_with_it(table, folder, model, photos, tmp_pat
     none = CliRunner().invoke(app, [*arguments, "table"])  # the index's own checkpoint has none
     assert none.exit_code == 2 and "no query table" in none.stderr
     wrong = CliRunner().invoke(app, [*arguments, "oracle"])
-    assert wrong.exit_code == 2 and "choose network or table" in wrong.stderr
+    assert wrong.exit_code == 2 and "choose auto, network or table" in wrong.stderr
 
 
 def test_a_table_needs_no_torch():
