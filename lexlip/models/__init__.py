@@ -36,6 +36,7 @@ def load(name: str | os.PathLike[str]) -> Speaker:
     >>> model.words_of("a red circle", top_k=2)                 # doctest: +SKIP
     [('red', 2.1), ('circle', 2.0)]
     """
+    from lexlip.errors import require
     from lexlip.models.dual.files import is_sparse_encoder, model_type
 
     if is_lexical(name):
@@ -43,12 +44,14 @@ def load(name: str | os.PathLike[str]) -> Speaker:
 
         return LexicalSpeaker.from_pretrained(name)
     if model_type(name) != "lexlip" and is_sparse_encoder(name):
+        require("torch", "transformers", "sentence_transformers")
         from lexlip.models.sparse_encoder import SparseSpeaker
 
         return SparseSpeaker.from_pretrained(name)
     from lexlip.models.dual import refuse_dual_encoder
 
     refuse_dual_encoder(name)
+    require("torch", "transformers")
     from lexlip.models.lexlip import LexLIP
 
     model: LexLIP = LexLIP.from_pretrained(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 
 def threads() -> int:
@@ -14,13 +15,14 @@ def threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Let torch, and the decoding of pictures, use `count` threads in this process."""
-    import torch
-
+    """Let torch, if it is there, and the decoding of pictures use `count` threads."""
     from lexlip.data.in_order import limit_threads
 
     limit_threads(count)
-    torch.set_num_threads(count)
+    with suppress(ModuleNotFoundError):
+        import torch
+
+        torch.set_num_threads(count)
 
 
 def share_cores() -> None:
@@ -35,10 +37,13 @@ def share_cores() -> None:
 
 def quiet() -> None:
     """Silence transformers while it loads; one that is not there yet reads the environment."""
-    if not {"transformers", "huggingface_hub"} & sys.modules.keys():
-        os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
-        return
-    from transformers.utils import logging
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    if "huggingface_hub" in sys.modules:
+        from huggingface_hub.utils import disable_progress_bars
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+        disable_progress_bars()
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

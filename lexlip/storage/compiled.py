@@ -1,15 +1,33 @@
-"""Compilation of inner loops by numba.
+"""Compilation of inner loops by numba, where it is installed.
 
 Importing a module of such loops compiles them (seconds; later imports read numba's cache), so it is
-imported when they are first needed.
+imported when they are first needed. Each has its like in numpy, for installs without numba.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any
 
-from numba import njit, types
+
+@cache
+def loops(module: str) -> ModuleType | None:
+    """Import a module of compiled loops; None where numba is not installed.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "numba":
+            raise
+        return None
 
 
 def compiled(
@@ -33,6 +51,8 @@ def compiled(
     6
     """
 
+    from numba import njit
+
     def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return njit(signature, nogil=True, cache=True, **options)(function)
@@ -42,6 +62,8 @@ def compiled(
     return wrapped
 
 
-def array(kind: Any, dimensions: int = 1, readonly: bool = True) -> types.Array:
+def array(kind: Any, dimensions: int = 1, readonly: bool = True) -> Any:
     """Return the type of a contiguous array, for a signature."""
+    from numba import types
+
     return types.Array(kind, dimensions, "C", readonly=readonly)

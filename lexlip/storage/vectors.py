@@ -7,9 +7,8 @@ that cannot, `VectorStore` keeps the same rows by id.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from lexlip.storage.arrays import map_array, save_blocks
 from lexlip.storage.codecs import Int8Token
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
+from lexlip.storage.products import products
 from lexlip.views import Vectors
 
 _SMALL = 2048
@@ -31,14 +31,6 @@ _BLOCK = 2**23
 
 _CODES, _SCALES = "vector-codes", "vector-scales"
 _MARKS = ("constant", "word-mean", "word-spread")
-
-
-@cache
-def _products() -> Callable[..., NDArray[np.float32]]:
-    """Return the compiled product; asking Python's import machinery each time would take longer."""
-    from lexlip.storage.products import products
-
-    return products
 
 
 class Compared(NamedTuple):
@@ -161,7 +153,7 @@ class CodedVectors:
                 f"the index holds vectors of {self.width} numbers, the query has {query.size}: "
                 "ask with the model that made it"
             )
-        cosine = _products()(self.fields[_CODES], rows, query)
+        cosine = products(self.fields[_CODES], rows, query)
         scale, *marks = (self.fields[name][rows].astype(np.float32) for name in (_SCALES, *_MARKS))
         return [cosine * scale, *marks]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lexlip.engines.postings import build, layout
+from lexlip.engines.postings import build, layout, plain
 from lexlip.engines.postings.layout import BLOCK, COMMON, DENSE, LONGEST, Table
 from lexlip.engines.postings.restore import read_terms, restore, restore_some
 from lexlip.errors import LexLIPError
+from lexlip.storage.compiled import loops
 
 
 def _frozen(array: NDArray) -> NDArray:
@@ -23,14 +23,6 @@ def _frozen(array: NDArray) -> NDArray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-@cache
-def _kernel() -> Callable[..., int]:
-    """Return the compiled search; asking Python's import machinery each time would take longer."""
-    from lexlip.engines.postings import kernel
-
-    return kernel.search
 
 
 @contextmanager
@@ -48,9 +40,9 @@ _NO_MASK = _frozen(np.empty(0, dtype=np.uint8))
 class Segment:
     """Documents 0..N-1 with integer impacts 1..255, read where they lie on disk.
 
-    Scores are exact integers. Equal scores are ordered by document number. Searching needs a
-    kernel that numba compiles at the first search; it runs without the GIL, so threads search
-    at the same time.
+    Scores are exact integers. Equal scores are ordered by document number. Where numba
+    is installed, it compiles the loops of a search at the first one; they run without the GIL, so
+    threads search at the same time.
 
     Examples
     --------
@@ -146,7 +138,12 @@ class Segment:
             return found[:0], scores[:0]
         ids = np.fromiter(terms, np.int32, len(terms))
         weights = np.fromiter(terms.values(), np.int32, len(terms))
-        size = _kernel()(*self._postings, ids, weights, mask, found, scores)
+        kernel = loops("lexlip.engines.postings.kernel")
+        if kernel is not None:
+            size = kernel.search(*self._postings, ids, weights, mask, found, scores)
+        else:
+            with _damage_named():
+                size = plain.search(self._arrays, self._table, ids, weights, mask, found, scores)
         return found[:size], scores[:size]
 
     def _mask(self, alive: NDArray) -> NDArray[np.uint8]:

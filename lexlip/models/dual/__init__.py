@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.models.dual.base import DualEncoder
 from lexlip.models.dual.files import KINDS, kind_of
 
@@ -70,6 +70,8 @@ def open_dual_encoder(name: str | os.PathLike[str]) -> DualEncoder:
     (1, 512)
     """
     kind = kind_of(name)
+    if kind is not None:
+        require("torch", "transformers")
     if kind == "transformers":
         from lexlip.models.dual.transformers_models import open_transformers
 
