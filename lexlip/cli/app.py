@@ -15,9 +15,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from lexlip import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"lexlip {__version__}")
+        typer.echo(f"lexlip {version('lexlip')}")
         raise typer.Exit
 
 

@@ -11,7 +11,7 @@ from lexlip.cli.app import app
 from lexlip.cli.common import readable
 from lexlip.errors import LexLIPError
 
-_PLAIN = ("lexlip", "numpy", "onnxruntime", "tokenizers", "pi-heif", "fastapi")
+_PLAIN = ("lexlip", "numpy", "onnxruntime", "tokenizers", "pillow-heif", "fastapi")
 _EXTRAS = {
     "torch": ("torch", "models without an ONNX file"),
     "transformers": ("torch", "models without an ONNX file"),

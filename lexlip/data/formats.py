@@ -28,13 +28,13 @@ _AVIF = (b"ftypavif", b"ftypavis")
 def formats() -> tuple[str, ...]:
     """Return the formats that are read; AVIF and HEIC, which phones write, if there is a decoder.
 
-    AVIF needs a Pillow that was built with it, HEIC needs pi-heif.
+    AVIF needs a Pillow that was built with it, HEIC needs pillow-heif.
     """
     found = (*FORMATS, "AVIF") if features.check("avif") else FORMATS
     for name in found:
         import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
     try:
-        from pi_heif import register_heif_opener
+        from pillow_heif import register_heif_opener
     except ImportError:
         return found
     register_heif_opener()
@@ -76,7 +76,7 @@ def open_file(file: BinaryIO, name: str) -> Image.Image:
         except Exception as error:
             raise LexLIPError(f"{name}: damaged picture ({reason(error)})") from error
     if head[4:12] in _HEIF and "HEIF" not in formats():
-        raise LexLIPError(f"{name}: HEIC needs a decoder: pip install pi-heif")
+        raise LexLIPError(f"{name}: HEIC needs a decoder: pip install pillow-heif")
     if head[4:12] in _AVIF and "AVIF" not in formats():
         raise LexLIPError(f"{name}: AVIF needs a Pillow that was built with it: convert it to JPEG")
     raise LexLIPError(f"{name}: not a picture, or damaged: {READ}")
