@@ -56,9 +56,7 @@ def search(
         typer.Option(help="leave out pictures that fit less: 3 (vectors), or a share: 0.7"),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
-    encoder: Annotated[
-        str, typer.Option(help="network, or table: texts without one (make pretrain-queries)")
-    ] = "network",
+    encoder: Annotated[str, typer.Option(help="network, or table: texts without one")] = "network",
     lexicon_map: LexiconTable = None,
     thumbnails: Annotated[
         bool, typer.Option("--thumbnails", "-t", help="draw the pictures in the terminal")

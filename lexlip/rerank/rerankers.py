@@ -52,8 +52,8 @@ class Reranker(ABC):
         kept = store.token_size if self.needs == "tokens" else store.gaussian_size
         if len(store) and not kept:
             raise LexLIPError(
-                f"this index keeps no {self.needs}: train that head (make pretrain-heads) and "
-                "build the index again"
+                f"this index keeps no {self.needs}: train that head (training needs a clone of "
+                "lexlip) and build the index again"
             )
         self.store = store
 
