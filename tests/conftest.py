@@ -38,6 +38,14 @@ CAPTIONS = (
 )
 
 
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """The wheel in an empty environment; its tests have the marks of tests/test_wheel.py."""
+    from tests.support.wheel import install
+
+    return install(tmp_path_factory.mktemp("installed"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_network():
     """Refuse every connection that leaves this machine."""

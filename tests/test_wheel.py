@@ -1,0 +1,78 @@
+"""The wheel, built and installed into an empty environment: light, and whole without torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import extras
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+
+MOST_PACKAGES = 52
+MOST_MEGABYTES = 500
+"""The aim is 45 and 350. scipy takes 142 MB and Pillow's neighbours 50; wordfreq is 7 packages and
+71 MB. docs/installing.md has the table."""
+
+SEARCH = """
+import sys
+from contextlib import closing
+from pathlib import Path
+import numpy as np
+from scipy.sparse import csr_array
+from lexlip.engines import open_engine
+rng = np.random.default_rng(0)
+impacts = csr_array((rng.integers(1, 256, (200, 50)) * (rng.random((200, 50)) < 0.2)).astype("i4"))
+with closing(open_engine("postings", Path(sys.argv[1]), "w")) as engine:
+    engine.add([f"{n}.jpg" for n in range(200)], impacts)
+    engine.delete(["0.jpg"])
+    engine.commit()
+scores = impacts.toarray()[:, 3] * 2 + impacts.toarray()[:, 7]
+scores[0] = 0
+wanted = sorted((-score, n) for n, score in enumerate(scores.tolist()) if score)[:10]
+with closing(open_engine("postings", Path(sys.argv[1]), "r")) as engine:
+    found = [(hit.id, hit.score) for hit in engine.search({3: 2, 7: 1}, 10)]
+assert sorted(score for _, score in found) == sorted(-score for score, _ in wanted), found
+assert {name for name, score in found if score > found[-1][1]} <= {f"{n}.jpg" for _, n in wanted}
+assert not {"torch", "transformers", "numba", "pandas"} & set(sys.modules)
+print("found")
+"""
+
+
+def test_it_is_light(installed):
+    packages = installed.packages()
+    assert len(packages) <= MOST_PACKAGES, sorted(packages)
+    assert installed.megabytes() <= MOST_MEGABYTES
+    absent = {"torch", "transformers", "pyserini", "datasets", "accelerate", "pandas", "numba"}
+    assert not absent & packages.keys()
+    assert "No module named 'torch'" in installed.run("-c", "import torch").stderr
+
+
+def test_the_command(installed):
+    version = installed.packages()["lexlip"]
+    assert installed.run("lexlip", "--version").stdout.strip() == f"lexlip {version}"
+    assert "serve" in installed.run("lexlip", "--help").stdout
+    doctor = installed.run("lexlip", "doctor")
+    assert doctor.returncode == 0, doctor.stderr
+    lines = doctor.stdout.splitlines()
+    assert "torch         missing: pip install 'lexlip[torch]' (for models without an ONNX" in (
+        doctor.stdout
+    )
+    assert any(line.startswith("onnxruntime") and "missing" not in line for line in lines)
+
+
+def test_pictures_are_found_without_torch(installed, tmp_path):
+    done = installed.run("-c", SEARCH, tmp_path / "engine")
+    assert done.stdout.split() == ["found"], done.stderr
+
+
+def test_what_is_missing_names_its_extra(installed, tmp_path):
+    done = installed.run("-c", extras.ASKED, tmp_path)
+    assert extras.said(done) == extras.EXPECTED
+
+
+def test_the_wheel_carries_its_files(installed):
+    package = installed.site / "lexlip"
+    assert (package / "py.typed").exists()
+    assert (package / "server" / "static" / "index.html").exists()
+    assert list((package / "models" / "lexical" / "bank").glob("*.txt"))
+    assert not any((installed.site / job).exists() for job in ("pretrain", "indexing", "eval"))
