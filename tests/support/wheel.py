@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -65,7 +66,13 @@ def pip(*words):
 
 def install(folder):
     """Build the wheel and install it into a new environment in a folder."""
-    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "wheels", ".")
+    source = folder / "source"  # a build writes beside what it builds
+    shutil.copytree(
+        ROOT / "lexlip", source / "lexlip", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "wheels", source)
     (wheel,) = (folder / "wheels").glob("lexlip-*.whl")
     venv.create(folder / "venv", with_pip=False, symlinks=os.name != "nt")
     programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
