@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from tests.support import extras
+from tests.support.wheel import ROOT, install
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
@@ -76,3 +84,27 @@ def test_the_wheel_carries_its_files(installed):
     assert (package / "server" / "static" / "index.html").exists()
     assert list((package / "models" / "lexical" / "bank").glob("*.txt"))
     assert not any((installed.site / job).exists() for job in ("pretrain", "indexing", "eval"))
+
+
+def other_pythons():
+    """Versions that the package claims, but for the one that runs the tests."""
+    claimed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    versions = [line.rpartition(" ")[2] for line in claimed if "Python :: 3." in line]
+    assert f"3.{sys.version_info.minor}" in versions
+    return [version for version in versions if version != f"3.{sys.version_info.minor}"]
+
+
+@pytest.mark.parametrize("version", other_pythons())
+def test_every_python_that_is_claimed(wheel, tmp_path, version):
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python{version}")]
+    works = [  # pyenv's own python3.x only tells where there is one
+        python for python in found
+        if python and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+    ]  # fmt: skip
+    if not works:
+        pytest.skip(f"there is no python{version}")
+    other = install(wheel, tmp_path / "venv", works[0], "--no-compile")
+    done = other.run("-c", SEARCH, tmp_path / "engine")
+    assert done.stdout.split() == ["found"], done.stderr
+    assert other.run("lexlip", "--version").stdout.startswith("lexlip ")

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +63,8 @@ def pip(*words):
         raise RuntimeError(f"pip {words[0]} fails: {done.stderr[-2000:]}")
 
 
-def install(folder):
-    """Build the wheel and install it into a new environment in a folder."""
+def build(folder):
+    """Build the wheel in a folder; return its file."""
     source = folder / "source"  # a build writes beside what it builds
     shutil.copytree(
         ROOT / "lexlip", source / "lexlip", ignore=shutil.ignore_patterns("__pycache__")
@@ -74,10 +73,16 @@ def install(folder):
         shutil.copy(ROOT / name, source)
     pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "wheels", source)
     (wheel,) = (folder / "wheels").glob("lexlip-*.whl")
-    venv.create(folder / "venv", with_pip=False, symlinks=os.name != "nt")
-    programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    return wheel
+
+
+def install(wheel, folder, python=sys.executable, *options):
+    """Install a wheel into a new environment of a Python."""
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
     python = programs / "python"
-    pip("--python", python, "install", "--quiet", "-c", ROOT / ".ci" / "constraints.txt", wheel)
+    pins = ROOT / ".ci" / "constraints.txt"
+    pip("--python", python, "install", "--quiet", *options, "-c", pins, wheel)
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
     return Installed(python, programs, Path(site.strip()))
