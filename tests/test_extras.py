@@ -71,6 +71,42 @@ def test_a_command_says_it_in_one_line(tmp_path):
     assert done.stderr == "lexlip: torch is missing: pip install 'lexlip[torch]'\n"
 
 
+def test_all_but_the_networks_are_imported_without_them():
+    code = """
+import importlib, pkgutil, sys
+import lexlip
+for module in pkgutil.walk_packages(lexlip.__path__, "lexlip."):
+    if not module.name.endswith("__main__"):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            print(module.name, error.name)
+"""
+    done = hidden(code)
+    assert done.returncode == 0, done.stderr
+    failed = dict(line.split() for line in done.stdout.splitlines())
+    assert "lexlip.models.lexlip" in failed
+    loops = {name for name, lacks in failed.items() if lacks == "numba"}
+    assert loops == {
+        "lexlip.engines.postings.kernel", "lexlip.rerank.loops", "lexlip.storage.product_loops"
+    }  # fmt: skip
+    others = failed.keys() - loops
+    assert {failed[name] for name in others} <= {"torch", "transformers"}
+    assert all(name.startswith("lexlip.models.") for name in others)
+
+
+def test_messages_of_networks_are_silenced_without_loading_one():
+    code = """
+import sys
+import huggingface_hub
+from huggingface_hub.utils import are_progress_bars_disabled
+from lexlip.models.runtime import quiet, set_threads
+quiet(), set_threads(1)
+print(are_progress_bars_disabled(), "transformers" in sys.modules)
+"""
+    assert hidden(code).stdout.split() == ["True", "False"]
+
+
 def test_other_modules_are_not_explained_away():
     assert missing(ModuleNotFoundError(name="lexlip.nothing")) is None
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
