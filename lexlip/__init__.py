@@ -28,6 +28,7 @@ _HOME = {
     "Lexicon": "lexlip.lexicon",
     "Query": "lexlip.query.query",
 }
+_NETWORKS = ("LexLIP", "LexLIPConfig")
 __all__ = ["Index", "LexLIP", "LexLIPConfig", "LexLIPError", "Lexicon", "Query", "__version__"]
 
 
@@ -36,5 +37,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         import importlib
 
+        from lexlip.errors import require
+
+        if name in _NETWORKS:
+            require("torch", "transformers")
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'lexlip' has no attribute {name!r}")

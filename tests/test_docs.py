@@ -17,7 +17,7 @@ from tests.support.pages import DOCS, GUIDES, PAGES, README, ROOT, blocks, name_
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
-VARIABLES = set(re.findall(r"\$\(([A-Z]+)\)", MAKEFILE))
+VARIABLES = set(re.findall(r"\$\(([A-Z_]+)\)", MAKEFILE))
 JOBS = {
     target: modules[0]
     for target, lines in re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
@@ -64,7 +64,7 @@ def check_lexlip(words, whole):
 
 
 def check_make(words):
-    given = dict(word.split("=", 1) for word in words[1:] if re.match(r"[A-Z]+=", word))
+    given = dict(word.split("=", 1) for word in words[1:] if re.match(r"[A-Z_]+=", word))
     targets = {word for word in words[1:] if "=" not in word}
     assert targets <= TARGETS, f"make has no {targets - TARGETS}"
     assert given.keys() <= VARIABLES, f"the Makefile reads no {given.keys() - VARIABLES}"

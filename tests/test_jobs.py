@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
+import re
 import typing
 from pathlib import Path
 
@@ -92,3 +94,33 @@ def test_keys_are_told_once():
         "third.*: as first.* and",
         "third.size=3 how large",
     ]
+
+
+def said(path):
+    """Yield what a module may print: its texts, docstrings and notes below constants aside."""
+    tree = ast.parse(path.read_text())
+    notes = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in notes:
+            yield " ".join(node.value.split())
+
+
+CLONE = re.compile(
+    r"\bmake (?:" + "|".join(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text())) + r")"
+    r"\b|python -m (?:pretrain|indexing|eval)|\bMakefile\b|\bCONFIG="
+)
+
+
+def test_nothing_that_the_package_says_needs_a_clone():
+    """pip install brings no Makefile and no jobs, so no message may send anybody there."""
+    assert CLONE.search("train that head (make pretrain-heads)")
+    assert CLONE.search("or make demo first") and not CLONE.search("make demonstrations")
+    texts = [
+        (path, text) for path in sorted((ROOT / "lexlip").rglob("*.py")) for text in said(path)
+    ]
+    assert len(texts) > 1000
+    assert [(path.name, text) for path, text in texts if CLONE.search(text)] == []
+    static = (ROOT / "lexlip" / "server" / "static").iterdir()
+    pages = [path for path in static if path.suffix in (".html", ".js")]
+    assert pages
+    assert [path.name for path in pages if CLONE.search(path.read_text())] == []

@@ -35,7 +35,7 @@ from lexlip.filters.columns import read_columns
 from lexlip.impacts import top_terms
 from lexlip.storage.file_facts import FileFacts
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
-from lexlip.storage.generations import LOCK, FolderLock
+from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
 from lexlip.views import Vectors, Views
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ class Encoded:
         names = {entry.name for entry in self.folder.iterdir()} if self.folder.exists() else set()
         if MANIFEST in names:
             Encoded.open(self.folder)
-        elif any(name != LOCK and not name.startswith(".") for name in names):
+        elif any(name not in (LOCK, OWNER) and not name.startswith(".") for name in names):
             raise LexLIPError(f"{self.folder} is not empty: give a new folder, or empty it")
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FolderLock(self.folder / LOCK)
+        return FolderLock(self.folder)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Encoded:

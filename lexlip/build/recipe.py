@@ -32,7 +32,7 @@ class Recipe:
     Examples
     --------
     >>> Recipe(max_terms=32).facts()  # doctest: +NORMALIZE_WHITESPACE
-    {'max_terms': 32, 'engine': 'lucene', 'keep_floats': False, 'keep_views': False,
+    {'max_terms': 32, 'engine': 'postings', 'keep_floats': False, 'keep_views': False,
     'vectors': 'auto', 'crops': 0}
     >>> Recipe(crops=5)
     Traceback (most recent call last):
@@ -40,7 +40,7 @@ class Recipe:
     """
 
     max_terms: int = option(64, "terms kept per document", encodes=True)
-    engine: str = option("lucene", "lucene (needs Java >= 21) or postings")
+    engine: str = option("postings", "postings, or lucene (needs Java >= 21)")
     keep_floats: bool = option(False, "store unquantised vectors too, 6 bytes a term, to rescore")
     keep_views: bool = option(
         False, "store what rerankers look at too; the model needs heads", encodes=True

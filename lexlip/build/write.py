@@ -81,9 +81,10 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
         `replace`.
     """
     if recipe.engine == "lucene":
+        from lexlip.engines.lucene.bridge import lucene_jar
         from lexlip.engines.lucene.java import find_java
 
-        find_java()
+        find_java(), lucene_jar()
     there = is_index(Path(path))
     if there and not replace:
         raise LexLIPError(

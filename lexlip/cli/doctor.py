@@ -9,13 +9,19 @@ import typer
 
 from lexlip.cli.app import app
 from lexlip.cli.common import readable
+from lexlip.errors import LexLIPError
 
+_PLAIN = ("lexlip", "numpy", "onnxruntime", "tokenizers", "pillow-heif", "fastapi")
 _EXTRAS = {
-    "fastapi": "'lexlip[server]' (for lexlip serve)",
-    "pillow-heif": "'lexlip[heic]' (for pictures of phones)",
-    "rawpy": "'lexlip[raw]' (for RAW files of cameras)",
+    "torch": ("torch", "models without an ONNX file"),
+    "transformers": ("torch", "models without an ONNX file"),
+    "numba": ("fast", "100,000 pictures and more"),
+    "pyserini": ("lucene", "the engine lucene"),
+    "datasets": ("parquet", "parquet files and data sets"),
+    "accelerate": ("train", "training, from a clone"),
+    "rawpy": ("raw", "RAW files of cameras"),
 }
-"""Optional packages, and how to install them."""
+"""Packages of extras: the extra, and what it is for."""
 
 
 @app.command()
@@ -24,14 +30,20 @@ def doctor() -> None:
     """Print what is installed and which Java is used, with a fix for what is missing."""
     import importlib.metadata as metadata
 
-    needed = {name: name for name in ("lexlip", "torch", "transformers", "pyserini", "pyjnius")}
-    for package, install in (needed | _EXTRAS).items():
+    for package in (*_PLAIN, *_EXTRAS):
         try:
             typer.echo(f"{package:<14}{metadata.version(package)}")
         except metadata.PackageNotFoundError:
-            typer.echo(f"{package:<14}missing: pip install {install}")
+            fix = f"pip install {package}"
+            if package in _EXTRAS:
+                extra, use = _EXTRAS[package]
+                fix = f"pip install 'lexlip[{extra}]' (for {use})"
+            typer.echo(f"{package:<14}missing: {fix}")
     typer.echo(f"{'python':<14}{sys.version.split()[0]}")
     typer.echo(f"{'offline':<14}{'yes' if os.environ.get('HF_HUB_OFFLINE') == '1' else 'no'}")
     from lexlip.engines.lucene.java import find_java
 
-    typer.echo(f"{'java':<14}{find_java()}")
+    try:
+        typer.echo(f"{'java':<14}{find_java()}")
+    except LexLIPError as error:  # only the engine lucene needs it
+        typer.echo(f"{'java':<14}{error} (for the engine lucene)")

@@ -24,7 +24,7 @@ from lexlip.cli.common import (
 from lexlip.cli.dashes import QueryCommand
 from lexlip.errors import LexLIPError, check_count
 from lexlip.models.runtime import quiet
-from lexlip.storage.one_off import search_once
+from lexlip.storage.one_off import once
 
 
 @app.command(cls=QueryCommand)
@@ -109,10 +109,9 @@ def search(
     if image is not None:
         query += Query.image(image)
     path = up_to_date(paths_given, index, model)
-    search_once()
     given = model if paths_given == [path] else None
     speaker = load_speaker(path, given, encoder, not query.has_pictures)
-    with Index.open(path, speaker) as opened:
+    with once(), Index.open(path, speaker) as opened:
         looks = rerank is not None and rerank not in PHASES
         prepared = opened.prepare(query, query_terms, views=looks)
         resolved, by = prepared.resolved, opened.ordered_by(prepared, rerank)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +13,6 @@ from lexlip.cli.app import app
 from lexlip.cli.common import load, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads
-
-_EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "bm25s")
 
 
 @app.command()
@@ -43,9 +40,6 @@ def serve(
     Other programs read /openapi.json. Only this machine is accepted by default; --host 0.0.0.0
     --api-key KEY accepts others too.
     """
-    missing = [part for part in _EXTRA if importlib.util.find_spec(part) is None]
-    if missing:
-        raise LexLIPError(f"{missing[0]} is missing: pip install 'lexlip[server]'")
     import uvicorn
 
     from lexlip.build.manifest import read_manifest

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lexlip.errors import require
 from lexlip.lexicon import STOP_WORDS, split_words
 
 
@@ -36,6 +37,7 @@ class BM25:
     """
 
     def __init__(self, documents: Sequence[Sequence[str]], k1: float = 0.9, b: float = 0.4) -> None:
+        require("bm25s")
         import bm25s
 
         self._count = len(documents)

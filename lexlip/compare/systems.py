@@ -20,7 +20,7 @@ from lexlip.compare.bm25 import BM25, tokens
 from lexlip.data.images import ENOUGH
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _load(checkpoint: str | os.PathLike[str]) -> _Encoder:
     if is_dual_encoder(checkpoint):
         encoder = open_dual_encoder(checkpoint)
         return _Encoder(encoder.embed_text, encoder.embed_image, encoder.fingerprint)
+    require("torch", "transformers")
     from lexlip.models.dense_control import DenseDualEncoder
 
     model = DenseDualEncoder.from_pretrained(checkpoint)

@@ -76,7 +76,7 @@ def open_file(file: BinaryIO, name: str) -> Image.Image:
         except Exception as error:
             raise LexLIPError(f"{name}: damaged picture ({reason(error)})") from error
     if head[4:12] in _HEIF and "HEIF" not in formats():
-        raise LexLIPError(f"{name}: HEIC needs a decoder: pip install 'lexlip[heic]'")
+        raise LexLIPError(f"{name}: HEIC needs a decoder: pip install pillow-heif")
     if head[4:12] in _AVIF and "AVIF" not in formats():
         raise LexLIPError(f"{name}: AVIF needs a Pillow that was built with it: convert it to JPEG")
     raise LexLIPError(f"{name}: not a picture, or damaged: {READ}")

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from lexlip.data.left_out import LeftOut
 from lexlip.data.metadata import FILE_METADATA, kept_apart, rows_to_columns
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.filters.columns import nfc
 from lexlip.storage.files import read_json
 
@@ -130,6 +130,7 @@ def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Rec
 
     Rows are memory-mapped from a copy in `cache`: access is cheap in any order and size.
     """
+    require("datasets", "pyarrow")
     import datasets
     import pyarrow.parquet as pq
 

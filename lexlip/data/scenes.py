@@ -38,7 +38,7 @@ from PIL import Image
 from lexlip.data.draw import COLOURS, GROUNDS, REGIONS, SHAPES, TEXTURES, Group, draw_scene, visible
 from lexlip.data.grammar import Caption, make_captions, vocabulary
 from lexlip.data.meaning import Pattern, Predicate, holds
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 VERSION = 1  # raise it when the same seed no longer gives the same scenes
@@ -188,6 +188,7 @@ def make_scenes(n: int, seed: int, size: int = 64) -> list[Scene]:
 
 def _write_split(folder: Path, split: str, scenes: Sequence[Scene]) -> None:
     """Write the pictures and captions of one split as parquet, and its complete judgements."""
+    require("datasets", "pyarrow")
     import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import Features, List, Value

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lexlip.errors import LexLIPError
-
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
@@ -45,6 +43,7 @@ def load(
     >>> model.words_of("a red circle", top_k=2)                 # doctest: +SKIP
     [('red', 2.1), ('circle', 2.0)]
     """
+    from lexlip.errors import require
     from lexlip.models.dual.files import is_sparse_encoder, model_type
     from lexlip.models.export_files import export_folder
 
@@ -53,6 +52,7 @@ def load(
 
         return LexicalSpeaker.from_pretrained(name)
     if model_type(name) != "lexlip" and is_sparse_encoder(name):
+        require("torch", "transformers", "sentence_transformers")
         from lexlip.models.sparse_encoder import SparseSpeaker
 
         return SparseSpeaker.from_pretrained(name)
@@ -63,13 +63,9 @@ def load(
     from lexlip.models.dual import refuse_dual_encoder
 
     refuse_dual_encoder(name)
-    try:
-        from lexlip.models.lexlip import LexLIP
-    except ImportError as error:
-        raise LexLIPError(
-            f"{name} has no export for onnxruntime, and {error.name} is missing: pip install "
-            "'lexlip[torch]'"
-        ) from None
+    require("torch", "transformers")
+    from lexlip.models.lexlip import LexLIP
+
     model: LexLIP = LexLIP.from_pretrained(name)
     return model
 

@@ -22,7 +22,7 @@ from scipy.sparse import csr_array, vstack
 
 from lexlip.data.given import as_pictures
 from lexlip.data.in_order import in_batches
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.lexicon import Lexicon
 from lexlip.models.export_files import FORMAT, GRAPHS, LEXICON, TOKENIZER, export_folder
 from lexlip.models.fingerprints import check_same
@@ -121,12 +121,9 @@ class ExportedLexLIP(SpeakerMixin):
         LexLIPError
             Where torch or the network's weights are missing, or of another model.
         """
-        try:
-            from lexlip.models.lexlip import LexLIP
-        except ImportError as error:
-            raise LexLIPError(
-                f"this needs the network, and {error.name} is missing: pip install 'lexlip[torch]'"
-            ) from None
+        require("torch", "transformers")
+        from lexlip.models.lexlip import LexLIP
+
         network: LexLIP = LexLIP.from_pretrained(self.name_or_path)
         check_same(self.folder, self.facts, network, "delete that folder, it is made again")
         return network

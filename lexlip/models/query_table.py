@@ -254,7 +254,7 @@ class QueryTable(SpeakerMixin):
         from tokenizers import Tokenizer
 
         folder = Path(name) / FOLDER
-        advice = "fit one with python -m pretrain.fit_query_table (make pretrain-queries)"
+        advice = "fit one with the job pretrain.fit_query_table (training needs a clone of lexlip)"
         if not is_table(name):
             raise LexLIPError(f"no query table at {folder}: {advice}")
         manifest = read_json(folder / MANIFEST)

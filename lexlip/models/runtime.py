@@ -50,10 +50,13 @@ def share_cores() -> None:
 
 def quiet() -> None:
     """Silence transformers while it loads; one that is not there yet reads the environment."""
-    if not {"transformers", "huggingface_hub"} & sys.modules.keys():
-        os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
-        return
-    from transformers.utils import logging
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    if "huggingface_hub" in sys.modules:
+        from huggingface_hub.utils import disable_progress_bars
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+        disable_progress_bars()
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

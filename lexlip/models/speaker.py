@@ -265,7 +265,7 @@ def require_views(speaker: Any) -> HasViews:
         return speaker
     raise LexLIPError(
         f"{type(speaker).__name__} has no heads to rerank with: use a model with heads "
-        "(make pretrain-heads)"
+        "(training needs a clone of lexlip)"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lexlip.errors import require
+
 if TYPE_CHECKING:
     from transformers import BertTokenizer
 
@@ -19,6 +21,7 @@ def word_tokenizer(words: Iterable[str]) -> BertTokenizer:
     >>> word_tokenizer(["star", "red"]).tokenize("Red circle")
     ['red', '[UNK]']
     """
+    require("transformers")
     from transformers import BertTokenizer
 
     tokens = [*SPECIAL, *sorted(set(words))]

@@ -15,13 +15,21 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.models.speaker import HasViews, Speaker, require_views
 from lexlip.rerank.kernel import late_scores, widened
 from lexlip.storage.forward import ForwardStore, Gathered, Spread
 from lexlip.views import Views
 
 Mode = Literal["t2i", "i2t", "avg"]
+
+
+def _formulas() -> Any:
+    """Return the formulas of `lexlip.models.scores.arrays`, which need torch."""
+    require("torch")
+    from lexlip.models.scores import arrays
+
+    return arrays
 
 
 class Reranker(ABC):
@@ -44,8 +52,8 @@ class Reranker(ABC):
         kept = store.token_size if self.needs == "tokens" else store.gaussian_size
         if len(store) and not kept:
             raise LexLIPError(
-                f"this index keeps no {self.needs}: train that head (make pretrain-heads) and "
-                "build the index again"
+                f"this index keeps no {self.needs}: train that head (training needs a clone of "
+                "lexlip) and build the index again"
             )
         self.store = store
 
@@ -116,9 +124,7 @@ class Filip(Reranker):
             codes, scales, counts = candidates.codes, candidates.scales, candidates.counts
             t2i, i2t = late_scores(codes, scales, counts, words[0])
         else:
-            from lexlip.models.scores import arrays
-
-            i2t, t2i = arrays.late(candidates, words)
+            i2t, t2i = _formulas().late(candidates, words)
         if self.mode == "avg":
             return (t2i + i2t) * np.float32(0.5)
         return t2i if self.mode == "t2i" else i2t
@@ -148,9 +154,7 @@ class Attention(Reranker):
         return found, found.counts > 0
 
     def _compare(self, query: Views, candidates: Views) -> NDArray[np.float32]:
-        from lexlip.models.scores import arrays
-
-        return arrays.attention(query, candidates, self.threshold)
+        return _formulas().attention(query, candidates, self.threshold)
 
 
 class Pcme(Reranker):
@@ -171,10 +175,8 @@ class Pcme(Reranker):
     def _compare(self, query: Views, candidates: Spread) -> NDArray[np.float32]:
         if self.likeness == "csd":  # as one product; the query's own variance moves no rank
             return 2 * (widened(candidates.mean) @ query.mean[0]) - candidates.total_variance
-        from lexlip.models.scores import arrays
-
         spread = candidates.mean, candidates.log_variance
-        return arrays.likeness(self.likeness, *spread, query, self.curve)
+        return _formulas().likeness(self.likeness, *spread, query, self.curve)
 
 
 LIKENESSES = ("csd", "mu", "w2", "elk", "bhattacharyya", "jeffreys", "hellinger")

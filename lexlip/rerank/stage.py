@@ -80,7 +80,7 @@ class SecondStage:
         if store is None:
             raise LexLIPError(
                 f"{folder} keeps nothing to rerank with: build it with --keep-views, by a model "
-                "with heads (make pretrain-heads)"
+                "with heads (training needs a clone of lexlip)"
             )
         self.path, self.store, self.model = folder / SETTINGS, store, model
         self.settings: dict[str, Any] = read_json(self.path) if self.path.exists() else {}

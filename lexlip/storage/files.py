@@ -21,7 +21,7 @@ from lexlip.errors import LexLIPError
 
 try:
     import fcntl
-except ImportError:  # Windows: leftovers of killed processes stay
+except ImportError:  # Windows, where folders have no locks: leftovers of killed processes stay
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"

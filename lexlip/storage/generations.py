@@ -3,7 +3,7 @@
     CURRENT            gen-000007.json and its SHA-256
     gen-000007.json    the parts of this generation, with size and SHA-256 of every file, and `data`
     part-000012/       files that never change once a generation names them
-    LOCK               who writes, and since when
+    LOCK, OWNER        held by who writes; their name, and since when
 
 A commit writes new parts beside the old ones, flushes them, writes the next manifest and then
 replaces CURRENT by a rename. Parts that stay are only named again, so a small change to a large
@@ -19,25 +19,18 @@ import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lexlip.errors import LexLIPError
 from lexlip.storage.files import fsync_tree, sha256_file, write_bytes
-
-try:
-    import fcntl
-except ImportError:  # Windows: reading works, writing says why not
-    fcntl = None  # type: ignore[assignment]
+from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
 
 FORMAT = "lexlip-generations/1"
 CURRENT = "CURRENT"
-LOCK = "LOCK"
 _OURS = re.compile(r"part-\d+|gen-\d+\.json|\.(gen-\d+\.json|CURRENT)\.tmp-[0-9a-f]+")
 _TRIES = 100
 T = TypeVar("T")
@@ -198,44 +191,6 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     return damaged
 
 
-class FolderLock:
-    """A lock that the kernel releases when its owner dies, with the owner's name inside.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is what is locked, and must be there.
-
-    Raises
-    ------
-    LexLIPError
-        When another process has it: it is named.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if fcntl is None:
-            raise LexLIPError("indexes are written on Linux and macOS only: this system can read")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.pread(self._descriptor, 1000, 0).decode("utf-8", "replace").strip()
-            os.close(self._descriptor)
-            raise LexLIPError(
-                f"{path.parent} is open for writing elsewhere ({owner or 'owner unknown'}): "
-                "close that engine or process first"
-            ) from None
-        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        owner = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, owner.encode(), 0)
-
-    def release(self) -> None:
-        """Let the next writer in. The file stays: removing it could remove a newer lock."""
-        os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
-
-
 class GenerationWriter:
     """The one writer of a folder of generations.
 
@@ -272,7 +227,7 @@ class GenerationWriter:
         self._lock: FolderLock | None = None
         with self._readable_errors("cannot be opened for writing"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(self.folder / LOCK)
+            self._lock = FolderLock(self.folder)
         try:
             line = current_mark(self.folder)
             if line is None:
@@ -290,7 +245,7 @@ class GenerationWriter:
         names = {entry.name for entry in self.folder.iterdir()} if self.folder.exists() else set()
         if any(name.startswith("part-") for name in names):
             raise LexLIPError(f"{self.folder} lost its file {CURRENT}: restore it, or build anew")
-        if not all(name == LOCK or _OURS.fullmatch(name) for name in names):
+        if not all(name in (LOCK, OWNER) or _OURS.fullmatch(name) for name in names):
             raise LexLIPError(
                 f"{self.folder} is not empty and holds no index: give a new folder, or empty it"
             )

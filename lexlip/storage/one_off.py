@@ -7,6 +7,8 @@ work is then done by numpy. Servers and programs use compiled loops alone.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ENTRIES = 10_000_000
 """Entries that numpy adds up in the time that numba takes to load."""
@@ -14,10 +16,15 @@ _ENTRIES = 10_000_000
 _once = False
 
 
-def search_once(once: bool = True) -> None:
-    """Say that this process will search once, and end."""
+@contextmanager
+def once() -> Iterator[None]:
+    """Search once inside of the block: the process ends after it."""
     global _once
-    _once = once
+    _once = True
+    try:
+        yield
+    finally:
+        _once = False
 
 
 def is_once() -> bool:

@@ -7,9 +7,8 @@ that cannot, `VectorStore` keeps the same rows by id.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,8 +20,8 @@ from lexlip.storage.arrays import map_array
 from lexlip.storage.codecs import Int8Token
 from lexlip.storage.fields import save
 from lexlip.storage.ids import check_ids
-from lexlip.storage.one_off import prefers_numpy
 from lexlip.storage.part_store import PartStore, Places
+from lexlip.storage.products import products
 from lexlip.views import Vectors
 
 _SMALL = 2048
@@ -30,22 +29,6 @@ _SMALL = 2048
 
 _CODES, _SCALES = "vector-codes", "vector-scales"
 _MARKS = ("constant", "word-mean", "word-spread")
-
-
-@cache
-def _products() -> Callable[..., NDArray[np.float32]]:
-    """Return the compiled product; asking Python's import machinery each time would take longer."""
-    from lexlip.storage.products import products
-
-    return products
-
-
-def _one_by_one(
-    codes: NDArray[np.int8], rows: NDArray[np.integer], query: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the same products by numpy; each depends on its row alone."""
-    found = codes[rows].astype(np.float64) * query
-    return found.sum(1).astype(np.float32)
 
 
 class Compared(NamedTuple):
@@ -168,11 +151,7 @@ class CodedVectors:
                 f"the index holds vectors of {self.width} numbers, the query has {query.size}: "
                 "ask with the model that made it"
             )
-        codes = self.fields[_CODES]
-        if prefers_numpy(len(rows) * self.width):
-            cosine = _one_by_one(codes, rows, query)
-        else:
-            cosine = _products()(codes, rows, query)
+        cosine = products(self.fields[_CODES], rows, query)
         scale, *marks = (self.fields[name][rows].astype(np.float32) for name in (_SCALES, *_MARKS))
         return [cosine * scale, *marks]
 

@@ -111,8 +111,10 @@ def test_a_picture_that_is_not_there_is_no_text(index, model):
     assert index.search("a red circle as in a.jpg")  # several words are a text
 
 
-@pytest.mark.parametrize("item", [["red", "blue"], ("red",), [], None, 5, 2.5, True, {"red"},
-                                  iter(["red"])], ids=repr)  # fmt: skip
+NO_QUERIES = (["red", "blue"], ("red",), [], None, 5, 2.5, True, {"red"}, iter(["red"]))
+
+
+@pytest.mark.parametrize("item", NO_QUERIES, ids=lambda item: repr(item).split(" object")[0])
 def test_no_query_is_said_so(index, item):
     for call in (index.search, index.query, index.prepare):
         one_line(lambda call=call: call(item))

@@ -200,7 +200,7 @@ def test_too_old_a_java_is_noticed_before_anything_is_encoded(model, tmp_path, m
 
     monkeypatch.setattr("lexlip.engines.lucene.java.find_java", too_old)
     with pytest.raises(LexLIPError, match="Java 17"):
-        Index.create(tmp_path / "out", model, tmp_path / "not even read")
+        Index.create(tmp_path / "out", model, tmp_path / "not even read", engine="lucene")
     assert not list(tmp_path.iterdir())
 
 
@@ -211,7 +211,9 @@ def test_lucene_finds_the_same(index, model, photos, images, tmp_path):
         import jnius_config  # noqa: F401
     except (LexLIPError, ImportError) as error:
         pytest.skip(str(error))
-    with Index.create(tmp_path / "photos.lex", model, photos, max_terms=8) as lucene:
+    with Index.create(
+        tmp_path / "photos.lex", model, photos, max_terms=8, engine="lucene"
+    ) as lucene:
         assert len(lucene) == 12
         for query in [*QUERIES, *images[:3]]:
             assert lucene.search(query, 7) == index.search(query, 7)

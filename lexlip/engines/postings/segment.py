@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lexlip.engines.postings import build, layout, plain
 from lexlip.engines.postings.layout import BLOCK, COMMON, DENSE, LONGEST, Table
 from lexlip.engines.postings.restore import read_terms, restore, restore_some
 from lexlip.errors import LexLIPError
-from lexlip.storage.one_off import prefers_numpy
+from lexlip.storage.compiled import loops
 
 
 def _frozen(array: NDArray) -> NDArray:
@@ -24,14 +23,6 @@ def _frozen(array: NDArray) -> NDArray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-@cache
-def _kernel() -> Callable[..., int]:
-    """Return the compiled search; asking Python's import machinery each time would take longer."""
-    from lexlip.engines.postings import kernel
-
-    return kernel.search
 
 
 @contextmanager
@@ -49,9 +40,9 @@ _NO_MASK = _frozen(np.empty(0, dtype=np.uint8))
 class Segment:
     """Documents 0..N-1 with integer impacts 1..255, read where they lie on disk.
 
-    Scores are exact integers. Equal scores are ordered by document number. Searching needs a
-    kernel that numba compiles at the first search; it runs without the GIL, so threads search
-    at the same time.
+    Scores are exact integers. Equal scores are ordered by document number. Where numba
+    is installed, it compiles the loops of a search at the first one; they run without the GIL, so
+    threads search at the same time.
 
     Examples
     --------
@@ -145,12 +136,14 @@ class Segment:
         scores = np.empty(found.size, dtype=np.int32)
         if not terms or not found.size:
             return found[:0], scores[:0]
-        if prefers_numpy(plain.entries(self._table, terms)):
-            with _damage_named():
-                return plain.search(self._arrays, self._table, terms, k, mask)
         ids = np.fromiter(terms, np.int32, len(terms))
         weights = np.fromiter(terms.values(), np.int32, len(terms))
-        size = _kernel()(*self._postings, ids, weights, mask, found, scores)
+        kernel = loops("lexlip.engines.postings.kernel", lambda: plain.entries(self._table, ids))
+        if kernel is not None:
+            size = kernel.search(*self._postings, ids, weights, mask, found, scores)
+        else:
+            with _damage_named():
+                size = plain.search(self._arrays, self._table, ids, weights, mask, found, scores)
         return found[:size], scores[:size]
 
     def _mask(self, alive: NDArray) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from lexlip.errors import LexLIPError
+from lexlip.errors import LexLIPError, require
 from lexlip.models.dual.base import DualEncoder
 from lexlip.models.dual.files import KINDS, kind_of
 
@@ -82,6 +82,8 @@ def open_dual_encoder(
         from lexlip.models.dual.onnx_open import open_onnx
 
         return open_onnx(name, revision, precision)
+    if kind is not None:
+        require("torch", "transformers")
     if kind == "transformers":
         from lexlip.models.dual.transformers_models import open_transformers
 

@@ -34,7 +34,7 @@ def align(model: LexLIP, picture: Any, text: str) -> WordPatches:
     if not model.aligns:
         raise LexLIPError(
             "this model has no token for each patch: train heads with token_size, and without "
-            "token_count (make pretrain-heads)"
+            "token_count (training needs a clone of lexlip)"
         )
     upright = read_image(picture, None, model.image_side)
     seen, said = model.represent_image([upright])[1], model.represent_text([text])[1]

@@ -274,7 +274,7 @@ def test_signed_terms_are_searched(index, model):
 @pytest.mark.java
 def test_lucene_finds_the_same(index, model, photos, tmp_path, lucene):
     words = some_words(index, model)
-    with Index.create(tmp_path / "photos.lex", model, photos) as other:
+    with Index.create(tmp_path / "photos.lex", model, photos, engine="lucene") as other:
         for text in (
             f"a red circle - {words[0]}",
             f"star -0.5:square must:{words[1]}",

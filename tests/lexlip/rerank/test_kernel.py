@@ -29,6 +29,15 @@ def case(seed, candidates, positions, size, words, per_patch=False):
     return codes, scales, counts, query.astype(np.float32)
 
 
+@pytest.fixture(params=["numba", "numpy"], autouse=True, scope="module")
+def road(request):
+    """Run all tests on both roads: numba's loops, and numpy where it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr("lexlip.rerank.kernel.loops", lambda *_: None)
+        yield request.param
+
+
 def decoded(codes, scales):
     return codes.astype(np.float64) * (scales[:, None] if scales.ndim == 1 else scales)[..., None]
 

@@ -68,13 +68,3 @@ def test_what_cannot_be_served_is_said_in_one_line(tmp_path, path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "try --port 0" in refused(path, "--port", port)
-
-
-def test_without_its_packages_serve_says_how_to_get_them(path, monkeypatch):
-    import importlib.util
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name)
-    )
-    assert "pip install 'lexlip[server]'" in refused(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import UnixFileLock, WindowsFileLock
 
 from lexlip.errors import LexLIPError
 from lexlip.storage import generations
+from lexlip.storage.folder_lock import FolderLock
 from lexlip.storage.generations import GenerationWriter, current_mark, open_current, verify
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -63,12 +66,12 @@ def test_a_generation_is_its_parts_and_data(tmp_path):
     assert mark != current_mark(folder)
     assert open_current(folder, contents)[0].keys() == {two, three}
     # What is left out is gone, and a name does not come again.
-    assert names(folder) == ["CURRENT", "LOCK", "gen-000003.json", two, three]
+    assert names(folder) == ["CURRENT", "LOCK", "OWNER", "gen-000003.json", two, three]
     writer.publish([], {})
     assert write(writer, "4") not in (one, two, three)
     writer.close()
     writer.close()
-    assert names(folder) == ["CURRENT", "LOCK", "gen-000004.json"]
+    assert names(folder) == ["CURRENT", "LOCK", "OWNER", "gen-000004.json"]
 
 
 def test_parts_that_stay_are_not_written_again(tmp_path):
@@ -121,6 +124,58 @@ sys.stdin.read()
     GenerationWriter(tmp_path).close()
 
 
+def test_the_lock_is_the_systems_own(tmp_path):
+    """filelock takes flock here and LockFileEx on Windows; a file that exists is no lock at all."""
+    lock = FolderLock(tmp_path)
+    assert isinstance(lock._lock, UnixFileLock if os.name == "posix" else WindowsFileLock)
+    lock.release()
+    (tmp_path / "OWNER").write_text("process 1 on elsewhere since 2020\n")  # what a kill leaves
+    (tmp_path / "LOCK").write_text("process 1\n")
+    again = FolderLock(tmp_path)
+    assert str(os.getpid()) in (tmp_path / "OWNER").read_text()
+    done = threading.Thread(target=again.release)  # by another thread than its own
+    done.start()
+    done.join()
+    assert (tmp_path / "OWNER").read_text() == ""
+    FolderLock(tmp_path).release()
+
+
+def test_writers_need_nothing_of_posix(tmp_path):
+    """As on Windows, whose os lacks these: an index's folder is written and read."""
+    code = """
+import sys
+sys.modules["fcntl"] = None
+import filelock  # its own way to lock stays; here it finds no flock, so a stand-in locks
+import os
+for name in ("pread", "pwrite", "O_CLOEXEC", "fork", "getuid", "sched_getaffinity", "ftruncate"):
+    delattr(os, name)
+from lexlip.storage import folder_lock
+class Stand:
+    def __init__(self, path, **options): self.path = path
+    def acquire(self, timeout): open(self.path, "a").close()
+    def release(self): pass
+folder_lock.FileLock = Stand
+from lexlip.storage.files import atomic_directory
+from lexlip.storage.generations import GenerationWriter, open_current
+from pathlib import Path
+folder = Path(sys.argv[1])
+writer = GenerationWriter(folder / "g")
+part = writer.new_part()
+(part / "a").write_text("a")
+writer.publish([part.name], {"documents": 1})
+writer.close()
+print(open_current(folder / "g", lambda generation: generation.data["documents"]))
+with atomic_directory(folder / "made") as made:
+    (made / "manifest.json").write_text("{}")
+print((folder / "made" / "manifest.json").read_text())
+"""
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environ
+    )
+    assert done.stdout.split() == ["1", "{}"], done.stderr
+
+
 def test_only_our_own_folders_are_taken(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
@@ -154,7 +209,7 @@ def test_every_flipped_byte_is_found(tmp_path):
     writer.close()
     assert verify(tmp_path) == []
     for path in sorted(tmp_path.rglob("*")):
-        if path.is_dir() or path.name == "LOCK":
+        if path.is_dir() or path.name in ("LOCK", "OWNER"):
             continue
         whole = path.read_bytes()
         for at in range(0, len(whole), 7):
@@ -269,11 +324,11 @@ def test_death_at_every_step_leaves_old_or_new(tmp_path):
                 history(writer, "new")
             except Died:
                 died = True
-        os.close(writer._lock._descriptor)  # what the kernel does for the dead
+        fcntl.flock(writer._lock._lock._context.lock_file_fd, fcntl.LOCK_UN)  # as at a death
         outcomes.append(states.index(open_current(folder, contents)))
         assert verify(folder) == []
         successor = GenerationWriter(folder)
-        assert len(names(folder)) == 3 + len(successor.current.parts)  # no leftovers
+        assert len(names(folder)) == 4 + len(successor.current.parts)  # no leftovers
         history(successor, "next")
         successor.close()
         assert verify(folder) == []
@@ -306,7 +361,7 @@ def test_a_full_disk_at_every_step_keeps_the_last_commit(tmp_path):
             assert "\n" not in str(failed)
         # Only the flush that follows the last rename may fail with the new state in place.
         assert after == before or after[1] == {"text": "new"}
-        assert set(names(folder)) - {"CURRENT", "LOCK"} == {
+        assert set(names(folder)) - {"CURRENT", "LOCK", "OWNER"} == {
             *after[0],
             f"gen-{writer.current.number:06}.json",
         }

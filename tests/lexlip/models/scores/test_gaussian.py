@@ -110,7 +110,9 @@ def test_every_pair_of_two_batches(monkeypatch, function, tile):
 
 
 @pytest.mark.parametrize(
-    "function", [f for f in PAIRWISE[:8] if f is not gaussian.squared_hellinger], ids=str
+    "function",
+    [f for f in PAIRWISE[:8] if f is not gaussian.squared_hellinger],
+    ids=lambda function: function.__name__,
 )
 def test_directions_add_up(function):
     p, q = random_gaussians(2, 3, 8), random_gaussians(3, 4, 8)

