@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from typing import NamedTuple
 
 from lexlip.engines.base import Condition, Engine
@@ -15,6 +15,7 @@ from lexlip.models.speaker import said_term
 _GENERAL = 0.6
 """Share of the documents above which a word says little about any."""
 
+_AT_ONCE = 512  # words counted in one go, so that searches need not wait long
 _PAIRED = 8  # telling words whose pairs are tried
 
 
@@ -42,7 +43,10 @@ def frequent_words(engine: Engine, lexicon: Lexicon, said: bool) -> list[Frequen
         if len(word) > 2 - (not word.isascii()) and _whole(word)
     }
     terms = {said_term(lexicon, term) if said else term: word for term, word in words.items()}
-    counts = engine.frequencies(terms)
+    counts: dict[int, int] = {}
+    remaining = iter(terms)
+    while some := list(islice(remaining, _AT_ONCE)):
+        counts |= engine.frequencies(some)
     found = [FrequentWord(word, counts[term]) for term, word in terms.items() if counts[term]]
     return sorted(found, key=lambda one: (-one.documents, one.word))
 
