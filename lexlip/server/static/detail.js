@@ -130,11 +130,12 @@ export class Detail {
     const size = [width && `${number(width)} × ${number(height)}`, bytes != null && fileSize(bytes)].filter(Boolean);
     const rows = [
       taken && ["Taken", date(taken)],
-      modified && [taken ? "File changed" : "Date", date(modified)],
+      modified && !taken && ["Date", date(modified)],
       folder != null && ["Folder", folder || "(top)"],
       size.length && ["Size", size.join(", ")],
       camera && ["Camera", camera],
       latitude != null && longitude != null && ["Place", degrees(latitude, longitude)],
+      modified && taken && ["File changed", date(modified)],
       ...Object.entries(others).map(([name, value]) => [name, String(value)]),
     ].filter(Boolean);
     $("facts").replaceChildren(...rows.flatMap(([name, value]) => [

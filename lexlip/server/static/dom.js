@@ -55,9 +55,9 @@ export function idOf(image) {
 
 const ISO = /^\d{4}-\d{2}-\d{2}/;
 const day = new Intl.DateTimeFormat("en", { dateStyle: "long" });
-const minute = new Intl.DateTimeFormat("en", { dateStyle: "long", timeStyle: "short" });
+const minute = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 
-/** "2024-05-31T17:05:00" -> "May 31, 2024 at 5:05 PM"; other text stays as it is. */
+/** "2024-05-31T17:05:00" -> "May 31, 2024, 5:05 PM"; other text stays as it is. */
 export function date(text, times = true) {
   if (!ISO.test(text)) return String(text);
   const exact = /[T ]\d{2}:\d{2}/.test(text);
