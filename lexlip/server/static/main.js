@@ -13,6 +13,7 @@ import { showDropped, takePictures } from "./picture.js";
 import { Grid } from "./results.js";
 import { showSeeds } from "./seeds.js";
 import { nudged, State } from "./state.js";
+import { readWhere } from "./where.js";
 
 const PAGE = 24; // pictures asked for at a time
 const WALL = 60; // on the wall, where they are smaller
@@ -366,7 +367,7 @@ async function start() {
   $("where").value = now.where;
   showSeeds(now, nudge);
   filters.show(now.where);
-  $("options").open = Boolean(now.rerank);
+  $("options").open = Boolean(now.rerank) || readWhere(now.where).rest.length > 0; // no menu shows it
   if (now.where || now.rerank) openPanel(true);
   const first = run("start");
   if (state.empty && matchMedia("(hover: hover)").matches) $("q").focus(); // no keyboard over the wall

@@ -28,7 +28,7 @@ class Tile {
       nudge("more", "+", "More like this"), nudge("less", "−", "Less like this"));
     this.words = make("ul", { className: "matched", role: "list", "aria-label": "Matched words" });
     this.element = make("li", { className: "tile", data: { image: hit.image } },
-      this.open, this.nudges, make("p", { className: "legend" }, this.name, this.score), this.words);
+      this.open, make("p", { className: "legend" }, this.name, this.score), this.words, this.nudges);
     this.grid = grid;
     show(this.picture, hit.image, "thumb").catch(() => {});
     this.picture.onerror = () => this.open.classList.add("broken");
@@ -105,7 +105,7 @@ class Tile {
   /** Only one tile at a time is in the order of Tab. */
   reachable(yes) {
     this.open.tabIndex = yes ? 0 : -1;
-    for (const part of [this.nudges, this.words]) {
+    for (const part of [this.words, this.nudges]) {
       for (const button of part.querySelectorAll("button")) button.tabIndex = yes ? 0 : -1;
     }
   }
