@@ -13,7 +13,7 @@ from PIL import Image
 from lexlip import Index, LexLIP, Query
 from lexlip.server.picture_files import token_of
 from tests.lexlip.server.page.conftest import served
-from tests.support.browsing import BROWSER, ask, best, shown, until, wait_for_hits
+from tests.support.browsing import BROWSER, ask, best, until, wait_for_hits
 
 pytestmark = BROWSER
 FOLDERS = ("2023", "2023/garden", "2024/beach")
@@ -63,7 +63,11 @@ def test_the_wall_shows_ones_own_pictures_newest_first(visit, albums, keep):
     page = visit(server=address)
     wait_for_wall(page, listed(address))
     assert page.locator("#status").inner_text() == "30 pictures"
-    until(page, "() => [...document.images].slice(0, 8).every((image) => image.naturalWidth)")
+    until(
+        page,
+        "() => [...document.querySelectorAll('.tile img')].slice(0, 8)"
+        ".every((image) => image.naturalWidth)",
+    )
     keep(page, "wall")
     page.keyboard.press("ArrowDown")  # from the bar to the pictures
     page.keyboard.press("ArrowRight")
@@ -271,5 +275,4 @@ def test_a_folder_grows_while_someone_looks(visit, pictures, trained, tmp_path, 
         page.get_by_role("searchbox").fill("red")
         with Index.open(tmp_path / "i.lex", model) as index:
             wait_for_hits(page, best(index, "red"))
-        assert len(shown(page)) == 24
         page.locator("#growth").wait_for(state="hidden")
