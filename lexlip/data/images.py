@@ -155,6 +155,23 @@ def format_of(source: Path | bytes, name: str) -> str:
         return open_file(file, name).format or ""
 
 
+def size_of(source: Path | bytes, name: str) -> tuple[int, int] | None:
+    """Return width and height of a picture file, upright; nothing is decoded. None for RAW files.
+
+    Raises
+    ------
+    LexLIPError
+        When it is not a picture.
+    OSError
+        When it cannot be read.
+    """
+    with _file(source) as file:
+        if raw.is_raw(file, _suffix(source)):
+            return None
+        picture = open_file(file, name)
+        return picture.size[::-1] if orientation_of(picture) > 4 else picture.size
+
+
 def _opened(
     source: ImageSource, name: str, at_least: int | None
 ) -> tuple[Image.Image, Image.Transpose | None, dict[str, Any]]:

@@ -23,7 +23,7 @@ from lexlip.storage.ids import check_ids
 
 if TYPE_CHECKING:
     from lexlip.engines.candidates import Candidates
-    from lexlip.filters.columns import Value
+    from lexlip.filters.columns import Kind, Value
     from lexlip.filters.where import Where
     from lexlip.views import Vectors
 
@@ -215,6 +215,44 @@ class Engine(Protocol):
         """Return {term: how many documents have it}: the postings that a search reads.
 
         Those of deleted and replaced documents count until they are merged away.
+        """
+        ...
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """The columns of the metadata, and what kind of values each holds."""
+        ...
+
+    def ordered(
+        self, column: str | None, k: int, where: Where | None = None, descending: bool = True
+    ) -> list[tuple[str, Value | None]]:
+        """Return the first k documents by their value in a column, each as (id, value).
+
+        Documents without a value in it are left out; equal values come in the order of ids. None
+        orders by id, and no value is read.
+
+        Parameters
+        ----------
+        column
+            None, or one of `kinds`; documents have no value in another one.
+        k
+            1 or more.
+        where
+            Only documents that fulfil this filter.
+        descending
+            Largest value first.
+
+        Raises
+        ------
+        LexLIPError
+            For a filter that does not fit the columns.
+        """
+        ...
+
+    def counts(self, column: str, most: int) -> list[tuple[Value, int]]:
+        """Return the most frequent values of a column, each as (value, documents).
+
+        The most frequent value is the first; equal counts come in the order of values.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from lexlip.models import load
 from lexlip.models.speaker import Speaker
 from lexlip.server import schemas
 from lexlip.server.failures import answer_errors
+from lexlip.server.growing import Job
 from lexlip.server.guard import Guard
 from lexlip.server.metrics import Measured
 from lexlip.server.routes import images, search, status
@@ -44,6 +46,7 @@ def create_app(
     index_path: str | os.PathLike[str],
     model: Speaker | str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
+    grow: Job | None = None,
 ) -> FastAPI:
     """Return an ASGI application that serves one index.
 
@@ -56,6 +59,9 @@ def create_app(
         By default the checkpoint that the index names.
     settings : Settings, optional
         Rights and limits; safe ones by default.
+    grow : Job, optional
+        Adds pictures while the index is served (`lexlip.server.growing`): it is started with the
+        application, in a thread, and asked to stop with it. Meanwhile requests change nothing.
 
     Raises
     ------
@@ -69,7 +75,7 @@ def create_app(
     """
     path, settings = Path(index_path), settings or Settings()
     speaker = load(model) if isinstance(model, str | os.PathLike) else model
-    service = Service.open(path, speaker, settings)
+    service = Service.open(path, speaker, settings, grow)
     if service.pictures.problem:
         log.warning(
             "pictures cannot be shown (%s): give --pictures, --split", service.pictures.problem
@@ -77,8 +83,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.grower.start()
         yield
-        service.close()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="lexlip",

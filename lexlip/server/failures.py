@@ -41,6 +41,13 @@ def no_such_image() -> Refused:
     return Refused(404, "no such image: it was deleted, or the id is not from this server")
 
 
+def without_places(line: str, index: Path) -> str:
+    """Return a line that does not name the place of the index on this machine."""
+    for place in (str(index.absolute()), str(index)):
+        line = line.replace(place, "the index")
+    return " ".join(line.split()).encode(errors="replace").decode()
+
+
 def answer_errors(app: FastAPI, index: Path) -> None:
     """Let an application answer every error with one line.
 
@@ -52,10 +59,7 @@ def answer_errors(app: FastAPI, index: Path) -> None:
     """
 
     def failed(status: int, line: str, headers: Any = None) -> JSONResponse:
-        for place in (str(index.absolute()), str(index)):
-            line = line.replace(place, "the index")
-        text = " ".join(line.split()).encode(errors="replace").decode()
-        return JSONResponse({"error": text}, status, headers=headers)
+        return JSONResponse({"error": without_places(line, index)}, status, headers=headers)
 
     @app.exception_handler(LexLIPError)
     async def refused(request: Request, error: LexLIPError) -> JSONResponse:

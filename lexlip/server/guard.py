@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lexlip.server.settings import Settings
+from lexlip.server.settings import LOOPBACK, Settings
 
 CSP = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
@@ -103,6 +103,20 @@ class Guard:
             if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
                 return 401, "an API key is needed: send it in the header X-API-Key"
         return None
+
+
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+"""Headers that proxies add, besides those that begin with x-forwarded."""
+
+
+def is_local(scope: Scope, settings: Settings) -> bool:
+    """Return whether a request comes from this machine to a server that lets no other in.
+
+    A request that came through a proxy does not: the proxy may let anybody in.
+    """
+    client, names = scope.get("client"), Headers(scope=scope).keys()
+    proxied = any(name in _FORWARDED or name.startswith("x-forwarded") for name in names)
+    return bool(client) and client[0] in LOOPBACK and not proxied and settings.local
 
 
 def _length(headers: Headers) -> int:

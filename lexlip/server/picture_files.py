@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lexlip.data.images import ENOUGH, format_of, read_image
+from lexlip.data.images import ENOUGH, format_of, read_image, size_of
 from lexlip.data.limits import PictureTooLarge
 from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
@@ -39,6 +39,7 @@ _SUFFIX = {
     "HEIF": ".heic",
     "RAW": ".raw",
 }
+_SMALL = 32  # pictures kept for queries
 _UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff|avif|heic|raw)")
 
 
@@ -77,6 +78,15 @@ class Sent(NamedTuple):
     media_type: str
 
 
+class Size(NamedTuple):
+    """Size of a picture file, in pixels and bytes, and its place; None where it is not at hand."""
+
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    path: str | None = None
+
+
 def read_posted(data: bytes, max_pixels: int, name: str = "the picture") -> Image.Image:
     """Decode a picture that was posted, at a scale that is enough for any model.
 
@@ -113,6 +123,7 @@ class Pictures:
         self._index, self._originals, self._settings = index, originals, settings
         self.problem = originals.problem
         self._thumbnail = functools.lru_cache(settings.thumbnails)(self._make_thumbnail)
+        self._small = functools.lru_cache(_SMALL)(self._read_small)
 
     def find(self, id: str) -> Path | bytes | None:
         """Return the picture file of a document, None where there is none.
@@ -163,6 +174,33 @@ class Pictures:
             small = read_image(self.found(id), "the picture", 2 * side)
         small.thumbnail((side, side))
         return _as_jpeg(small)
+
+    def small(self, id: str, side: int | None) -> Image.Image:
+        """Return a picture for a model that looks at `side` pixels.
+
+        Raises
+        ------
+        Refused
+            404 without one that can be read.
+        """
+        return self._small(id, self.stamp(id), side or ENOUGH)
+
+    def _read_small(self, id: str, stamp: str, side: int) -> Image.Image:
+        with _still_there():
+            return read_image(self.found(id), "the picture", side)
+
+    def size(self, id: str) -> Size:
+        """Return the size of a picture file, as far as that can be read."""
+        found = self.find(id)
+        if found is None:
+            return Size()
+        try:
+            count = len(found) if isinstance(found, bytes) else found.stat().st_size
+            width, height = size_of(found, "the picture") or (None, None)
+        except (OSError, LexLIPError):
+            return Size()
+        place = None if isinstance(found, bytes) else str(found.absolute())
+        return Size(width, height, count, place)
 
     def full(self, id: str) -> Sent:
         """Return the picture as it is, or as a JPEG where browsers do not show its format."""

@@ -23,6 +23,16 @@ MAX_COUNT = 2**31 - 1
 """Numbers beyond are refused as they are read; `Settings` says how much is answered."""
 
 
+Metadata = dict[str, bool | int | float | str]
+"""Of a picture: a value of each column that it has."""
+
+Token = Annotated[Text, Field(max_length=2000)]
+"""The opaque name of a picture, `image` of a hit."""
+
+MOST_PICTURES = 8
+"""Pictures of the index in one query: each is encoded."""
+
+
 class Error(BaseModel):
     """Why a request was refused, and what to do."""
 
@@ -41,6 +51,14 @@ class Search(BaseModel):
         default=None,
         max_length=1024,
         description="weighted words, instead of those of q; the conditions of q stay",
+    )
+    more: list[Token] = Field(
+        default=[], max_length=MOST_PICTURES, description="pictures of the index that are added"
+    )
+    less: list[Token] = Field(
+        default=[],
+        max_length=MOST_PICTURES,
+        description="pictures of the index that are subtracted, half as much",
     )
     k: int = Field(default=24, ge=1, le=MAX_COUNT, strict=True, description="hits of this answer")
     offset: int = Field(
@@ -116,6 +134,7 @@ class Hit(Ranked):
     """A picture that was found."""
 
     words: list[Part] = []
+    metadata: Metadata = {}
     first_stage: int | float | None = Field(
         default=None, description="score of the words that found it, where another orders"
     )
@@ -161,6 +180,8 @@ class Found(BaseModel):
     weak_below: float | None = Field(
         default=None, description="fit below which hits are mostly wrong"
     )
+    note: str | None = Field(default=None, description="why there is nothing to find")
+    near: list[str] = Field(default=[], description="words of the index like those of the query")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -178,6 +199,7 @@ class Found(BaseModel):
                         "image": "MTcucG5n",
                         "score": 20810,
                         "words": [{"word": "red", "score": 12160}],
+                        "metadata": {"folder": "", "modified": "2024-05-31T17:05:00"},
                     }
                 ],
                 "total": 500,
@@ -236,7 +258,7 @@ class Alignment(BaseModel):
     cosines: list[float]
 
 
-class Token(BaseModel):
+class TextWord(BaseModel):
     """A word of a text, and the terms that it raised."""
 
     word: str
@@ -249,7 +271,7 @@ class TracedText(BaseModel):
 
     text: str
     weight: float = Field(description="below 0 where the text is subtracted")
-    words: list[Token]
+    words: list[TextWord]
 
 
 class Share(BaseModel):

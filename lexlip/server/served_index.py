@@ -13,6 +13,7 @@ from lexlip.build.identity import Mark, mark
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.server.failures import Refused
+from lexlip.server.growing import Grower
 from lexlip.storage.fair_lock import FairLock
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class ServedIndex:
         two forward passes at a time are no faster than one after the other.
     """
 
-    def __init__(self, path: Path, model: Speaker | None) -> None:
-        self.path = path
+    def __init__(self, path: Path, model: Speaker | None, grower: Grower) -> None:
+        self.path, self._grower = path, grower
         self.model_lock = threading.Lock()
         self._index = Index.open(path, model)
         self.model = self._index.model
@@ -77,8 +78,10 @@ class ServedIndex:
         Raises
         ------
         Refused
-            409 when another process writes.
+            409 when pictures are being added, or another process writes.
         """
+        if self._grower.busy:
+            raise Refused(409, "pictures are being added: try again in a moment")
         with self._writing:
             try:
                 index = Index.open(self.path, self.model, "w")

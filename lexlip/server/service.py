@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from lexlip.data.originals import Originals
+from lexlip.server.answers.browsing import Browsing
 from lexlip.server.answers.compare import ComparedSystems
+from lexlip.server.growing import Grower, Job
 from lexlip.server.metrics import Metrics
 from lexlip.server.picture_files import Pictures
 from lexlip.server.served_index import ServedIndex
@@ -29,22 +31,30 @@ class Service:
     settings: Settings
     workers: Workers
     compared: ComparedSystems
+    browsing: Browsing
+    grower: Grower
     metrics: Metrics = field(default_factory=Metrics)
 
     @classmethod
-    def open(cls, path: Path, model: Speaker | None, settings: Settings) -> Service:
+    def open(
+        cls, path: Path, model: Speaker | None, settings: Settings, grow: Job | None = None
+    ) -> Service:
         """Open an index and its pictures."""
-        served = ServedIndex(path, model)
+        grower = Grower(grow)
+        served = ServedIndex(path, model, grower)
         with served.reading() as index:
             originals = Originals.of(path, index.manifest)
         if settings.pictures is not None or settings.split is not None:
             originals = originals.at(settings.pictures, settings.split)
         pictures, compared = Pictures(path, originals, settings), ComparedSystems(path, originals)
-        return cls(served, pictures, settings, Workers(settings), compared)
+        return cls(
+            served, pictures, settings, Workers(settings), compared, Browsing(served), grower
+        )
 
     def close(self) -> None:
-        """Start no new work, and close the files."""
+        """Start no new work, stop what adds pictures, and close the files."""
         self.workers.close()
+        self.grower.stop()
         self.served.close()
 
 

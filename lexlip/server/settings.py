@@ -66,3 +66,8 @@ class Settings:
     waiting: int = 64
     thumbnail: int = 320
     thumbnails: int = 2000
+
+    @property
+    def local(self) -> bool:
+        """Whether only programs of this machine are let in."""
+        return set(self.hosts) <= set(LOOPBACK)

@@ -59,6 +59,7 @@ _CLASSES = (
     PACKAGE + "search.ScoreMode",
     PACKAGE + "search.Sort",
     PACKAGE + "search.SortField",
+    PACKAGE + "search.SortedNumericSelector$Type",
     PACKAGE + "search.SortedSetSelector$Type",
     PACKAGE + "search.TermQuery",
     PACKAGE + "search.TermRangeQuery",

@@ -40,6 +40,7 @@ from lexlip.engines.lucene.bridge import (
     lucene_jar,
     readable_errors,
 )
+from lexlip.engines.lucene.browsing import Browses
 from lexlip.engines.lucene.metadata import (
     KINDS,
     STORED,
@@ -61,7 +62,7 @@ __all__ = ["LuceneEngine", "lucene_jar"]
 _BUFFER_MB = 256.0
 
 
-class LuceneEngine(WithoutArrays):
+class LuceneEngine(Browses, WithoutArrays):
     """An engine in a folder on disk (`lexlip.engines.base.Engine`).
 
     One engine may write a folder at a time; any number may read it, each seeing the commit that

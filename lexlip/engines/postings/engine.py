@@ -28,6 +28,7 @@ from lexlip.engines.base import (
     check_query,
     check_terms,
 )
+from lexlip.engines.postings.browsing import Browses
 from lexlip.engines.postings.parts import Documents, Part, check_width, write_masks
 from lexlip.engines.postings.rows import Rows
 from lexlip.engines.postings.snapshot import FORMAT, Snapshot
@@ -43,7 +44,7 @@ _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""
 
 
-class PostingsEngine:
+class PostingsEngine(Browses):
     """An engine in a folder (`lexlip.engines.base.Engine`) that needs nothing but numpy and numba.
 
     One engine may write a folder at a time; any number may read it, in any process, each seeing one

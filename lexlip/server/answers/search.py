@@ -19,8 +19,8 @@ from lexlip.query.terms import views_of
 from lexlip.rerank.phases import DEPTH, PHASES, WORDS, OrderedHit
 from lexlip.rerank.rerankers import RERANKERS
 from lexlip.rerank.stage import RerankedHit
-from lexlip.server.failures import Refused
-from lexlip.server.picture_files import token_of
+from lexlip.server.failures import Refused, no_such_image
+from lexlip.server.picture_files import Pictures, id_of, token_of
 from lexlip.server.schemas import Search
 from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
@@ -57,13 +57,48 @@ def read_query(request: Search, settings: Settings) -> Query:
         For a text that the grammar does not know.
     """
     check_text(request.q, settings)
-    if request.q.strip() or not request.words:
+    if request.q.strip() or not (request.words or request.more or request.less):
         query = Query.parse(request.q, images=False)
     else:
         query = Query()
     if request.words:
         query = replace(query, parts=Query.from_words(request.words).parts, boosts=())
     return query
+
+
+def with_own_pictures(
+    query: Query, served: ServedIndex, pictures: Pictures, request: Search
+) -> Query:
+    """Add pictures of the index to a query, and subtract others.
+
+    A picture whose file is not at hand counts as the words that the index keeps of it.
+
+    Raises
+    ------
+    Refused
+        404 for a picture that is not in the index.
+    """
+    signed = [(token, 1.0) for token in request.more] + [(token, -_LESS) for token in request.less]
+    ids = [id_of(token) for token, _ in signed]
+    if not ids:
+        return query
+    with served.reading() as index:
+        if None in index.engine.fetch(ids):
+            raise no_such_image()
+        tokens = served.model.lexicon.tokens
+        for id, (_, weight) in zip(ids, signed, strict=True):
+            try:
+                seen = Query.image(pictures.small(id, getattr(served.model, "image_side", None)))
+            except Refused:
+                terms = index.engine.impacts([id])
+                kept = zip(terms.indices.tolist(), terms.data.tolist(), strict=True)
+                words = {tokens[t]: float(w) for t, w in kept if t < len(tokens)}
+                seen = Query.from_words(words)
+            query = query + weight * seen
+    return query
+
+
+_LESS = 0.5  # of a picture that is subtracted: what both have in common stays
 
 
 def as_words(query: Query) -> list[dict[str, Any]]:
@@ -108,6 +143,7 @@ def search(
         weak = index.weak_below
         frequencies = index.engine.frequencies(prepared.terms)
         total, generation = len(index), str(index.engine.generation)
+        metadata = index.engine.fetch([hit.id for hit in page])
     resolved = prepared.resolved
     return {
         "query": {
@@ -118,7 +154,9 @@ def search(
         },
         "hits": [
             _shown(rank, *found)
-            for rank, found in enumerate(zip(page, reasons, fits, strict=True), request.offset + 1)
+            for rank, found in enumerate(
+                zip(page, reasons, fits, metadata, strict=True), request.offset + 1
+            )
         ],
         "total": total,
         "next_offset": last if len(hits) > last and last < settings.max_depth else None,
@@ -149,7 +187,7 @@ def _prepared(served: ServedIndex, request: Search, query: Query) -> PreparedQue
     """Encode a query. Edited words have no views: rerankers look at the text they came from."""
     if not _looks(request):
         return query.prepare(served.model)
-    if request.words and request.q.strip():
+    if request.words and request.q.strip() and not (request.more or request.less):
         text = Query.parse(request.q, images=False)
         return replace(query.prepare(served.model), seen=views_of(served.model, text.summands))
     prepared = query.prepare(served.model, views=True)
@@ -220,6 +258,7 @@ def _shown(
     hit: Hit | OrderedHit | RerankedHit,
     words: Sequence[Contribution],
     fit: float | None,
+    metadata: dict[str, Any] | None,
 ) -> dict[str, Any]:
     shown = {
         "rank": rank,
@@ -228,6 +267,7 @@ def _shown(
         "score": hit.score,
         "fit": fit,
         "words": [{"word": word.word, "score": word.score} for word in words],
+        "metadata": metadata or {},
     }
     if isinstance(hit, RerankedHit):
         shown |= {

@@ -1,4 +1,4 @@
-"""The route /images: pictures are sent, added and deleted."""
+"""The route /images: pictures are listed, sent, added and deleted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,40 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from lexlip.server import bodies, schemas
-from lexlip.server.answers import images
+from lexlip.server import bodies, browsing_schemas, schemas
+from lexlip.server.answers import browsing, images, search
 from lexlip.server.failures import no_such_image
+from lexlip.server.guard import is_local
 from lexlip.server.picture_files import id_of
 from lexlip.server.service import ServiceOf
 
 router = APIRouter(prefix="/images")
 _Image = Annotated[str, Path(description="`image` of a hit", examples=["MTcucG5n"])]
+
+
+@router.get("", response_model=browsing_schemas.Wall)
+async def get_images(
+    service: ServiceOf,
+    offset: Annotated[
+        int, Query(ge=0, le=schemas.MAX_COUNT, description="pictures to pass over")
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=200, description="pictures of this answer")] = 60,
+    where: Annotated[str, Query(description="a filter over metadata: year >= 2020")] = "",
+) -> Any:
+    """List pictures without a query, newest first: by the date when they were taken, else of
+    their file.
+    """
+    search.check_text(where, service.settings, "filter")
+    return await service.workers.run(browsing.wall, service.served, offset, limit, where)
+
+
+@router.get("/{image}/facts", response_model=browsing_schemas.Facts)
+async def get_facts(service: ServiceOf, request: Request, image: _Image) -> Any:
+    """Return the metadata of a picture, and its size in pixels and bytes."""
+    local = is_local(request.scope, service.settings)
+    return await service.workers.run(
+        browsing.picture_facts, service.served, service.pictures, id_of(image), local
+    )
 
 
 @router.get(

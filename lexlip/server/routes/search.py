@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -11,17 +12,23 @@ from lexlip.server import bodies, schemas
 from lexlip.server.answers import compare, explain, search
 from lexlip.server.picture_files import id_of, read_posted
 from lexlip.server.service import Service, ServiceOf
-from lexlip.server.settings import Settings
 
 router = APIRouter()
 _EXAMPLES = ["a red circle -star"]
+_Pictures = Annotated[
+    Sequence[schemas.Token],
+    Query(
+        max_length=schemas.MOST_PICTURES,
+        description="`image` of pictures of the index: more like them, or less",
+    ),
+]
 _Text = Annotated[str, Query(description="a text, or a query", examples=_EXAMPLES)]
 
 
 @router.get("/search", response_model=schemas.Found, response_model_exclude_unset=True)
 async def get_search(
     service: ServiceOf,
-    q: _Text,
+    q: _Text = "",
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of this answer")] = 24,
     offset: Annotated[int, Query(ge=0, le=schemas.MAX_COUNT, description="hits to pass over")] = 0,
     where: Annotated[str, Query(description="a filter over metadata: year >= 2020")] = "",
@@ -33,6 +40,8 @@ async def get_search(
     ] = None,
     min_fit: Annotated[float | None, Query(description="leave out hits that fit less")] = None,
     explain: Annotated[bool, Query(description="say which words found each hit")] = True,
+    more: _Pictures = (),
+    less: _Pictures = (),
 ) -> Any:
     """Find pictures for a text, or a query such as `flower + 2:bee -people must:red`."""
     request = schemas.Search(
@@ -44,6 +53,8 @@ async def get_search(
         depth=depth,
         min_fit=min_fit,
         explain=explain,
+        more=list(more),
+        less=list(less),
     )
     return await _search(service, request, None)
 
@@ -61,8 +72,12 @@ async def post_search(service: ServiceOf, request: Request) -> Any:
 
 async def _search(service: Service, request: schemas.Search, picture: bytes | None) -> Any:
     def work() -> dict[str, Any]:
-        query = with_picture(request, picture, service.settings)
-        return search.search(service.served, service.settings, request, query)
+        query = _asked(service, request, picture)
+        found = search.search(service.served, service.settings, request, query)
+        if not found["query"]["words"]:
+            note = "no word of the query is in the model's lexicon"
+            found |= {"note": note, "near": service.browsing.near(request.q)}
+        return found
 
     found = await service.workers.run(work)
     service.metrics.searched(found)
@@ -79,7 +94,7 @@ async def post_words(service: ServiceOf, request: Request) -> Any:
     asked, picture = await bodies.read(request, schemas.Words)
 
     def work() -> dict[str, Any]:
-        query = with_picture(schemas.Search(q=asked.q), picture, service.settings)
+        query = _asked(service, schemas.Search(q=asked.q), picture)
         with service.served.model_lock:
             resolved = query.resolved(service.served.model)
         return {"words": search.as_words(resolved), "query": str(resolved)}
@@ -90,15 +105,17 @@ async def post_words(service: ServiceOf, request: Request) -> Any:
 @router.get("/explain", response_model=schemas.Explained)
 async def get_explain(
     service: ServiceOf,
-    q: _Text,
     image: Annotated[str, Query(description="`image` of a hit", examples=["MTcucG5n"])],
+    q: _Text = "",
     rerank: Annotated[str | None, Query(description="as for the search")] = None,
+    more: _Pictures = (),
+    less: _Pictures = (),
 ) -> Any:
     """Say why a picture was found: by which words, and where in the picture they are."""
-    id, request = id_of(image), schemas.Search(q=q, rerank=rerank)
+    id, request = id_of(image), schemas.Search(q=q, rerank=rerank, more=list(more), less=list(less))
 
     def work() -> dict[str, Any]:
-        query = search.read_query(request, service.settings)
+        query = _asked(service, request, None)
         return explain.explain(service.served, service.pictures, query, id, request.rerank)
 
     return await service.workers.run(work)
@@ -120,13 +137,12 @@ async def get_compare(
     return await service.workers.run(work)
 
 
-def with_picture(
-    request: schemas.Search, picture: bytes | None, settings: Settings
-) -> queries.Query:
-    """Read a query, and add a posted picture to it."""
+def _asked(service: Service, request: schemas.Search, picture: bytes | None) -> queries.Query:
+    """Read a query, and add a posted picture and pictures of the index to it."""
     if picture is None:
-        return search.read_query(request, settings)
-    seen = queries.Query.image(read_posted(picture, settings.max_pixels))
-    if request.q.strip() or request.words:
-        return search.read_query(request, settings) + seen
-    return seen
+        query = search.read_query(request, service.settings)
+    else:
+        query = queries.Query.image(read_posted(picture, service.settings.max_pixels))
+        if request.q.strip() or request.words:
+            query = search.read_query(request, service.settings) + query
+    return search.with_own_pictures(query, service.served, service.pictures, request)

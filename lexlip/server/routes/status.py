@@ -1,15 +1,17 @@
-"""The routes /stats, /healthz and /metrics."""
+"""The routes /stats, /status, /columns, /words, /healthz and /metrics."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lexlip.server import schemas
+from lexlip.server import browsing_schemas, schemas
 from lexlip.server.answers import search
+from lexlip.server.failures import without_places
 from lexlip.server.service import ServiceOf
 
 router = APIRouter()
@@ -38,6 +40,30 @@ async def get_stats(service: ServiceOf) -> Any:
             }
 
     return await service.workers.run(work)
+
+
+@router.get("/status", response_model=browsing_schemas.Status)
+def get_status(service: ServiceOf) -> Any:
+    """Say how many documents there are, and how far the others are that are being added."""
+    growth = service.grower.growth
+    with service.served.reading() as index:
+        documents, generation = len(index), str(index.engine.generation)
+    told = growth and dataclasses.asdict(growth)
+    if told and told["message"]:
+        told["message"] = without_places(told["message"], service.served.path)
+    return {"documents": documents, "generation": generation, "growth": told}
+
+
+@router.get("/columns", response_model=browsing_schemas.Columns)
+async def get_columns(service: ServiceOf) -> Any:
+    """Return what pictures can be filtered by: columns, frequent values, smallest and largest."""
+    return await service.workers.run(service.browsing.columns)
+
+
+@router.get("/words", response_model=browsing_schemas.FrequentWords)
+async def get_words(service: ServiceOf) -> Any:
+    """Return words to try in this index: a mixture of frequent and rarer ones."""
+    return await service.workers.run(service.browsing.words)
 
 
 @router.get("/healthz", response_model=schemas.Health)

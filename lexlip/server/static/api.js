@@ -59,15 +59,32 @@ const post = (body, signal) => ({
 });
 
 /** One page of hits for a state. */
-export function search({ q, words, where, rerank }, offset, k, signal) {
+export function search({ q, words, more, less, where, rerank }, offset, k, signal) {
   if (words) {
     const given = Object.fromEntries(words.filter(([, weight]) => weight));
-    return json("search", post({ q, words: given, k, offset, where, rerank: rerank || null, explain: true }, signal));
+    return json("search", post(
+      { q, words: given, more, less, k, offset, where, rerank: rerank || null, explain: true }, signal,
+    ));
   }
-  const asked = new URLSearchParams({ q, k, offset, explain: "true" });
+  const asked = withPictures(new URLSearchParams({ q, k, offset, explain: "true" }), { more, less });
   if (where) asked.set("where", where);
   if (rerank) asked.set("rerank", rerank);
   return json(`search?${asked}`, { signal });
+}
+
+/** Name pictures of the index in an address. */
+export function withPictures(asked, { more = [], less = [] }) {
+  for (const image of more) asked.append("more", image);
+  for (const image of less) asked.append("less", image);
+  return asked;
+}
+
+/** One page of pictures without a query, newest first, in the form of hits. */
+export async function wall(where, offset, limit, signal) {
+  const asked = new URLSearchParams({ offset, limit });
+  if (where) asked.set("where", where);
+  const found = await json(`images?${asked}`, { signal });
+  return { ...found, hits: found.images.map((image) => ({ ...image, words: [] })) };
 }
 
 /** The words of a picture. */
@@ -77,8 +94,8 @@ export function wordsOf(file) {
   return json("words", { method: "POST", body });
 }
 
-export function explain(q, image) {
-  return json(`explain?${new URLSearchParams({ q, image })}`);
+export function explain({ q, more, less }, image) {
+  return json(`explain?${withPictures(new URLSearchParams({ q, image }), { more, less })}`);
 }
 
 export function compare(q, k) {
@@ -90,13 +107,20 @@ export function remove(image) {
 }
 
 export const stats = () => json("stats");
+export const status = () => json("status");
+export const columns = () => json("columns");
+export const frequentWords = () => json("words");
+export const factsOf = (image) => json(`images/${encodeURIComponent(image)}/facts`);
 
-const address = (image, size) => `images/${encodeURIComponent(image)}?size=${size}`;
+export const address = (image, size) => `images/${encodeURIComponent(image)}?size=${size}`;
 
 /** The file of a picture. */
 export async function picture(image) {
   return (await ask(address(image, "full"))).blob();
 }
+
+/** Whether addresses of pictures work by themselves; with a key they do not. */
+export const open = () => !key();
 
 /** Show a picture in an <img>; with a key it has to be fetched first. */
 export async function show(element, image, size) {

@@ -1,7 +1,7 @@
 // Other systems beside LexLIP, where the server has them.
 
 import { compare, show } from "./api.js";
-import { $, make, number } from "./dom.js";
+import { $, baseName, make } from "./dom.js";
 
 const DEPTH = 12;
 const OURS = "LexLIP";
@@ -11,12 +11,12 @@ function column(name, hits, ranks, open) {
     const picture = make("img", { alt: "", loading: "lazy", decoding: "async" });
     show(picture, hit.image, "thumb").catch(() => {});
     const other = ranks.get(hit.image);
-    const place = name === OURS ? `score ${number(hit.score)}` : other ? `${OURS} ${other}` : `not in ${OURS}'s ${ranks.size}`;
+    const place = name === OURS ? "" : other ? `rank ${other} in ${OURS}` : `not in ${OURS}'s first ${ranks.size}`;
     return make("li", {}, make("button", {
       type: "button", className: "open", onclick: () => open(hit.image, { rank: at + 1, words: [], ...hit }),
-      "aria-label": `${name} ${at + 1}: ${hit.id}, ${place}`,
+      "aria-label": `${name} ${at + 1}: ${hit.id}${place && `, ${place}`}`,
     }, picture), make("p", { className: "legend" },
-      make("span", { className: "name", textContent: `${at + 1} · ${hit.id}` }),
+      make("span", { className: "name", textContent: `${at + 1} · ${baseName(hit.id)}`, title: hit.id }),
       make("span", { className: "score", textContent: place })));
   });
   const title = make("h2", { textContent: name });

@@ -1,13 +1,17 @@
-// One picture, large: which words found it, what each adds, where each was seen.
+// One picture, large: what is known of it, which words found it, where each was seen.
 
-import { picture, remove, show } from "./api.js";
-import { $, make, number } from "./dom.js";
+import { address, factsOf, open as addressed, picture, remove, show } from "./api.js";
+import { $, baseName, date, fileSize, make, number } from "./dom.js";
 import { clear, explanation, paint, place } from "./heat.js";
 
 const signed = (value) => `${value < 0 ? "−" : ""}${number(Math.abs(value))}`;
+const POSTED = "uploads/"; // ids of pictures that were posted to the server
 
 export class Detail {
-  /** actions: hits(), closed(image), similar(file), removed(hit); `readOnly` hides Delete. */
+  /**
+   * actions: hits(), closed(image), similar(image), nudge(image, side), removed(hit), tell(text).
+   * `readOnly` hides what changes the index.
+   */
   constructor(actions) {
     this.actions = actions;
     this.readOnly = true;
@@ -15,11 +19,16 @@ export class Detail {
     $("close").onclick = () => this.dialog.close();
     $("previous").onclick = () => this.step(-1);
     $("next").onclick = () => this.step(1);
-    $("similar").onclick = () => this.guarded(async () => {
-      const file = await picture(this.hit.image);
+    const leave = (action) => () => {
+      const { image } = this.hit;
       this.dialog.close();
-      await actions.similar(new File([file], this.hit.id, { type: file.type }));
-    });
+      action(image);
+    };
+    $("similar").onclick = leave((image) => actions.similar(image));
+    $("more-like").onclick = leave((image) => actions.nudge(image, "more"));
+    $("less-like").onclick = leave((image) => actions.nudge(image, "less"));
+    for (const id of ["open-file", "download"]) $(id).onclick = (event) => this.fetched(event);
+    $("copy-path").onclick = () => this.guarded(() => this.copy());
     $("delete").onclick = () => this.sure(true);
     $("no").onclick = () => this.sure(false);
     $("yes").onclick = () => this.guarded(async () => {
@@ -66,33 +75,94 @@ export class Detail {
     if (next) this.open(next, this.query);
   }
 
-  /** Show a hit of a query. */
+  /** Show a hit of a query, or a picture of the wall, where nothing was looked for. */
   async open(hit, query) {
     this.hit = hit;
     this.query = query;
+    const found = hit.rank !== undefined;
     const hits = this.actions.hits();
     const at = hits.findIndex(({ image }) => image === hit.image);
     $("previous").disabled = at <= 0;
     $("next").disabled = at < 0 || at === hits.length - 1;
-    $("detail-title").textContent = hit.id;
-    $("detail-facts").textContent = this.facts(hit);
+    $("detail-title").textContent = baseName(hit.id);
+    $("detail-title").title = hit.id;
     $("detail-picture").alt = `Picture ${hit.id}`;
     for (const id of ["detail-error", "sure", "became"]) $(id).hidden = true;
     $("delete").hidden = this.readOnly;
+    $("sure-text").textContent = hit.id.startsWith(POSTED)
+      ? "It leaves the index, and its file goes too: it was posted here." : "It leaves the index. The file itself stays.";
+    for (const id of ["why", "more-like", "less-like"]) $(id).hidden = !found;
+    $("open-file").href = address(hit.image, "full");
+    $("download").href = address(hit.image, "full");
+    $("download").download = baseName(hit.id);
+    this.path = null;
+    this.facts(hit.metadata ?? {}, {});
     clear($("detail-heat"));
     this.wanted = null;
-    this.rows(hit.words.map((word) => ({ ...word, query: null, impact: null })), null);
     show($("detail-picture"), hit.image, "full").catch((error) => this.fail(error));
+    if (found) {
+      $("detail-rank").textContent = this.rank(hit);
+      this.rows(hit.words.map((word) => ({ ...word, query: null, impact: null })), null);
+    }
     if (!this.dialog.open) {
       this.dialog.showModal();
       $("detail-title").focus();
     }
-    await this.guarded(async () => {
-      const found = await explanation(query, hit.image);
+    this.guarded(async () => {
+      const known = await factsOf(hit.image);
       if (this.hit !== hit) return;
-      this.rows(found.words, found.patches, found.score);
-      this.tokens(found.texts);
-      this.changed(found.changed);
+      this.path = known.path;
+      this.facts(known.metadata, known);
+    });
+    if (!found) return;
+    await this.guarded(async () => {
+      const reasons = await explanation(query, hit.image);
+      if (this.hit !== hit) return;
+      this.rows(reasons.words, reasons.patches, reasons.score);
+      this.tokens(reasons.texts);
+      this.changed(reasons.changed);
+    });
+  }
+
+  /** What is known of the picture: when, where, how large, and all other metadata. */
+  facts(metadata, { width, height, bytes = metadata.bytes }) {
+    const { taken, modified, folder, camera, latitude, longitude, bytes: _, ...others } = metadata;
+    const size = [width && `${number(width)} × ${number(height)}`, bytes != null && fileSize(bytes)].filter(Boolean);
+    const rows = [
+      taken && ["Taken", date(taken)],
+      modified && !taken && ["Date", date(modified)],
+      folder != null && ["Folder", folder || "(top)"],
+      size.length && ["Size", size.join(", ")],
+      camera && ["Camera", camera],
+      latitude != null && longitude != null && ["Place", degrees(latitude, longitude)],
+      modified && taken && ["File changed", date(modified)],
+      ...Object.entries(others).map(([name, value]) => [name, String(value)]),
+    ].filter(Boolean);
+    $("facts").replaceChildren(...rows.flatMap(([name, value]) => [
+      make("dt", { textContent: name }), make("dd", { textContent: value }),
+    ]));
+    $("copy-path").textContent = this.path ? "Copy path" : "Copy id";
+  }
+
+  async copy() {
+    const text = this.path ?? this.hit.id;
+    try {
+      await navigator.clipboard.writeText(text);
+      $("copy-path").textContent = "Copied";
+    } catch {
+      throw new Error(`The browser did not allow copying: ${text}`);
+    }
+  }
+
+  /** With a key, addresses do not work by themselves: the file is fetched first. */
+  fetched(event) {
+    if (addressed()) return;
+    const link = event.currentTarget;
+    if (link.href.startsWith("blob:")) return;
+    event.preventDefault();
+    this.guarded(async () => {
+      link.href = URL.createObjectURL(await picture(this.hit.image));
+      link.click();
     });
   }
 
@@ -114,8 +184,8 @@ export class Detail {
     ]));
   }
 
-  facts(hit) {
-    const said = [`Rank ${hit.rank}`, `score ${number(hit.score)}`];
+  rank(hit) {
+    const said = [`Rank ${hit.rank}`];
     if (typeof hit.first_stage === "number") said.push(`by words ${number(hit.first_stage)}`);
     if (typeof hit.rerank === "number") said.push(`second look ${number(hit.rerank)}`);
     if (typeof hit.uncertainty === "number") said.push(`uncertainty ${number(hit.uncertainty)}`);
@@ -167,4 +237,9 @@ export class Detail {
     if (!lit) clear($("detail-heat"));
     $("detail-note").textContent = lit ? `“${word}” is clearest at the ${place(patches, word)}.` : this.note;
   }
+}
+
+function degrees(latitude, longitude) {
+  const said = (value, plus, minus) => `${Math.abs(value).toFixed(4)}° ${value < 0 ? minus : plus}`;
+  return `${said(latitude, "N", "S")}, ${said(longitude, "E", "W")}`;
 }

@@ -39,3 +39,38 @@ export function debounced(action, wait) {
 }
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** The name of a file without its folders. */
+export const baseName = (id) => id.slice(id.lastIndexOf("/") + 1) || id;
+
+/** The id that the opaque name of a picture stands for. */
+export function idOf(image) {
+  try {
+    const bytes = Uint8Array.from(atob(image.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+    return new TextDecoder().decode(bytes);
+  } catch {
+    return "a picture";
+  }
+}
+
+const ISO = /^\d{4}-\d{2}-\d{2}/;
+const day = new Intl.DateTimeFormat("en", { dateStyle: "long" });
+const minute = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
+
+/** "2024-05-31T17:05:00" -> "May 31, 2024, 5:05 PM"; other text stays as it is. */
+export function date(text, times = true) {
+  if (!ISO.test(text)) return String(text);
+  const exact = /[T ]\d{2}:\d{2}/.test(text);
+  const moment = new Date(exact ? text.replace(" ", "T") : `${text.slice(0, 10)}T12:00:00`);
+  if (Number.isNaN(moment.getTime())) return text;
+  return (exact && times ? minute : day).format(moment);
+}
+
+/** 41234 -> "41 kB". */
+export function fileSize(bytes) {
+  const units = ["bytes", "kB", "MB", "GB"];
+  let at = 0;
+  let value = bytes;
+  while (value >= 1000 && at < units.length - 1) [value, at] = [value / 1000, at + 1];
+  return `${number(value >= 10 || !at ? Math.round(value) : Number(value.toFixed(1)))} ${units[at]}`;
+}

@@ -36,16 +36,23 @@ export function withoutCondition(q, condition, readAs, canonical) {
   return q;
 }
 
-/** What the help shows: [example, what it means]. */
-export const EXAMPLES = [
-  ["a red circle", "pictures like this text"],
-  ["red circle + 2:star", "two texts; the second counts twice"],
-  ['circle + 0.5:"blue square"', "quotes hold several words together"],
-  ["red circle -star", "no picture with that word"],
-  ["red circle -0.5:star", "stars count against a picture"],
-  ["red must:blue", "only pictures with that word"],
-  ["red must:blue>=30", "… with an impact of at least 30, of 255"],
-  ["red^64 circle^30 star^-20", "the words themselves, weighted"],
-  ["red circle boost:red^2", "twice the weight of a word"],
-  ["red circle missing:20", "words that a picture lacks cost it"],
-];
+/**
+ * What the help shows, made of words of the index: [example, what it means].
+ * Without any (an empty index) there is nothing to try.
+ */
+export function examples(words) {
+  if (!words.length) return [];
+  const [a, b, c, d] = [0, 1, 2, 3].map((at) => quoted(words[at % words.length]));
+  return [
+    [`${a} ${b}`, "pictures like this text"],
+    [`${a} + 2:${c}`, "two texts; the second counts twice"],
+    [`${b} + 0.5:"${words[2 % words.length]} ${words[3 % words.length]}"`, "quotes hold several words together"],
+    [`${a} -${d}`, "no picture with that word"],
+    [`${a} -0.5:${d}`, "the word counts against a picture"],
+    [`${a} must:${b}`, "only pictures with that word"],
+    [`${a} must:${b}>=30`, "… with an impact of at least 30, of 255"],
+    [`${a}^64 ${b}^30 ${c}^-20`, "the words themselves, weighted"],
+    [`${a} ${b} boost:${b}^2`, "twice the weight of a word"],
+    [`${a} ${b} missing:20`, "words that a picture lacks cost it"],
+  ];
+}

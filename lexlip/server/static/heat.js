@@ -6,7 +6,7 @@ const KEPT = 128; // explanations in memory
 const SIDE = 480; // longest side of the overlay in pixels
 const known = new Map(); // query and image -> promise of an explanation
 
-/** Explain one picture for a query; asked of the server once. */
+/** Explain one picture for a query ({q, more, less}); asked of the server once. */
 export function explanation(query, image) {
   const key = JSON.stringify([query, image]);
   if (!known.has(key)) {

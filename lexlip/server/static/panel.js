@@ -4,11 +4,6 @@ import { $, make, milliseconds, number } from "./dom.js";
 
 const STAGES = [["encode_ms", "Encode"], ["search_ms", "Search"], ["rerank_ms", "Second look"], ["explain_ms", "Explain"]];
 
-/** Milliseconds that the server spent until the hits were there. */
-export function spent(cost) {
-  return ["encode_ms", "search_ms", "rerank_ms"].reduce((sum, stage) => sum + (cost[stage] ?? 0), 0);
-}
-
 function row(name, value, share = null) {
   const cell = make("dd", { textContent: value });
   if (share !== null) {

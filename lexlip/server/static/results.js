@@ -1,13 +1,16 @@
 // The grid: tiles that keep their place while pictures load, and their identity between searches.
 
 import { show } from "./api.js";
-import { $, calm, make, number } from "./dom.js";
+import { $, baseName, calm, date, make, number } from "./dom.js";
 import { clear, explanation, paint } from "./heat.js";
 
 const WORDS = 5; // matched words a tile shows; the details have all
 const PAUSE = 60; // ms a pointer rests on a word before its patches are asked for
 
-/** A tile: a button with the picture and, below it, the words that found it. */
+/**
+ * A tile: a button with the picture and, below it, the words that found it. On the wall, where
+ * nothing was looked for, there is the picture alone.
+ */
 class Tile {
   constructor(hit, grid) {
     this.image = hit.image;
@@ -16,10 +19,16 @@ class Tile {
     this.open = make("button", { type: "button", className: "open", onclick: () => grid.open(this.image) },
       this.picture, this.heat);
     this.name = make("span", { className: "name" });
-    this.score = make("span", { className: "score" });
+    this.score = make("span", { className: "score", role: "img" }, make("i"));
+    const nudge = (side, sign, said) => make("button", {
+      type: "button", className: side, textContent: sign, title: said, tabIndex: -1,
+      "aria-label": `${said}: ${baseName(hit.id)}`, onclick: () => grid.nudge(this.image, side),
+    });
+    this.nudges = make("span", { className: "nudges" },
+      nudge("more", "+", "More like this"), nudge("less", "−", "Less like this"));
     this.words = make("ul", { className: "matched", role: "list", "aria-label": "Matched words" });
     this.element = make("li", { className: "tile", data: { image: hit.image } },
-      this.open, make("p", { className: "legend" }, this.name, this.score), this.words);
+      this.open, make("p", { className: "legend" }, this.name, this.score), this.words, this.nudges);
     this.grid = grid;
     show(this.picture, hit.image, "thumb").catch(() => {});
     this.picture.onerror = () => this.open.classList.add("broken");
@@ -28,16 +37,33 @@ class Tile {
   /** Show what a search said of this picture. */
   put(hit) {
     this.hit = hit;
-    const said = hit.words.map(({ word }) => word).join(", ");
-    this.open.setAttribute("aria-label", `${hit.rank}: ${hit.id}, score ${number(hit.score)}, ${said}`);
-    this.name.textContent = hit.id;
+    this.name.textContent = baseName(hit.id);
     this.name.title = hit.id;
+    if (hit.rank === undefined) this.putAlone(hit);
+    else this.putFound(hit);
+    this.reachable(this.element === this.grid.current);
+  }
+
+  putAlone({ id, metadata }) {
+    const when = metadata?.taken ?? metadata?.modified;
+    this.open.setAttribute("aria-label", when ? `${id}, ${date(when, false)}` : id);
+    this.open.title = when ? `${baseName(id)}, ${date(when, false)}` : baseName(id);
+    this.unlight();
+    this.words.replaceChildren();
+  }
+
+  putFound(hit) {
+    const said = hit.words.map(({ word }) => word).join(", ");
+    this.open.removeAttribute("title");
+    this.open.setAttribute("aria-label", `${hit.rank}: ${hit.id}, score ${number(hit.score)}, ${said}`);
     // Standard deviations where vectors order (scores are cosines), else a share of the query's words.
     const cosine = this.grid.vectors && hit.fit != null;
-    this.score.textContent = cosine ? hit.fit.toFixed(1) : number(hit.score);
-    this.score.title = hit.fit == null ? "score" : cosine
-      ? `fit ${hit.fit.toFixed(1)}, score ${hit.score.toFixed(3)}`
-      : `${Math.round(100 * hit.fit)} % of what was asked`;
+    const fit = hit.fit == null ? "" : cosine
+      ? `fit ${hit.fit.toFixed(1)}, ` : `${Math.round(100 * hit.fit)} % of what was asked, `;
+    this.score.title = `${fit}score ${number(hit.score)}`;
+    this.score.setAttribute("aria-label", this.score.title);
+    const share = Math.max(0, Math.min(1, this.grid.share(hit)));
+    this.score.style.setProperty("--share", `${Math.round(100 * share)}%`);
     const most = Math.max(...hit.words.map(({ score }) => Math.abs(score)), 1);
     this.unlight();
     this.words.replaceChildren(...hit.words.slice(0, WORDS).map(({ word, score }) => {
@@ -52,7 +78,6 @@ class Tile {
       button.onblur = () => this.unlight();
       return make("li", {}, button);
     }));
-    this.reachable(this.element === this.grid.current);
   }
 
   light(word, pause) {
@@ -80,18 +105,21 @@ class Tile {
   /** Only one tile at a time is in the order of Tab. */
   reachable(yes) {
     this.open.tabIndex = yes ? 0 : -1;
-    for (const button of this.words.querySelectorAll("button")) button.tabIndex = yes ? 0 : -1;
+    for (const part of [this.words, this.nudges]) {
+      for (const button of part.querySelectorAll("button")) button.tabIndex = yes ? 0 : -1;
+    }
   }
 }
 
 export class Grid {
-  /** actions: open(image), more(), fail(error), tell(text). */
-  constructor({ open, more, fail, tell }) {
-    Object.assign(this, { open, fail, tell, more });
+  /** actions: open(image), more(), nudge(image, side), fail(error), tell(text). */
+  constructor({ open, more, nudge, fail, tell }) {
+    Object.assign(this, { open, fail, tell, more, nudge });
     this.list = $("results");
     this.tiles = new Map();
     this.current = null;
-    this.query = "";
+    this.query = { q: "" };
+    this.best = 1;
     this.list.addEventListener("keydown", (event) => this.key(event));
     this.list.addEventListener("focusin", (event) => {
       const tile = event.target.closest(".tile");
@@ -105,11 +133,15 @@ export class Grid {
 
   /**
    * Show the hits of a new search, or add those of the next page; fits below `weak` are weak, and
-   * `vectors` says that they are standard deviations.
+   * `vectors` says that they are standard deviations. With `still` what is on show stays where it
+   * is: others came while someone looks.
    */
-  show(hits, query, more, first, { weak = null, vectors = false } = {}) {
+  show(hits, query, more, first, { weak = null, vectors = false, still = false } = {}) {
     this.vectors = vectors;
-    const before = first ? this.places() : null;
+    if (first) this.best = Math.max(...hits.map((hit) => this.height(hit)), 1e-9);
+    const anchor = still ? this.anchor() : null;
+    const held = this.list.contains(document.activeElement) ? document.activeElement : null;
+    const before = first && !anchor ? this.places() : null;
     if (first) {
       this.query = query;
       const kept = new Set(hits.map(({ image }) => image));
@@ -131,8 +163,31 @@ export class Grid {
     }
     if (!this.list.contains(this.current)) this.choose(this.list.firstElementChild);
     this.drawLine(weak);
+    if (held && held !== document.activeElement && held.isConnected) held.focus({ preventScroll: true });
+    if (anchor) scrollBy({ top: anchor.element.getBoundingClientRect().top - anchor.top, behavior: "instant" });
     if (before) this.glide(before);
     this.watch(more);
+  }
+
+  height({ score = 0, fit }) {
+    return this.vectors && fit != null ? fit : score;
+  }
+
+  /** How good a hit is beside the best one, 0 to 1. */
+  share(hit) {
+    return this.height(hit) / this.best;
+  }
+
+  /** The first tile in sight and its place; null at the top of the page, where new ones may come. */
+  anchor() {
+    if (scrollY < 80) return null;
+    const top = $("bar").getBoundingClientRect();
+    const edge = top.top > innerHeight / 2 ? 0 : top.bottom;
+    for (const element of this.list.children) {
+      const { top: place, bottom } = element.getBoundingClientRect();
+      if (bottom > edge) return { element, top: place };
+    }
+    return null;
   }
 
   /** Draw a line before the hits from which on none fits well. */

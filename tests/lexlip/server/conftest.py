@@ -49,9 +49,9 @@ def serve(model):
     """Return a function: serve an index in this process; closed when the test ends."""
     opened = []
 
-    def start(path, speaker=None, **settings):
-        app = create_app(path, speaker or model, Settings(**settings))
-        client = TestClient(app, base_url=HERE, raise_server_exceptions=True)
+    def start(path, speaker=None, grow=None, client=("testclient", 50000), **settings):
+        app = create_app(path, speaker or model, Settings(**settings), grow)
+        client = TestClient(app, base_url=HERE, raise_server_exceptions=True, client=client)
         opened.append(client)
         return client.__enter__()
 

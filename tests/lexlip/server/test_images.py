@@ -66,7 +66,7 @@ def test_nothing_but_indexed_pictures_is_sent(make_index, serve, pictures, tmp_p
                "manifest.json", "home/00.png", "00.png\0", "\0", "x" * 2000):  # fmt: skip
         for size in ("thumb", "full"):
             assert client.get(f"/images/{token_of(id)}?size={size}").status_code == 404
-    for token in ("", "%2e%2e%2f", "..%2f..%2fetc%2fpasswd", "home/00.png", "00.png", "====",
+    for token in ("%2e%2e%2f", "..%2f..%2fetc%2fpasswd", "home/00.png", "00.png", "====",
                   token_of("00.png") + "=", token_of("00.png") + "!", "%00", "é"):  # fmt: skip
         answer = client.get(f"/images/{token}")
         # What climbs up to / on its way here gets the page.

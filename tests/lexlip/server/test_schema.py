@@ -11,7 +11,7 @@ from requests import Request
 from starlette.testclient import TestClient
 
 from lexlip import Index
-from lexlip.server import create_app, schemas
+from lexlip.server import browsing_schemas, create_app, schemas
 
 EXAMPLES = 12
 """Requests for each address: 10 to 20 seconds in all."""
@@ -32,7 +32,8 @@ def client(app):
 
 ADDRESSES = [
     "GET /search", "POST /search", "POST /words", "GET /explain", "GET /compare",
-    "GET /images/{image}", "POST /images", "DELETE /images/{image}", "GET /stats",
+    "GET /images", "GET /images/{image}", "GET /images/{image}/facts", "POST /images",
+    "DELETE /images/{image}", "GET /columns", "GET /words", "GET /status", "GET /stats",
     "GET /healthz", "GET /metrics",
 ]  # fmt: skip
 
@@ -52,7 +53,7 @@ def test_the_description_names_every_address_with_examples(client):
     ]:
         schemas.Search.model_validate(example)
         assert client.post("/search", json=example).status_code in (200, 400)
-    for answer in (schemas.Found, schemas.Compared):
+    for answer in (schemas.Found, schemas.Compared, browsing_schemas.Wall):
         answer.model_validate(answer.model_config["json_schema_extra"]["example"])
 
 

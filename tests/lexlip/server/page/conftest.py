@@ -104,13 +104,13 @@ def server(index_path):
 
 
 @contextmanager
-def served(index_path, **settings):
+def served(index_path, grow=None, **settings):
     """Serve an index in a thread, and yield the address."""
     import uvicorn
 
     from lexlip.server import Settings, create_app
 
-    app = create_app(index_path, settings=Settings(**settings))
+    app = create_app(index_path, settings=Settings(**settings), grow=grow)
     running = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})

@@ -71,7 +71,9 @@ def test_every_control_has_a_name(visit):
     states = [page.locator("body").aria_snapshot()]
     page.get_by_role("searchbox").fill("red circle -star")
     page.locator(".tile").first.wait_for()
-    page.get_by_text("Narrow down").click()
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("File size, bytes, from").wait_for()
     states.append(page.locator("body").aria_snapshot())
     page.get_by_role("button", name="How to write queries").click()
     states.append(page.locator("body").aria_snapshot())
@@ -114,8 +116,17 @@ def test_both_colour_schemes_can_be_read(visit, keep, scheme):
     page.locator(".tile").nth(5).wait_for()
     until(page, "() => [...document.images].slice(0, 6).every((image) => image.complete)")
     keep(page, scheme)
-    text = ["#q", "#status", ".chip .name", ".chip output", ".legend .name", ".legend .score"]
-    text += [".matched button", "#cost dt", "#cost dd", ".conditions code", "#copy"]
+    text = ["#q", "#status", ".chip .name", ".chip output", ".chip .not", ".chip button:last-child"]
+    text += [".legend .name", ".matched button", "#cost dt", "#cost dd", ".conditions code"]
+    text += [
+        ".conditions button",
+        "#copy",
+        "#narrow",
+        "#growth-text",
+        "#detail-title",
+        "#open-file",
+    ]
+    text += [".nudges button", "summary", "#delete"]
     for part in text:
         ratio, ground = page.evaluate(CONTRAST, part)
         assert ratio >= 4.5, (part, ratio)

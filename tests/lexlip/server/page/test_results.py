@@ -112,13 +112,16 @@ def test_a_deleted_picture_is_gone(visit, index, server):
     count = len(index)
     page.locator(".tile .open").first.click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name="Delete…").click()
+    dialog.get_by_role("button", name="Remove from index…").click()
+    assert "The file itself stays." in dialog.inner_text()
     dialog.get_by_role("button", name="Keep").click()
-    dialog.get_by_role("button", name="Delete…").click()
-    dialog.get_by_role("button", name="Delete", exact=True).click()
+    dialog.get_by_role("button", name="Remove from index…").click()
+    dialog.get_by_role("button", name="Remove", exact=True).click()
     dialog.wait_for(state="hidden")
     until(page, "(id) => document.querySelector('.tile .name').textContent !== id", before[0])
-    assert page.get_by_role("status").inner_text().startswith(f"{before[0]} is deleted. ")
+    assert (
+        page.locator("#status").inner_text().startswith(f"{before[0]} is removed from the index. ")
+    )
     assert before[0] not in best(index, "yellow", 1000)
     assert ask(server, "/stats")["documents"] == len(index) == count - 1
     page.reload()
@@ -137,7 +140,7 @@ def test_a_server_with_a_key_that_may_not_be_changed(visit, guarded, index, comp
     page.locator(".tile .open").first.click()
     until(page, "() => document.querySelector('#sum').textContent")
     until(page, "() => document.querySelector('#detail-picture').naturalWidth")
-    assert page.get_by_role("button", name="Delete…").is_hidden()
+    assert page.get_by_role("button", name="Remove from index…").is_hidden()
     page.reload()  # the key is kept as long as the tab
     wait_for_hits(page, best(index, "red"))
     assert [text for text in complaints if "401" not in text] == []
@@ -156,7 +159,8 @@ def test_other_systems_stand_beside_where_the_server_has_them(visit, index, capt
     column.get_by_role("button").first.wait_for()
     labels = [one.get_attribute("aria-label") for one in column.get_by_role("button").all()]
     assert labels == [
-        f"BM25 over captions {rank}: {ours[12 - rank]}, LexLIP {13 - rank}" for rank in range(1, 13)
+        f"BM25 over captions {rank}: {ours[12 - rank]}, rank {13 - rank} in LexLIP"
+        for rank in range(1, 13)
     ]
     keep(page, "compare")
     page.get_by_role("button", name="LexLIP", exact=True).click()
@@ -179,7 +183,8 @@ def test_a_line_shows_from_where_on_hits_are_weak(visit, pictures, tmp_path, kee
         tiles = page.locator(".tile").all()
         marks = ["weak" in tile.get_attribute("class").split() for tile in tiles[: len(hits)]]
         assert [n for n, mark in enumerate(marks) if mark] == [last + 1]
-        assert tiles[0].locator(".score").inner_text() == f"{fits[0]:.1f}"
+        score = tiles[0].locator(".score").get_attribute("title")
+        assert score.startswith(f"fit {fits[0]:.1f}, score ")
         none = "No picture fits this well" in page.locator("#status").inner_text()
         assert none == (last == -1)
         keep(page, "weak")

@@ -1,0 +1,135 @@
+"""Browsing a Lucene index: documents in the order of a column, and values with counts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from heapq import nsmallest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lexlip.engines.lucene.bridge import PACKAGE, READING, SEARCHING, classes, readable_errors
+from lexlip.engines.lucene.metadata import STORED, field_name, join, load_values
+from lexlip.engines.lucene.snapshot import ID, Snapshot
+from lexlip.filters.columns import Kind, Value
+
+if TYPE_CHECKING:
+    from lexlip.filters.where import Where
+
+
+class Browses:
+    """The part of `LuceneEngine` that lists documents without a query."""
+
+    path: Path
+
+    @abstractmethod
+    def _current(self) -> Snapshot: ...
+
+    @abstractmethod
+    def _held(self) -> AbstractContextManager[Snapshot]: ...
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Columns and their kinds; see `Engine.kinds`."""
+        return dict(self._current().kinds)
+
+    def ordered(
+        self, column: str | None, k: int, where: Where | None = None, descending: bool = True
+    ) -> list[tuple[str, Value | None]]:
+        """Return the first documents by a column; see `Engine.ordered`."""
+        with self._held() as snapshot, readable_errors(self.path):
+            if column is not None and column not in snapshot.kinds:
+                return []
+            with READING:
+                clauses = snapshot.clauses(where, (), None)
+                if column is not None:
+                    field = field_name(snapshot.kinds[column], column)
+                    clauses.append((classes().FieldExistsQuery(field), "FILTER"))
+                query = join(classes(), (classes().MatchAllDocsQuery(), "FILTER"), *clauses)
+                sort = _sort(snapshot.kinds, column, descending)
+            hits = _found(snapshot, query, min(k, snapshot.most), sort)
+            names = [str(name) for name in hits.docids]
+            if column is None:
+                return [(name, None) for name in names]
+            with READING:
+                stored = [document.get(STORED) for document in hits.lucene_documents]
+        values = [load_values(text, snapshot.kinds).get(column) for text in stored]
+        return list(zip(names, values, strict=True))
+
+    def counts(self, column: str, most: int) -> list[tuple[Value, int]]:
+        """Return the most frequent values of a column; see `Engine.counts`.
+
+        Terms say how often they occur, dead documents included: those that may be among the first
+        are counted.
+        """
+        with self._held() as snapshot, readable_errors(self.path):
+            kind = snapshot.kinds.get(column)
+            if kind is None:
+                return []
+            if kind in ("int", "float"):
+                return self._numbers(column)[:most]
+            field = field_name(kind, column)
+            with READING:
+                terms = _terms(snapshot, field)
+            found: list[tuple[Value, int]] = []
+            dead = int(snapshot.reader.numDeletedDocs()) > 0
+            for text, upper in sorted(terms, key=lambda term: (-term[1], term[0])):
+                if len(found) >= most and upper < found[most - 1][1]:
+                    break
+                count = _count(snapshot, field, text) if dead else upper
+                if count:
+                    found.append((text == "True" if kind == "bool" else text, count))
+                    found.sort(key=lambda pair: (-pair[1], pair[0]))
+                    del found[most:]
+        return found
+
+    def _numbers(self, column: str) -> list[tuple[Value, int]]:
+        """Count numbers, which have no terms: their values are read."""
+        counted: dict[Value, int] = {}
+        for _, value in self.ordered(column, self._current().most):
+            if value is not None:
+                counted[value] = counted.get(value, 0) + 1
+        return nsmallest(len(counted), counted.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _sort(kinds: Mapping[str, Kind], column: str | None, descending: bool) -> Any:
+    """Return the order of a column, then of ids."""
+    lucene = classes()
+    least = lucene.SortedSetSelector_Type.MIN
+    by_id = lucene.KeywordField.newSortField(ID, False, least)
+    if column is None:
+        return lucene.Sort(by_id)
+    field = field_name(kinds[column], column)
+    if kinds[column] in ("int", "float"):
+        smallest = lucene.SortedNumericSelector_Type.MIN
+        by = lucene.DoubleField.newSortField(field, descending, smallest)
+    else:
+        by = lucene.KeywordField.newSortField(field, descending, least)
+    return lucene.Sort(by, by_id)
+
+
+def _found(snapshot: Snapshot, query: Any, k: int, sort: Any) -> Any:
+    plain = classes().cast(PACKAGE + "search.Query", query)
+    with SEARCHING.on(snapshot.searcher):
+        top = snapshot.searcher.search(plain, k, sort, False)
+    return classes().ScoredDocs.fromTopDocs(top, snapshot.searcher)
+
+
+def _terms(snapshot: Snapshot, field: str) -> list[tuple[str, int]]:
+    """Return the terms of a field and their documents, dead ones too; call it under `READING`."""
+    lucene = classes()
+    plain = lucene.cast(PACKAGE + "index.IndexReader", snapshot.reader)
+    terms = lucene.MultiTerms.getTerms(plain, field)
+    found: list[tuple[str, int]] = []
+    if terms is not None:
+        each = lucene.cast(PACKAGE + "index.TermsEnum", terms.iterator())
+        while (term := each.next()) is not None:
+            found.append((str(term.utf8ToString()), int(each.docFreq())))
+    return found
+
+
+def _count(snapshot: Snapshot, field: str, text: str) -> int:
+    query = classes().KeywordField.newExactQuery(field, text)
+    with SEARCHING.on(snapshot.searcher):
+        return int(snapshot.searcher.count(classes().cast(PACKAGE + "search.Query", query)))

@@ -1,0 +1,77 @@
+"""Documents in the order of a column, and values with counts, beside plain Python lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from lexlip.filters.where import Where
+
+COLUMNS = {"taken": "str", "year": "int", "share": "float", "own": "bool", "folder": "str"}
+
+
+def some(generator, count):
+    """Random metadata with gaps and ties."""
+
+    def gaps(values):
+        return [None if generator.random() < 0.3 else value for value in values]
+
+    number = generator.integers
+    return {
+        "taken": gaps(f"2024-{m:02}-{d:02}" for m, d in number(1, 6, (count, 2))),
+        "year": gaps(map(int, number(-3, 4, count))),
+        "share": gaps(float(n) / 4 for n in number(-8, 8, count)),
+        "own": gaps(bool(n) for n in number(0, 2, count)),
+        "folder": gaps("ab€𝄞"[n] for n in number(0, 4, count)),
+    }
+
+
+@pytest.fixture
+def documents(engine):
+    """{id: metadata} of an engine with several commits, replaced and deleted documents."""
+    generator, there = np.random.default_rng(4), {}
+    for start, count in ((0, 50), (30, 40), (60, 20)):
+        ids = [f"{n:03}" for n in generator.permutation(np.arange(start, start + count))]
+        columns = some(generator, count)
+        engine.add(ids, csr_array(np.full((count, 1), 9)), columns)
+        engine.commit()
+        for row, name in enumerate(ids):
+            there[name] = {key: values[row] for key, values in columns.items()}
+    gone = [f"{n:03}" for n in range(5, 15)]
+    engine.delete(gone)
+    engine.commit()
+    return {name: facts for name, facts in there.items() if name not in gone}
+
+
+def test_kinds(engine, documents):
+    assert dict(engine.kinds) == COLUMNS
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("column", [*COLUMNS, None, "missing"])
+def test_documents_come_in_the_order_of_a_column(engine, documents, column, descending):
+    for text, keeps in (("", lambda _: True), ("year > 0", lambda it: (it["year"] or 0) > 0)):
+        rows = sorted(name for name, facts in documents.items() if keeps(facts))
+        expected = [(name, documents[name].get(column)) for name in rows]
+        if column is not None:
+            expected = [pair for pair in expected if pair[1] is not None]
+            expected.sort(key=lambda pair: pair[1], reverse=descending)
+        where = Where.parse(text) if text else None
+        for k in (1, 7, 200):
+            assert engine.ordered(column, k, where, descending) == expected[:k]
+
+
+@pytest.mark.parametrize("column", [*COLUMNS, "missing"])
+def test_values_are_counted(engine, documents, column):
+    counted = Counter(facts.get(column) for facts in documents.values())
+    counted.pop(None, None)
+    expected = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+    for most in (2, 100):
+        assert engine.counts(column, most) == expected[:most]
+
+
+def test_an_empty_index_has_nothing(engine):
+    assert engine.ordered(None, 5) == engine.ordered("year", 5) == engine.counts("year", 5) == []
