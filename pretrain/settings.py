@@ -56,6 +56,7 @@ class Stage:
     epochs: int = option(1, "passes over the training pictures")
     steps: int = option(0, "of the optimiser, instead of epochs; 0 counts epochs")
     batch_size: int = option(256, "pairs per step, of all processes together")
+    captions_together: int = option(1, "captions of a picture in a batch; it is encoded once")
     micro_batch: int = option(0, "rows that a process encodes at a time; 0 takes all of its share")
     texts_per_batch: int = option(0, "extra captions without pictures per step")
     masked_rows: int = option(0, "paired captions that are masked as well; 0 takes all")
