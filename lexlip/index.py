@@ -96,7 +96,7 @@ class Index(Reopens, TellsFit):
         if self._model is None:
             from lexlip.models import load
 
-            model = load(self.manifest["checkpoint"])
+            model = load(self.manifest["checkpoint"], self.manifest["model"])
             self._model = check_model(self.path, self.manifest, model)
         return self._model
 

@@ -68,8 +68,8 @@ def captions(data: Path) -> tuple[list[str], list[str]]:
         When there are none.
     """
     folder = data / "captions"
+    flickr = flickr_captions(data)
     try:
-        flickr = [_captions(line) for line in _lines(folder / "flickr30k_en_safe.jsonl.gz")]
         coco = [_captions(line) for line in _lines(folder / "coco_val2017.jsonl.gz")]
         others = [line.strip() for line in _lines(folder / "cc3m_val.txt.gz")]
     except OSError as error:
@@ -79,6 +79,21 @@ def captions(data: Path) -> tuple[list[str], list[str]]:
     kept = [caption for number in order[ASKED:] for caption in flickr[number]]
     kept += [caption for several in coco for caption in several]
     return kept + [line for line in others if line], asked
+
+
+def flickr_captions(data: Path) -> list[list[str]]:
+    """Read the captions of Flickr30k, those of each picture together.
+
+    Raises
+    ------
+    LexLIPError
+        When there are none.
+    """
+    file = data / "captions" / "flickr30k_en_safe.jsonl.gz"
+    try:
+        return [_captions(line) for line in _lines(file)]
+    except OSError as error:
+        raise LexLIPError(f"no captions at {file} ({error}): set LEXLIP_DATA") from None
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -100,7 +115,7 @@ def encode_captions(folder: Path, data: Path, words: Sequence[str]) -> None:
     """
     if all((folder / f"{name}.npy").is_file() for name in ("gallery", "asked", "words")):
         return
-    encode = _encoder()
+    encode = encoder()
     gallery, asked = captions(data)
     folder.mkdir(parents=True, exist_ok=True)
     for name, texts in (("asked", asked), ("words", [f"a {word}" for word in words])):
@@ -116,7 +131,14 @@ def encode_captions(folder: Path, data: Path, words: Sequence[str]) -> None:
     np.save(folder / "gallery.npy", every, allow_pickle=False)
 
 
-def _encoder() -> Encode:
+def encoder() -> Encode:
+    """Return the text encoder: texts to unit vectors, float32 [N, 384].
+
+    Raises
+    ------
+    LexLIPError
+        When it is not installed.
+    """
     spec = find_spec(ENCODER)
     if spec is None or spec.origin is None:
         raise LexLIPError(f"the text encoder is missing: pip install 'lexlip[towers]' ({ENCODER})")

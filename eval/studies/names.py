@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from eval.bench.baselines.clip import precomputed
 from eval.studies.stopping import stopping
-from eval.studies.words import Pool, read_pool
+from eval.studies.words import Pool, folds, read_pool
 from lexlip.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import split_words
 from lexlip.models.lexical.code import SHOWN, WordCode, unit
+from lexlip.rerank.fit import WEAK
 from lexlip.settings import Data, from_overrides, option, resolve
 
 DEPTHS = (1, 3, 10)
@@ -96,6 +97,19 @@ def fits(code: WordCode, words: NDArray, pictures: NDArray) -> dict[str, NDArray
     }
 
 
+def fit_of_captions(pool: Pool) -> NDArray[np.float32]:
+    """Fit of each caption and its own picture; code and bank are of the other fold."""
+    found = []
+    for fold in folds(pool):
+        code = WordCode.fit(pool.words, fold.gallery, fold.bank)
+        asked, seen = code.centred(fold.queries, "text"), code.centred(fold.gallery, "image")
+        own = seen[fold.right]
+        cosines = (asked * own).sum(1)
+        (mean, spread), (word_mean, word_spread) = code.picture_scores(asked), code.word_scores(own)
+        found.append(((cosines - mean) / spread + (cosines - word_mean) / word_spread) / 2)
+    return np.concatenate(found)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of the study; each field is a key."""
@@ -148,6 +162,8 @@ def main(overrides: Overrides = None) -> None:
     for name, order in said(code, code.centred(pictures, "image")).items():
         row = precision(order, right)
         typer.echo(f"{name:>34}  " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
+    share = 100 * (fit_of_captions(pool) >= WEAK).mean()
+    typer.echo(f"captions that fit their own picture by {WEAK:g} or more: {share:.0f} %")
     scores = fits(code, pool.words, pictures)
     for name, row in stopping(scores, right.T, "centred cosine", settings.seed).items():
         typer.echo(f"{name:>34}  " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))

@@ -24,11 +24,14 @@ from scipy.sparse import csr_array
 
 from eval.bench.baselines.clip import PrecomputedSystem, precomputed
 from lexlip.console import Job, Overrides
+from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
+from lexlip.impacts import document_impacts, with_said
 from lexlip.models.lexical.code import WordCode, unit
 from lexlip.models.speaker import FIND_TERMS
 from lexlip.settings import from_overrides, option, resolve
 from lexlip.storage.files import write_json
+from lexlip.views import Vectors
 
 KS = (1, 5, 10)
 SHARES = (1, 2, 5, 10)
@@ -46,7 +49,7 @@ class Pool(NamedTuple):
     words: NDArray[np.float32]
 
 
-def read_pool(system: PrecomputedSystem, words: Path) -> Pool:
+def read_pool(system: PrecomputedSystem, words: str | Path) -> Pool:
     """Read the vectors of a pool and those of words.
 
     Raises
@@ -58,7 +61,9 @@ def read_pool(system: PrecomputedSystem, words: Path) -> Pool:
     owner = np.array([place[query.rpartition("#")[0]] for query in system.queries])
     pictures = system._encode_images(_Named(system.image_ids))  # type: ignore[arg-type]
     try:
-        known = np.load(words, allow_pickle=False).astype(np.float32)
+        files = str(words).split("+")
+        known = np.concatenate([np.load(file, allow_pickle=False) for file in files])
+        known = known.astype(np.float32)
     except (OSError, ValueError) as error:
         raise LexLIPError(f"no vectors of words at {words}: give an .npy file [V, d]") from error
     if known.ndim != 2 or known.shape[1] != pictures.shape[1]:
@@ -224,7 +229,7 @@ def pictures_to_texts(pool: Pool, terms: int, seed: int) -> dict[str, dict[str, 
 def reach(
     pool: Pool, terms: int, find: Sequence[int], sizes: Sequence[int], seed: int, draws: int = 10
 ) -> list[dict[str, float]]:
-    """Share of queries whose right picture is among the best so many, by gallery size.
+    """Share of queries whose right picture is among the first ranks, by gallery size.
 
     Galleries are drawn: the right picture of each query and others, `draws` times.
     """
@@ -285,12 +290,27 @@ def steps(pool: Pool, terms: int, seed: int) -> dict[str, dict[str, float]]:
     }
 
 
+def bytes_of(pool: Pool, terms: int) -> tuple[float, float]:
+    """Bytes a picture in an index of the pool: of the words alone, and with vectors."""
+    code = WordCode.fit(pool.words, pool.pictures, pool.captions)
+    shown = code.centred(pool.pictures, "image")
+    impacts, _ = document_impacts(code.encode(shown, terms), terms, normalise=False)
+    marks = (code.constants(shown), *code.word_scores(shown))
+    engine = PostingsEngine()
+    ids = [f"{number:07}" for number in range(len(shown))]
+    engine.add(ids, with_said(impacts, code.said(shown)), None, Vectors(shown, *marks))
+    engine.commit()
+    facts = engine.stats()
+    engine.close()
+    return (facts["bytes"] - facts["vector_bytes"]) / len(ids), facts["bytes"] / len(ids)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of the study; each field is a key."""
 
     embeddings: str = option("", "folder of vectors")
-    words: str = option("", "vectors of words, an .npy file [V, d]")
+    words: str = option("", "vectors of words, an .npy file [V, d], or several joined by +")
     terms: tuple[int, ...] = option((64, 32), "words of a picture")
     find: int = option(FIND_TERMS, "words of a query that find")
     depth: int = option(100, "pictures that are ordered")
@@ -303,7 +323,9 @@ def main(overrides: Overrides = None) -> None:
     settings = from_overrides(Settings, overrides or [])
     if not (settings.embeddings and settings.words):
         raise LexLIPError("no vectors: give embeddings=FOLDER and words=FILE")
-    pool = read_pool(precomputed(resolve(settings.embeddings)), Path(resolve(settings.words)))
+    pool = read_pool(
+        precomputed(resolve(settings.embeddings)), "+".join(map(resolve, settings.words.split("+")))
+    )
     terms, seed = settings.terms, settings.seed
     found = texts_to_pictures(pool, terms, settings.find, settings.depth, seed)
     others = {
@@ -318,6 +340,8 @@ def main(overrides: Overrides = None) -> None:
         typer.echo(table)
         for name, row in rows.items():
             typer.echo(f"{name:>46}  " + " ".join(f"{k} {v:.1f}" for k, v in row.items()))
+    alone, whole = bytes_of(pool, terms[0])
+    typer.echo(f"bytes a picture: {alone:.0f} words alone, {whole:.0f} with vectors")
     typer.echo("share of queries whose right picture is among ...")
     for row in reached:
         typer.echo("  ".join(f"{key} {value:.4g}" for key, value in row.items()))

@@ -23,10 +23,15 @@ def limit_threads(count: int) -> None:
     _limit = max(1, min(count, _MOST))
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return found or 1
+
+
 def thread_count() -> int:
     """Return the number of threads of `in_order`: one a core, up to 4, and up to the limit."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _limit)
+    return min(cores(), _limit)
 
 
 def in_order(work: Callable[[T], U], items: Sequence[T], ahead: int) -> Generator[U, None, None]:

@@ -1,4 +1,4 @@
-"""Candidates: the hits of a search as arrays, with ids for those alone that are returned."""
+"""Candidates: the hits of a search as arrays, whose ids are read only for what is returned."""
 
 from __future__ import annotations
 

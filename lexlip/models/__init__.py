@@ -9,20 +9,29 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from lexlip.errors import LexLIPError
+
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
 
-def load(name: str | os.PathLike[str]) -> Speaker:
+def load(
+    name: str | os.PathLike[str], fingerprint: str | None = None, *, table: bool = True
+) -> Speaker:
     """Load a speaker.
 
     That is a LexLIP, a dual encoder in words (``lexlip lexicalise``), or a SparseEncoder of
-    sentence-transformers that reads pictures.
+    sentence-transformers that reads pictures. A LexLIP that was exported (`lexlip.models.export`)
+    is run by onnxruntime, and torch is not loaded.
 
     Parameters
     ----------
     name : str or path
         A folder, or a name on the hub.
+    fingerprint : str, optional
+        Of the model: tells the export of a name on the hub.
+    table : bool
+        Let the checkpoint's query table read texts, where there is one beside an export.
 
     Raises
     ------
@@ -37,6 +46,7 @@ def load(name: str | os.PathLike[str]) -> Speaker:
     [('red', 2.1), ('circle', 2.0)]
     """
     from lexlip.models.dual.files import is_sparse_encoder, model_type
+    from lexlip.models.export_files import export_folder
 
     if is_lexical(name):
         from lexlip.models.lexical.speaker import LexicalSpeaker
@@ -46,11 +56,20 @@ def load(name: str | os.PathLike[str]) -> Speaker:
         from lexlip.models.sparse_encoder import SparseSpeaker
 
         return SparseSpeaker.from_pretrained(name)
+    if (found := export_folder(name, fingerprint)) is not None:
+        from lexlip.models.exported import ExportedLexLIP
+
+        return ExportedLexLIP.from_pretrained(name, found, table)
     from lexlip.models.dual import refuse_dual_encoder
 
     refuse_dual_encoder(name)
-    from lexlip.models.lexlip import LexLIP
-
+    try:
+        from lexlip.models.lexlip import LexLIP
+    except ImportError as error:
+        raise LexLIPError(
+            f"{name} has no export for onnxruntime, and {error.name} is missing: pip install "
+            "'lexlip[torch]'"
+        ) from None
     model: LexLIP = LexLIP.from_pretrained(name)
     return model
 

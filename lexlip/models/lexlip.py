@@ -19,6 +19,7 @@ from lexlip.data.given import as_pictures
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_branch import Dense, DenseBranch, has_heads, to_views
 from lexlip.models.localisation.alignment import align
+from lexlip.models.localisation.network import PooledNetwork
 from lexlip.models.localisation.occlusion import occlusion
 from lexlip.models.localisation.patches import provenance
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
@@ -68,7 +69,7 @@ class LexiconHead(nn.Module):
         return pooled + self.bias, winner
 
 
-class LexLIP(TwoTowers, WordModel):
+class LexLIP(PooledNetwork, TwoTowers, WordModel):
     """Two encoders whose outputs are words.
 
     A `lexlip.models.speaker.Speaker` with every capability: it encodes pictures, says where a word

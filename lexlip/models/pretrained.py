@@ -20,7 +20,8 @@ from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
-from lexlip.models.processing import Prepared, Processor
+from lexlip.models.pixels import Prepared
+from lexlip.models.processing import Processor
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.towers import TextTower, VisionTower, batches
 from lexlip.models.windows import Windows, in_windows, reading

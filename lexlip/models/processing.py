@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +12,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from lexlip.data.images import read_image
-
-GAP = 2
-"""Of the sides that a model reads, those that a picture is decoded to at least. Of ten photographs
-of 12 megapixels and a ViT of 224 pixels, the cosine of its summary to that of the picture decoded
-in full is 0.9996 with 1, 0.9998 with 2, 0.9999 with 4 (medians), of corners 0.9991, 0.9999, 0.9999.
-"""
-
-
-class Prepared(NamedTuple):
-    """A picture as a model sees it: uint8 [3, H, W], a few kilobytes."""
-
-    pixels: np.ndarray
+from lexlip.models.pixels import Prepared, side_of
 
 
 class Processor:
@@ -66,7 +54,7 @@ class Processor:
 
         `GAP` times the sides that the model reads, so that it makes no difference to its words.
         """
-        return side_for(self.image_processor)
+        return side_of(self.image_processor.to_dict())
 
     def prepare(self, image: Any) -> Prepared:
         """Return one picture of any kind as the model sees it.
@@ -100,20 +88,3 @@ class Processor:
     def pixels(self, images: Sequence[Any]) -> Tensor:
         """Pictures of any kind, prepared ones too, to pixel values, float32 [B, 3, H, W]."""
         return self.normalise(self.resize(images))
-
-
-def side_for(image_processor: Any) -> int | None:
-    """Return the pixels that the shorter side of a picture is decoded to at least; None for all.
-
-    Parameters
-    ----------
-    image_processor : transformers image processor
-    """
-    settings = image_processor.to_dict()
-    if not settings.get("do_resize", True):
-        return None
-    sizes = [settings.get("size"), settings.get("crop_size")]
-    if patches := settings.get("max_num_patches"):  # any shape, of so many patches
-        sizes.append({"side": math.ceil(settings["patch_size"] * math.sqrt(patches))})
-    sides = [side for size in sizes if isinstance(size, Mapping) for side in size.values() if side]
-    return GAP * max(sides) if sides else None

@@ -12,8 +12,9 @@ have no row, so an empty text asks for nothing. ``python -m pretrain.fit_query_t
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from lexlip.data.given import as_texts
 from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.lexicon import Lexicon
+from lexlip.models.localisation.base import ReadText
+from lexlip.models.localisation.results import Raised, TextProvenance
+from lexlip.models.localisation.seen import checked_terms
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.typed import as_meant
 from lexlip.models.windows import spans
@@ -102,7 +106,7 @@ class QueryTable(SpeakerMixin):
         A token or a pair counts once, however often it occurs in a window; most texts are one
         (`lexlip.models.windows`).
         """
-        read = self.tokenizer.raw.encode(as_meant(text), add_special_tokens=False)
+        read = self._read(as_meant(text))
         ids, room = np.array(read.ids, dtype=np.int64), max(1, self.max_length - 2)
         parts = spans(read.word_ids, room) if len(ids) > room else [(0, len(ids))]
         size = len(self.lexicon.tokens)
@@ -120,6 +124,52 @@ class QueryTable(SpeakerMixin):
             total[: len(less)] = np.maximum(total[: len(less)], less)
         columns = np.flatnonzero(total > 0)
         return self.lexicon.ids[columns].astype(np.int64), total[columns].astype(np.float32)
+
+    def trace_text(self, text: str, terms: Iterable[int] | None = None) -> TextProvenance:
+        """Find the word of a text that adds most to each term.
+
+        A pair of tokens counts for the word of its second one. Of a long text the window counts in
+        which a term weighs most.
+
+        Parameters
+        ----------
+        text : str
+        terms : iterable of int, optional
+            Term ids; by default those that the text has.
+
+        Raises
+        ------
+        LexLIPError
+            For a number that is not a term id.
+        """
+        wanted = None if terms is None else checked_terms(terms, len(self.lexicon.tokens))
+        read = ReadText.of(meant := as_meant(text), self._read(meant))
+        ids, size = np.array(read.ids, np.int64), len(self.lexicon.tokens)
+        room = max(1, self.max_length - 2)
+        best: dict[int, Raised] = {}
+        for start, end in spans(read.numbers, room) if len(ids) > room else [(0, len(ids))]:
+            part = ids[start:end]
+            held = np.zeros((len(read.words), len(self.lexicon)))
+            for row in features_of(part, size, self.pairs).tolist():
+                at = int(np.flatnonzero(part == row)[0]) if row < size else self._second(part, row)
+                held[read.numbers[start + at]] += self.rows[[row]].toarray()[0]
+            total = held.sum(0) if len(held) else np.zeros(len(self.lexicon))
+            for column in np.flatnonzero(total > 0).tolist():
+                term = int(self.lexicon.ids[column])
+                found = Raised(int(held[:, column].argmax()), math.expm1(total[column]), 0.0)
+                if term not in best or found.logit > best[term].logit:
+                    best[term] = found
+        chosen = best if wanted is None else {t: best.get(t, Raised(-1, 0.0, 0.0)) for t in wanted}
+        return TextProvenance(read.words, chosen)
+
+    def _second(self, ids: NDArray[np.int64], row: int) -> int:
+        """Return the place of the second token of a pair."""
+        size = len(self.lexicon.tokens)
+        places = np.flatnonzero(ids[:-1] * size + ids[1:] == self.pairs[row - size])
+        return int(places[0]) + 1
+
+    def _read(self, text: str) -> Any:
+        return self.tokenizer.raw.encode(text, add_special_tokens=False)
 
     def _sum(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Add up rows of the table; columns behind the last one that has a weight are left out."""

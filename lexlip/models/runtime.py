@@ -5,22 +5,37 @@ from __future__ import annotations
 import os
 import sys
 
+from lexlip.data.in_order import cores, limit_threads
+
+_count: int | None = None
+
 
 def threads() -> int:
-    """Return the number of threads that torch uses."""
-    import torch
+    """Return the number of threads that one operation of a network uses.
 
-    return torch.get_num_threads()
+    That of `set_threads`, else of torch where it is loaded, else of OMP_NUM_THREADS, else one per
+    core.
+    """
+    if _count is not None:
+        return _count
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) else cores()
 
 
 def set_threads(count: int) -> None:
-    """Let torch, and the decoding of pictures, use `count` threads in this process."""
-    import torch
+    """Let networks, and the decoding of pictures, use `count` threads in this process.
 
-    from lexlip.data.in_order import limit_threads
-
+    Sessions of onnxruntime that are open already keep theirs.
+    """
+    global _count
     limit_threads(count)
-    torch.set_num_threads(count)
+    _count = count
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported
 
 
 def share_cores() -> None:

@@ -85,7 +85,7 @@ def read_posted(data: bytes, max_pixels: int, name: str = "the picture") -> Imag
     Refused
         413 when it is too large.
     LexLIPError
-        When it is not a picture, or damaged.
+        When it is not a picture, or corrupted.
     """
     try:
         return read_image(data, name, ENOUGH, max_pixels)

@@ -55,7 +55,7 @@ def map_array(folder: Path, name: str) -> NDArray[Any]:
 
 
 _FEW = 16
-"""So many strings are read one by one: gathering their bytes has a fixed cost (20 us)."""
+"""Up to this many strings are read one by one: gathering their bytes has a fixed cost (20 us)."""
 
 
 class Strings(Sequence[bytes]):

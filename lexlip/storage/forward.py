@@ -19,17 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
-from lexlip.storage.arrays import map_array, save_array, save_blocks
+from lexlip.storage.arrays import map_array, save_array
 from lexlip.storage.codecs import Codec, codec_type
+from lexlip.storage.fields import save, take
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
 from lexlip.views import Views
 
 _SMALL = 256
 """Parts up to this many documents are always merged: 3 MB at 49 int8 tokens of width 256."""
-
-_BLOCK = 2**23
-"""Bytes that are held at a time while parts are merged."""
 
 _GAUSSIANS = ("mean", "log-variance", "total-variance")
 _TOKENS, _CODEC = "tokens-", "codec-"  # how files of a codec's rows and parameters begin
@@ -65,22 +63,6 @@ class _Rows:
     fields: Mapping[str, NDArray[Any]]
 
 
-def _take(places: Places[_Rows], name: str) -> NDArray[Any]:
-    """Return rows of a field, zeros for missing ones and after the end of shorter ones."""
-    shapes = [source.fields[name].shape[1:] for source in places.sources]
-    shape = (len(places), *map(max, zip(*shapes, strict=True)))
-    spans = [(source.fields[name], where, rows) for source, where, rows in places.spans]
-    if len(spans) == 1:
-        field, where, rows = spans[0]
-        if (where.size, *field.shape[1:]) == shape:
-            return field[rows]
-    out = np.zeros(shape, places.sources[0].fields[name].dtype)
-    for field, where, rows in spans:
-        corner: tuple[Any, ...] = (where, *map(slice, field.shape[1:]))
-        out[corner] = field[rows]
-    return out
-
-
 @dataclass(frozen=True)
 class Spread:
     """Gaussians of K candidates as they are kept: what is not asked for is not read.
@@ -113,7 +95,7 @@ class Spread:
 
     def _read(self, name: str, kind: Any, *shape: int) -> NDArray[Any]:
         if self._size and self._places.sources:
-            return _take(self._places, name)
+            return take(self._places, name)
         return np.zeros((len(self._places), *shape), kind)
 
 
@@ -122,8 +104,8 @@ def _tokens(places: Places[_Rows]) -> tuple[Codec, NDArray[np.int32], dict[str, 
     codec, fields = places.sources[0].codec, places.sources[0].fields
     assert codec is not None
     names = [name for name in fields if name.startswith(_TOKENS)]
-    rows = {name.removeprefix(_TOKENS): _take(places, name) for name in names}
-    return codec, _take(places, "counts"), rows
+    rows = {name.removeprefix(_TOKENS): take(places, name) for name in names}
+    return codec, take(places, "counts"), rows
 
 
 class ForwardStore(PartStore[_Rows]):
@@ -214,12 +196,7 @@ class ForwardStore(PartStore[_Rows]):
         codec = places.sources[0].codec
         for name, array in codec.parameters.items() if codec else ():
             save_array(folder, _CODEC + name, array)
-        for name in places.sources[0].fields:
-            first = _take(places[:1], name)
-            block = max(1, _BLOCK // max(1, first.nbytes))
-            shape = (len(places), *first.shape[1:])
-            rows = (_take(places[at : at + block], name) for at in range(0, len(places), block))
-            save_blocks(folder, name, first.dtype, shape, rows)
+        save(folder, places)
 
     @property
     def token_size(self) -> int:

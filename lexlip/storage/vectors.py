@@ -17,17 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
-from lexlip.storage.arrays import map_array, save_blocks
+from lexlip.storage.arrays import map_array
 from lexlip.storage.codecs import Int8Token
+from lexlip.storage.fields import save
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
 from lexlip.views import Vectors
 
 _SMALL = 2048
 """Parts up to this many vectors are always merged, as in the postings engine."""
-
-_BLOCK = 2**23
-"""Bytes that are held at a time while a part is written."""
 
 _CODES, _SCALES = "vector-codes", "vector-scales"
 _MARKS = ("constant", "word-mean", "word-spread")
@@ -195,23 +193,6 @@ def compare(spans: Iterable[Span], count: int, query: NDArray[np.float32]) -> Co
     return Compared(cosine, marks[0], marks[1], marks[2], held)
 
 
-def save(folder: Path, places: Places[CodedVectors]) -> None:
-    """Write rows as the vectors of a part, a bounded number at a time."""
-    for name, field in places.sources[0].fields.items():
-        shape = (len(places), *field.shape[1:])
-        block = max(1, _BLOCK // (field.itemsize * max(1, field[:1].size)))
-        pieces = (_take(places[at : at + block], name) for at in range(0, len(places), block))
-        save_blocks(folder, name, field.dtype, shape, pieces)
-
-
-def _take(places: Places[CodedVectors], name: str) -> NDArray[Any]:
-    field = places.sources[0].fields[name]
-    out = np.zeros((len(places), *field.shape[1:]), field.dtype)
-    for source, where, rows in places.spans:
-        out[where] = source.fields[name][rows]
-    return out
-
-
 class VectorStore(PartStore[CodedVectors]):
     """Dense vectors by id, in a folder of memory-mapped parts, for engines that keep none.
 
@@ -227,7 +208,7 @@ class VectorStore(PartStore[CodedVectors]):
     Raises
     ------
     LexLIPError
-        The folder is missing (mode "r"), damaged, or open for writing elsewhere (mode "w").
+        The folder is missing (mode "r"), corrupted, or open for writing elsewhere (mode "w").
 
     Examples
     --------

@@ -237,7 +237,7 @@ def _places(index: Index) -> list[str]:
 
 
 def _options(recipe: Recipe) -> list[str]:
-    """Return a recipe as options of ``lexlip index``, without those that are left at defaults."""
+    """Return a recipe as options of ``lexlip index``, defaults left out."""
     words = []
     for name, value in recipe.facts().items():
         option = f"--{name.replace('_', '-')}"

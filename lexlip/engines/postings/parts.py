@@ -239,7 +239,7 @@ Found = tuple[Part, NDArray[np.int32], NDArray[Any]]
 def check_width(
     path: Path, kept: Iterable[CodedVectors | None], added: CodedVectors | None
 ) -> None:
-    """Refuse vectors of another width than those that are kept, and some where there are none."""
+    """Refuse vectors whose width differs from the index's; one without vectors has width 0."""
     width = 0 if added is None else added.width
     for vectors in kept:
         held = 0 if vectors is None else vectors.width

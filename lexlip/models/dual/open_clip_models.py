@@ -19,7 +19,7 @@ from lexlip.errors import LexLIPError
 from lexlip.models.dual.base import Vocabulary
 from lexlip.models.dual.files import OPEN_CLIP, find_file, read_json
 from lexlip.models.dual.networks import Network
-from lexlip.models.processing import GAP
+from lexlip.models.pixels import GAP
 from lexlip.storage.files import write_json
 
 WEIGHTS = "open_clip_model.safetensors"

@@ -22,7 +22,7 @@ from lexlip.models.dual.families import FAMILIES
 from lexlip.models.dual.files import modules_of, read_json
 from lexlip.models.dual.networks import Frozen
 from lexlip.models.dual.transformers_models import open_transformers, settings_of
-from lexlip.models.processing import side_for
+from lexlip.models.pixels import side_of
 
 TRUST = "LEXLIP_TRUST_REMOTE_CODE"
 """Environment variable; 1 lets checkpoints run the Python code that they bring."""
@@ -141,8 +141,8 @@ class SentenceDual(Frozen):
     def image_side(self) -> int | None:
         """Pixels that the shorter side of a picture is decoded to at least; None for all."""
         processor = getattr(self.network[0], "processor", None)
-        found = getattr(processor, "image_processor", processor)
-        return side_for(found) if hasattr(found, "to_dict") else ENOUGH
+        found: Any = getattr(processor, "image_processor", processor)
+        return side_of(found.to_dict()) if hasattr(found, "to_dict") else ENOUGH
 
     def prepare_image(self, image: Any) -> Image:
         """Return one picture of any kind, decoded at the scale that the model needs."""

@@ -25,7 +25,7 @@ from lexlip.errors import LexLIPError
 from lexlip.models.dual.attention import shares, token_spans, word_spans
 from lexlip.models.dual.families import FAMILIES, MANY, Family
 from lexlip.models.dual.networks import Network
-from lexlip.models.processing import side_for
+from lexlip.models.pixels import side_of
 
 # The settings of transformers' picture preprocessors that change pixels.
 SETTINGS = (
@@ -94,7 +94,7 @@ class TransformersDual(Network):
     @property
     def image_side(self) -> int | None:
         """Pixels that the shorter side of a picture is decoded to at least; None for all."""
-        return side_for(self.image_processor)
+        return side_of(self.image_processor.to_dict())
 
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
         """Pictures to ``pixel_values`` and what else the vision tower takes."""

@@ -9,25 +9,20 @@ Visualizing and Understanding Convolutional Networks, 2014), at one pass of the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lexlip.data.images import read_image
+from lexlip.models.localisation.base import Pools, saturated
 from lexlip.models.localisation.patches import layout
 from lexlip.models.localisation.results import cell
 from lexlip.models.localisation.seen import checked_terms
-from lexlip.models.pooling import log_saturate
-
-if TYPE_CHECKING:
-    from lexlip.models.lexlip import LexLIP
 
 
-@torch.no_grad()
 def occlusion(
-    model: LexLIP, picture: Any, terms: Iterable[int], batch_size: int = 32
+    model: Pools, picture: Any, terms: Iterable[int], batch_size: int = 32
 ) -> dict[int, NDArray[np.float32]]:
     """Measure how much of a word's weight is lost when a patch is hidden.
 
@@ -35,7 +30,7 @@ def occlusion(
 
     Parameters
     ----------
-    model : LexLIP
+    model : Pools
     picture : path, bytes, PIL image or array
     terms : iterable of int
         Term ids.
@@ -54,21 +49,19 @@ def occlusion(
     """
     upright = read_image(picture, None, model.image_side)
     wanted = checked_terms(terms, len(model.lexicon.tokens))
-    pixels = model.pixels([upright])
-    features = model.vision.features(pixels)
-    count = features.shape[1] - 1
-    grid = layout(model, upright.size, count)[0]
-    whole = log_saturate(model.pool_image(features)[0])[0]
-    median = pixels[0].flatten(1).median(1).values[:, None, None]
+    pixels = model.pixel_values([upright])
+    pooled, _, logits = model.pool_picture(upright)
+    grid = layout(model, upright.size, len(logits))[0]
+    middle = (pixels[0, 0].size - 1) // 2
+    median = np.partition(pixels[0].reshape(3, -1), middle, axis=1)[:, middle, None, None]
     lost = []
-    for start in range(0, count, batch_size):
-        patches = range(start, min(start + batch_size, count))
-        hidden = pixels.repeat(len(patches), 1, 1, 1)
+    for start in range(0, len(logits), batch_size):
+        patches = range(start, min(start + batch_size, len(logits)))
+        hidden = np.repeat(pixels, len(patches), axis=0)
         for row, patch in enumerate(patches):
             left, top, right, bottom = cell((pixels.shape[3], pixels.shape[2]), grid, patch)
             hidden[row, :, top:bottom, left:right] = median
-        weights = log_saturate(model.pool_image(model.vision.features(hidden))[0])
-        lost.append(torch.relu(whole - weights))
-    maps = torch.cat(lost).T.reshape(-1, *grid).float().cpu().numpy()
+        lost.append(np.maximum(saturated(pooled) - model.weights_of_pixels(hidden), 0))
+    maps = np.concatenate(lost).T.reshape(-1, *grid)
     column, nothing = model.lexicon.compact, np.zeros(grid, np.float32)
     return {t: maps[column[t]] if column[t] >= 0 else nothing for t in wanted}

@@ -11,31 +11,26 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lexlip.data.crops import CORNERS, SIDE, check_crops, crop
 from lexlip.data.images import read_image
+from lexlip.models.localisation.base import Pools, saturated
 from lexlip.models.localisation.results import Box, Provenance
 from lexlip.models.localisation.seen import box_of, checked_terms, coordinates
-from lexlip.models.pooling import log_saturate
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from lexlip.models.lexlip import LexLIP
 
-
-@torch.no_grad()
-def provenance(model: LexLIP, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
+def provenance(model: Pools, picture: Any, terms: Iterable[int], crops: int = 0) -> Provenance:
     """Find the patch that won each word of a picture, and the weights of the other patches.
 
-    The winners are those of the model's own pooling; only the logits of `terms` are computed
-    again, for the map.
+    The winners are those of the model's own pooling.
 
     Parameters
     ----------
-    model : LexLIP
+    model : Pools
     picture : path, bytes, PIL image or array
     terms : iterable of int
         Term ids, as `Index.query` gives them.
@@ -56,18 +51,13 @@ def provenance(model: LexLIP, picture: Any, terms: Iterable[int], crops: int = 0
     return found
 
 
-def _of_crop(model: LexLIP, upright: Image.Image, wanted: list[int]) -> Provenance:
-    hidden = model.vision(model.vision.features(model.pixels([upright])))
-    head = model.image_head
-    pooled, winner = head.pool(hidden)
-    weights = log_saturate(pooled)[0].cpu().numpy()
-    grid, box = layout(model, upright.size, hidden.shape[1])
+def _of_crop(model: Pools, upright: Image.Image, wanted: list[int]) -> Provenance:
+    pooled, winner, logits = model.pool_picture(upright)
+    grid, box = layout(model, upright.size, len(logits))
     known = {t: int(c) for t in wanted if (c := model.lexicon.compact[t]) >= 0}
-    columns = torch.tensor(list(known.values()), dtype=torch.int64, device=hidden.device)
-    logits = head.transformed(hidden)[0] @ head.words[columns].T + head.bias[columns]
-    maps = log_saturate(logits).T.reshape(-1, *grid).float().cpu().numpy()
+    maps = saturated(logits[:, list(known.values())]).T.reshape(-1, *grid)
     heat = dict(zip(known, maps, strict=True))
-    won = {t: int(winner[0, column]) for t, column in known.items() if weights[column] > 0}
+    won = {t: int(winner[column]) for t, column in known.items() if pooled[column] > 0}
     nothing = np.zeros(grid, np.float32)
     return Provenance(
         grid, {t: won.get(t, -1) for t in wanted}, {t: heat.get(t, nothing) for t in wanted}, box
@@ -105,12 +95,12 @@ def _cells(
     return np.clip(np.floor(share * count).astype(np.int64), 0, count - 1)
 
 
-def layout(model: LexLIP, size: tuple[int, int], patches: int) -> tuple[tuple[int, int], Box]:
+def layout(model: Pools, size: tuple[int, int], patches: int) -> tuple[tuple[int, int], Box]:
     """Return the grid of a picture's patches, and the part of the picture that it covers.
 
     Parameters
     ----------
-    model : LexLIP
+    model : Pools
     size : (int, int)
         Width and height of the upright picture in pixels.
     patches : int
@@ -122,10 +112,9 @@ def layout(model: LexLIP, size: tuple[int, int], patches: int) -> tuple[tuple[in
     Box
         See `Provenance.box`.
     """
-    assert model.processor is not None
-    seen = model.processor.resize([coordinates(size)])[0] / 255
-    if model.vision.grid:
-        rows = columns = model.vision.grid
+    seen = model.seen(coordinates(size)) / 255
+    if model.patch_grid:
+        rows = columns = model.patch_grid
     else:
         rows = max(1, round(math.sqrt(patches * seen.shape[1] / seen.shape[2])))
         columns = patches // rows

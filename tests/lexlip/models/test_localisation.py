@@ -16,7 +16,7 @@ from lexlip.models.lexlip import LexLIP
 from lexlip.models.localisation.occlusion import occlusion
 from lexlip.models.localisation.patches import layout, provenance
 from lexlip.models.localisation.results import Raised
-from lexlip.models.localisation.texts import text_attention, text_provenance, whole_words
+from lexlip.models.localisation.texts import text_attention, text_provenance
 
 TEXTS = (
     "a red circle above two blue squares",
@@ -143,7 +143,7 @@ def test_wide_pictures_have_wide_grids(make_model):
 @pytest.mark.parametrize("text", TEXTS[:3])  # the last one is longer than a window
 def test_texts_are_raised_by_the_winner_or_by_their_own_word(model, text):
     every, ids, kept = text_logits(model, text)
-    _, words, numbers = whole_words(model, text)
+    _, words, numbers = model.read_text(text)
     weights = model.encode_text([text]).toarray()[0]
     boost = torch.relu(model.own_word_boost).detach().numpy()
     found = text_provenance(model, text, model.lexicon.ids.tolist())
@@ -173,7 +173,7 @@ def test_without_a_boost_only_the_maximum_counts(make_model):
     with torch.no_grad():
         model.text_head.bias.add_(1.0)
     every, _, kept = text_logits(model, TEXTS[0])
-    _, _, numbers = whole_words(model, TEXTS[0])
+    _, _, numbers = model.read_text(TEXTS[0])
     found = text_provenance(model, TEXTS[0]).raised
     assert len(found) > 5 and all(it.boost == 0 for it in found.values())
     for term, it in found.items():
@@ -224,10 +224,10 @@ def test_pieces_are_joined_to_words(in_pieces):
     text = "Two striped  squares, a red circle"
     pieces = ["two", "str", "##iped", "square", "##s", ",", "a", "red", "circle"]
     assert in_pieces.processor.tokenizer.tokenize(text)[:5] == pieces[:5]
-    tokens, words, numbers = whole_words(in_pieces, text)
+    tokens, words, numbers = in_pieces.read_text(text)
     assert words == ("Two", "striped", "squares", ",", "a", "red", "circle")
     assert numbers == [-1, 0, 1, 1, 2, 2, 3, 4, 5, 6, -1]
-    assert tokens["input_ids"].shape == (1, 11)
+    assert len(tokens) == 11
     every, ids, kept = text_logits(in_pieces, text)
     for term, it in text_provenance(in_pieces, text).raised.items():
         column = every[:, in_pieces.lexicon.compact[term]]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lexlip.errors import LexLIPError
+from lexlip.storage import fields
 from lexlip.storage import vectors as module
 from lexlip.storage.products import products
 from lexlip.storage.vectors import CodedVectors, VectorStore, compare
@@ -60,7 +61,7 @@ def test_a_byte_a_number_is_near_enough():
 @pytest.mark.parametrize("small", [0, 2048])
 def test_the_newest_vector_of_an_id_is_read(tmp_path, monkeypatch, no_flush, small):
     monkeypatch.setattr(module, "_SMALL", small)
-    monkeypatch.setattr(module, "_BLOCK", 100)  # several blocks a part
+    monkeypatch.setattr(fields, "_BLOCK", 100)  # several blocks a part
     rng = np.random.default_rng(3)
     wanted, names = {}, [f"é{i}" for i in range(60)]
     store = VectorStore(tmp_path / "v", "w")

@@ -1,0 +1,130 @@
+"""Graphs in ONNX, run by onnxruntime: numpy in, numpy out, no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lexlip.errors import LexLIPError
+from lexlip.models import runtime
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+}
+"""Device to what onnxruntime calls it; ``cuda:1`` is the second GPU."""
+
+_ERRORS_ONLY = 3
+"""Severity of log lines: what goes wrong is raised as well, so warnings are noise."""
+
+
+def open_session(
+    path: str | os.PathLike[str], threads: int | None = None, device: str = "cpu"
+) -> Any:
+    """Open a graph.
+
+    Parameters
+    ----------
+    path : str or path
+        An ``.onnx`` file; data that it names lies beside it.
+    threads : int, optional
+        Threads of one operation; by default `lexlip.models.runtime.threads`. They sleep while they
+        have nothing to do, so that pictures can be decoded beside them.
+    device : str
+        One of `PROVIDERS`, with a number behind a colon where there are several.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    LexLIPError
+        When the file is missing or corrupted, or the device is unknown or not there.
+
+    Examples
+    --------
+    >>> session = open_session("clip/onnx/text_model.onnx")             # doctest: +SKIP
+    >>> session.run(None, {"input_ids": ids})[0].shape                  # doctest: +SKIP
+    (1, 512)
+    """
+    if not Path(path).is_file():
+        raise LexLIPError(f"no graph at {path}: give a complete folder")
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads or runtime.threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(onnxruntime, device)
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's errors have no class in common but this one
+        reason = " ".join(str(error).split())[:200]
+        raise LexLIPError(f"{path} is corrupted, or of no use here: get it again ({reason})") from (
+            error
+        )
+
+
+def load_onnxruntime() -> Any:
+    """Import onnxruntime without what it says about missing GPUs.
+
+    Raises
+    ------
+    LexLIPError
+        When it is not installed.
+    """
+    if "onnxruntime" in sys.modules:
+        return sys.modules["onnxruntime"]
+    try:
+        with _no_stderr():
+            import onnxruntime
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LexLIPError(
+            f"onnxruntime cannot be imported: pip install onnxruntime ({reason})"
+        ) from error
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    return onnxruntime
+
+
+def _providers(onnxruntime: Any, device: str) -> list[Any]:
+    kind, _, number = device.partition(":")
+    there = onnxruntime.get_available_providers()
+    known = [name for name, provider in PROVIDERS.items() if provider in there]
+    if kind not in known or (number and not number.isdecimal()):
+        raise LexLIPError(
+            f"no device {device!r} in this onnxruntime, which has {', '.join(known)}: give one of "
+            "these, or install the onnxruntime of your device"
+        )
+    cpu = PROVIDERS["cpu"]
+    if kind == "cpu":
+        return [cpu]
+    options = {"device_id": number} if number else {}
+    return [(PROVIDERS[kind], options), cpu]
+
+
+@contextmanager
+def _no_stderr() -> Generator[None, None, None]:
+    """Close the process's standard error for a moment: libraries write to it past Python."""
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError, ValueError):  # there is none
+        yield
+        return
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2)
+        os.close(nothing)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
