@@ -88,7 +88,7 @@ def search(
     if sum((as_json, trec is not None, paths, paths0, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths, --paths0 and --thumbnails")
     if not text.strip() and image is None:
-        raise LexLIPError('the query is empty: lexlip search INDEX "a red circle"')
+        raise LexLIPError('the query is empty: lexlip search INDEX "a red heart"')
     require_index(path)
     quiet()
     query = in_our_words(read_query(text) if text.strip() else Query(), lexicon_map)
@@ -148,7 +148,7 @@ def words(
 
     check_count("k", k)
     if not item.strip():
-        raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
+        raise LexLIPError('the text is empty: lexlip words "a red heart" -m CKPT')
     read, loaded, conditions = read_item(item), load(model), ""
     if isinstance(read, Query):
         read = in_our_words(read, lexicon_map)

@@ -14,7 +14,7 @@ from lexlip.server.service import Service, ServiceOf
 from lexlip.server.settings import Settings
 
 router = APIRouter()
-_EXAMPLES = ["a red circle -star"]
+_EXAMPLES = ["a red heart -moon"]
 _Text = Annotated[str, Query(description="a text, or a query", examples=_EXAMPLES)]
 
 

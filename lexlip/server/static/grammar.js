@@ -38,14 +38,14 @@ export function withoutCondition(q, condition, readAs, canonical) {
 
 /** What the help shows: [example, what it means]. */
 export const EXAMPLES = [
-  ["a red circle", "pictures like this text"],
-  ["red circle + 2:star", "two texts; the second counts twice"],
-  ['circle + 0.5:"blue square"', "quotes hold several words together"],
-  ["red circle -star", "no picture with that word"],
-  ["red circle -0.5:star", "stars count against a picture"],
+  ["a red heart", "pictures like this text"],
+  ["red heart + 2:moon", "two texts; the second counts twice"],
+  ['heart + 0.5:"blue moon"', "quotes hold several words together"],
+  ["red heart -moon", "no picture with that word"],
+  ["red heart -0.5:moon", "moons count against a picture"],
   ["red must:blue", "only pictures with that word"],
   ["red must:blue>=30", "… with an impact of at least 30, of 255"],
-  ["red^64 circle^30 star^-20", "the words themselves, weighted"],
-  ["red circle boost:red^2", "twice the weight of a word"],
-  ["red circle missing:20", "words that a picture lacks cost it"],
+  ["red^64 heart^30 moon^-20", "the words themselves, weighted"],
+  ["red heart boost:red^2", "twice the weight of a word"],
+  ["red heart missing:20", "words that a picture lacks cost it"],
 ];
