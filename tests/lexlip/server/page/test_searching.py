@@ -154,6 +154,6 @@ def test_help_shows_the_grammar_and_its_examples_work(visit, index, keep):
     examples = help.locator("dt button").all_inner_texts()
     assert len(examples) >= 8 and all(Query.parse(example) for example in examples)
     keep(page, "help")
-    help.get_by_role("button", name="red circle -star").click()
-    wait_for_hits(page, best(index, "red circle -star"))
+    help.get_by_role("button", name="red must:blue", exact=True).click()
+    wait_for_hits(page, best(index, "red must:blue"))
     assert help.is_hidden()
