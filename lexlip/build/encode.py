@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack, vstack
-from tqdm import tqdm
 
 from lexlip.build.held import Held, Sorted
+from lexlip.build.progress import CHUNK, Progress, current
 from lexlip.build.recipe import Recipe
 from lexlip.build.sources import given
 from lexlip.data.collection import Collection, Place, load_collection
@@ -37,9 +37,6 @@ from lexlip.views import Vectors, Views
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
-
-CHUNK = 1024
-"""Documents between two commits; a kill costs at most these."""
 
 
 @dataclass(frozen=True)
@@ -154,17 +151,25 @@ def chunks(
     recipe : Recipe
         How documents are encoded; the term budget is applied by what stores the chunks.
     size, batch_size : int
-        Documents per chunk, and pictures that go through the model together.
+        Documents per chunk at most, and pictures that go through the model together.
     """
     ids = source.ids if isinstance(source, Collection) else list(source)
-    with tqdm(total=len(ids), desc="encoding", unit="document", disable=None) as bar:
-        for start in range(0, len(ids), size):
-            numbers = range(start, min(start + size, len(ids)))
+    told = current()
+    told.begin(len(ids), "picture" if isinstance(source, Collection) else "document")
+    try:
+        start, step = 0, min(size, told.first if known is None else told.chunk)
+        while start < len(ids):
+            numbers = range(start, min(start + step, len(ids)))
             if isinstance(source, Collection):
-                yield encode_pictures(model, source, numbers, known, recipe, batch_size)
+                chunk = encode_pictures(model, source, numbers, known, recipe, batch_size, told)
             else:
-                yield _encode_texts(loaded(model), source, [ids[i] for i in numbers], recipe)
-            bar.update(len(numbers))
+                chunk = _encode_texts(loaded(model), source, [ids[i] for i in numbers], recipe)
+                told.advance(len(numbers))
+            yield chunk
+            # What is unchanged is gone through in large steps.
+            start, step = numbers.stop, min(size, told.chunk if chunk.ids else 2 * step)
+    finally:
+        told.end()
 
 
 def _encode_texts(
@@ -210,6 +215,7 @@ def encode_pictures(
     known: Held | None = None,
     recipe: Recipe = Recipe(),
     batch_size: int = 32,
+    told: Progress | None = None,
 ) -> Chunk:
     """Encode the pictures with these row numbers; see `chunks`.
 
@@ -217,7 +223,7 @@ def encode_pictures(
     """
     skipped: list[tuple[str, str]] = []
     placed = source.place is not None
-    numbers = _nameable(source, numbers, skipped)
+    asked, numbers = len(numbers), _nameable(source, numbers, skipped)
     names = [source.ids[i] for i in numbers]
     columns = columns_of(source, numbers)
     pictures = [source.picture(i) for i in numbers]
@@ -229,7 +235,7 @@ def encode_pictures(
     chosen = source.select(numbers[i] for i in found.fresh)
     read: list[int] = []
     parts: list[dict[str, Any]] = []
-    told: list[dict[str, Any]] = []
+    said_of: list[dict[str, Any]] = []
     if not isinstance(model, Later):
         require_images(model)
     if found.fresh:
@@ -237,7 +243,11 @@ def encode_pictures(
             whole, *corners = zip(*(images for _, images in seen), strict=True)
             parts.append(_encode(loaded(model), whole, recipe, corners))
             read += [found.fresh[row] for row in rows]
-            told += [of_photo for of_photo, _ in seen]
+            said_of += [of_photo for of_photo, _ in seen]
+            if told is not None:
+                told.advance(len(rows))
+    if told is not None:
+        told.advance(asked - len(read))
     alike = [row for row, _ in found.alike]
     renewed = [row for row in found.unchanged if found.facts[row] is not None]
 
@@ -252,7 +262,7 @@ def encode_pictures(
         moved = photo_columns(known.metadata(of)) | moved
     return Chunk(
         [names[i] for i in read],
-        columns=photo_columns(told) | metadata,
+        columns=photo_columns(said_of) | metadata,
         unchanged=len(found.unchanged),
         skipped=skipped,
         facts=facts,

@@ -35,7 +35,7 @@ _SQUARE: dict[str, Any] = {
     "size": 224, "resample": _BILINEAR, "image_mean": (0.5,) * 3, "image_std": (0.5,) * 3,
 }  # fmt: skip
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "Blip": {**_CLIP, "do_center_crop": False, "size": 384},
+    "Blip": {**_CLIP, "size": 384, "crop_size": None, "do_center_crop": False},
     "CLIP": _CLIP,
     "ChineseCLIP": _CLIP,
     "DeiT": {**_SQUARE, "size": 256, "crop_size": 224, "do_center_crop": True,
@@ -44,7 +44,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
                      "include_top": True},
     "Flava": {**_CLIP, "size": 224},
     "OwlViT": {**_CLIP, "size": 768, "crop_size": 768, "do_center_crop": False},
-    "Owlv2": {**_CLIP, "size": 960, "do_center_crop": False, "do_pad": True},
+    "Owlv2": {**_CLIP, "size": 960, "crop_size": None, "do_center_crop": False, "do_pad": True},
     "Siglip": {**_SQUARE, "size": {"height": 224, "width": 224}, "resample": _BICUBIC},
     "ViT": _SQUARE,
 }  # fmt: skip
@@ -138,11 +138,10 @@ class Pixels:
         given = {name: value for name, value in settings.items() if value is not None}
         merged = {**DEFAULTS[kind], **given}
         short = kind in SHORTEST
-        size, crop = _box(merged["size"], short), _box(merged.get("crop_size", 0))
-        if not merged.get("do_center_crop"):
-            crop = {}
-        if not merged.get("do_resize", True):
-            size = {}
+        size, crop = _box(merged["size"], short), _box(merged.get("crop_size"))
+        side = side_of({**merged, "size": size, "crop_size": crop})
+        crop = crop if merged.get("do_center_crop") else {}
+        size = size if merged.get("do_resize", True) else {}
         _check_shape(size, crop)
         resample = Image.Resampling(int(merged["resample"]))
 
@@ -155,9 +154,7 @@ class Pixels:
             rows = np.asarray(picture)
             return _cropped(rows, crop["height"], crop["width"]) if crop else rows
 
-        scale, shift = _affine(merged)
-        sides = [*size.values(), *crop.values()] if size else []
-        return cls(resized, scale, shift, GAP * max(sides) if sides else None, merged)
+        return cls(resized, *_affine(merged), side, merged)
 
     @classmethod
     def of_open_clip(cls, settings: Mapping[str, Any]) -> Pixels:

@@ -92,7 +92,12 @@ def windows(text: str, read: Read, size: int) -> list[str]:
 
 
 def reading(tokenizer: Any) -> Read | None:
-    """Return how a transformers tokenizer reads a text; None for one that does not tell places."""
+    """Return how a tokenizer, of transformers or of tokenizers, reads a text.
+
+    None for one that does not tell places.
+    """
+    if hasattr(tokenizer, "encode_batch"):  # tokenizers' own
+        return lambda text: tokenizer.encode(text, add_special_tokens=False)
     if not getattr(tokenizer, "is_fast", False):
         return None
     return lambda text: tokenizer(text, add_special_tokens=False, verbose=False).encodings[0]

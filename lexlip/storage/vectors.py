@@ -21,6 +21,7 @@ from lexlip.storage.arrays import map_array
 from lexlip.storage.codecs import Int8Token
 from lexlip.storage.fields import save
 from lexlip.storage.ids import check_ids
+from lexlip.storage.one_off import prefers_numpy
 from lexlip.storage.part_store import PartStore, Places
 from lexlip.views import Vectors
 
@@ -37,6 +38,14 @@ def _products() -> Callable[..., NDArray[np.float32]]:
     from lexlip.storage.products import products
 
     return products
+
+
+def _one_by_one(
+    codes: NDArray[np.int8], rows: NDArray[np.integer], query: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the same products by numpy; each depends on its row alone."""
+    found = codes[rows].astype(np.float64) * query
+    return found.sum(1).astype(np.float32)
 
 
 class Compared(NamedTuple):
@@ -159,7 +168,11 @@ class CodedVectors:
                 f"the index holds vectors of {self.width} numbers, the query has {query.size}: "
                 "ask with the model that made it"
             )
-        cosine = _products()(self.fields[_CODES], rows, query)
+        codes = self.fields[_CODES]
+        if prefers_numpy(len(rows) * self.width):
+            cosine = _one_by_one(codes, rows, query)
+        else:
+            cosine = _products()(codes, rows, query)
         scale, *marks = (self.fields[name][rows].astype(np.float32) for name in (_SCALES, *_MARKS))
         return [cosine * scale, *marks]
 

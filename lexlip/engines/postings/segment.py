@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lexlip.engines.postings import build, layout
+from lexlip.engines.postings import build, layout, plain
 from lexlip.engines.postings.layout import BLOCK, COMMON, DENSE, LONGEST, Table
 from lexlip.engines.postings.restore import read_terms, restore, restore_some
 from lexlip.errors import LexLIPError
+from lexlip.storage.one_off import prefers_numpy
 
 
 def _frozen(array: NDArray) -> NDArray:
@@ -144,6 +145,9 @@ class Segment:
         scores = np.empty(found.size, dtype=np.int32)
         if not terms or not found.size:
             return found[:0], scores[:0]
+        if prefers_numpy(plain.entries(self._table, terms)):
+            with _damage_named():
+                return plain.search(self._arrays, self._table, terms, k, mask)
         ids = np.fromiter(terms, np.int32, len(terms))
         weights = np.fromiter(terms.values(), np.int32, len(terms))
         size = _kernel()(*self._postings, ids, weights, mask, found, scores)

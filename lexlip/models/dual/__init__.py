@@ -50,13 +50,21 @@ def refuse_dual_encoder(name: str | os.PathLike[str], pictures: str | None = Non
     )
 
 
-def open_dual_encoder(name: str | os.PathLike[str]) -> DualEncoder:
+def open_dual_encoder(
+    name: str | os.PathLike[str], revision: str | None = None, precision: str | None = None
+) -> DualEncoder:
     """Open a dual encoder.
+
+    One with graphs for onnxruntime is run by it, and needs no torch.
 
     Parameters
     ----------
     name : str or path
         A folder, or a name on the hub.
+    revision : str, optional
+        Of a name on the hub that has graphs: a commit, branch or tag.
+    precision : str, optional
+        Of graphs: see `lexlip.models.dual.onnx_open.open_onnx`.
 
     Raises
     ------
@@ -69,7 +77,11 @@ def open_dual_encoder(name: str | os.PathLike[str]) -> DualEncoder:
     >>> encoder.embed_text(["a red star"]).shape                        # doctest: +SKIP
     (1, 512)
     """
-    kind = kind_of(name)
+    kind = kind_of(name, revision)
+    if kind in ("onnx", "immich"):
+        from lexlip.models.dual.onnx_open import open_onnx
+
+        return open_onnx(name, revision, precision)
     if kind == "transformers":
         from lexlip.models.dual.transformers_models import open_transformers
 

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexlip.models.dual.families import FAMILIES
+from lexlip.models.dual.graphs import IMMICH, TRANSFORMERS_JS, precisions
 
-Kind = Literal["transformers", "sentence-transformers", "open-clip", "lexlip-clip"]
+Kind = Literal[
+    "onnx", "immich", "transformers", "sentence-transformers", "open-clip", "lexlip-clip"
+]
 MODULES, OPEN_CLIP = "modules.json", "open_clip_config.json"
 KINDS = (
-    "CLIP, SigLIP, Chinese-CLIP and their kin in transformers, sentence-transformers or open_clip"
+    "CLIP, SigLIP, Chinese-CLIP and their kin for onnxruntime, or in transformers, "
+    "sentence-transformers or open_clip"
 )
 
 
-def find_file(name: str | os.PathLike[str], file: str) -> Path | None:
+def find_file(name: str | os.PathLike[str], file: str, revision: str | None = None) -> Path | None:
     """Return a checkpoint's file, None where it has none.
 
     Parameters
@@ -28,6 +32,8 @@ def find_file(name: str | os.PathLike[str], file: str) -> Path | None:
         A folder, or a name on the hub: what is in its cache needs no network connection.
     file : str
         Path within the checkpoint.
+    revision : str, optional
+        Of a name on the hub: a commit, branch or tag.
     """
     if Path(name).is_dir():
         path = Path(name) / file
@@ -36,42 +42,47 @@ def find_file(name: str | os.PathLike[str], file: str) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return Path(hf_hub_download(str(name), file))
+        return Path(hf_hub_download(str(name), file, revision=revision))
     except (EntryNotFoundError, OSError, ValueError):  # ValueError: no name that the hub can have
         return None
 
 
-def read_json(name: str | os.PathLike[str], file: str) -> Any:
+def read_json(name: str | os.PathLike[str], file: str, revision: str | None = None) -> Any:
     """Return the content of a checkpoint's JSON file, None where it is missing or not JSON."""
-    path = find_file(name, file)
+    path = find_file(name, file, revision)
     try:
         return None if path is None else json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def model_type(name: str | os.PathLike[str]) -> str | None:
+def model_type(name: str | os.PathLike[str], revision: str | None = None) -> str | None:
     """Return the ``model_type`` of a checkpoint's config.json, None where it has none."""
-    config = read_json(name, "config.json")
+    config = read_json(name, "config.json", revision)
     return config.get("model_type") if isinstance(config, dict) else None
 
 
-def kind_of(name: str | os.PathLike[str]) -> Kind | None:
+def kind_of(name: str | os.PathLike[str], revision: str | None = None) -> Kind | None:
     """Return the kind of a dual encoder's checkpoint, None for anything else.
 
     A folder of sentence-transformers is told by a module in modules.json that reads pictures, one
-    of transformers by its model type, one of open_clip by open_clip_config.json.
+    for onnxruntime by its graphs, one of transformers by its model type, one of open_clip by
+    open_clip_config.json. Where there are graphs beside weights of torch, the graphs are taken.
     """
-    kind = model_type(name)
+    kind = model_type(name, revision)
     if kind in ("lexlip", "lexlip-words"):
         return None
-    if read_json(name, MODULES) is not None:
+    if read_json(name, MODULES, revision) is not None:
         return "sentence-transformers" if _sees(name) else None
     if kind in FAMILIES:
-        return "transformers"
+        return "onnx" if precisions(name, TRANSFORMERS_JS, revision) else "transformers"
     if kind == "lexlip-clip":
         return "lexlip-clip"
-    return "open-clip" if kind is None and find_file(name, OPEN_CLIP) is not None else None
+    if kind is not None:
+        return None
+    if precisions(name, IMMICH, revision):
+        return "immich"
+    return "open-clip" if find_file(name, OPEN_CLIP, revision) is not None else None
 
 
 def modules_of(name: str | os.PathLike[str]) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from transformers import (
 from lexlip.data.images import read_image
 from lexlip.errors import LexLIPError
 from lexlip.models.dual.attention import shares, token_spans, word_spans
-from lexlip.models.dual.families import FAMILIES, MANY, Family
+from lexlip.models.dual.families import Family, habits_of, text_limit
 from lexlip.models.dual.networks import Network
 from lexlip.models.pixels import side_of
 
@@ -60,12 +59,13 @@ class TransformersDual(Network):
         image_processor: Any,
         habits: Family | None = None,
     ) -> None:
-        self.habits = habits or habits_of(model.config, tokenizer)
+        kind = type(tokenizer).__name__
+        self.habits = habits or habits_of(model.config.model_type, kind, len(tokenizer))
         self.family, self.prompt = self.habits.name, self.habits.prompt
         self.languages = self.habits.languages
         self.image_processor = image_processor
         self._eager = threading.Lock()
-        limit = _text_limit(model.config, tokenizer, self.habits)
+        limit = text_limit(model.config.to_dict(), tokenizer.model_max_length, self.habits)
         super().__init__(name, model, tokenizer, 0, limit)
         with torch.no_grad():
             self.width = self.text_features(self._placed(self.tokens([""]))).shape[1]
@@ -141,10 +141,16 @@ class TransformersDual(Network):
         return settings_of(self.image_processor)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights, tokenizer and picture preprocessing: the folder is complete."""
+        """Write weights, tokenizer and picture preprocessing: the folder is complete.
+
+        Beside them the graphs for onnxruntime, where the model can be exported.
+        """
+        from lexlip.models.dual.export import export_beside
+
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
+        export_beside(self, folder)
 
 
 class BlipDual(TransformersDual):
@@ -219,30 +225,6 @@ def _class(model_type: str) -> type[TransformersDual]:
 
 CLASS_TOKEN = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
 """Model types whose vision towers are built as CLIP's, with a class token."""
-
-
-def habits_of(config: Any, tokenizer: Any) -> Family:
-    """Return the habits of a model; checkpoints of SigLIP 2 and its kin call themselves SigLIP."""
-    habits = FAMILIES[config.model_type]
-    if config.model_type == "siglip":
-        if type(tokenizer).__name__.startswith(("Gemma", "Siglip2")):
-            habits = FAMILIES["siglip2"]
-        elif len(tokenizer) > 200_000:  # SigLIP on texts of many languages; the English has 32,000
-            habits = replace(habits, languages=MANY)
-    return habits
-
-
-def _text_limit(config: Any, tokenizer: Any, habits: Family) -> int:
-    """Return the longest text in tokens."""
-    positions = getattr(config.text_config, "max_position_embeddings", None)
-    if positions is not None and config.text_config.model_type in OFFSET:
-        positions -= config.text_config.pad_token_id + 1
-    limits = (positions, tokenizer.model_max_length, habits.max_length)
-    return min(int(limit) for limit in limits if limit)
-
-
-OFFSET = {"altclip_text_model", "camembert", "roberta", "xlm-roberta"}
-"""Text towers that number positions from the padding token's id on."""
 
 
 def _features(output: Any) -> Tensor:

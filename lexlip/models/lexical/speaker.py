@@ -1,8 +1,8 @@
 """The speaker of a dual encoder: its vectors as words, in a checkpoint that stands alone.
 
 Words find, its vectors order (`lexlip.models.speaker.HasVectors`). A checkpoint holds the encoder
-itself in the folder ``encoder``, which is opened when something is first encoded: a query of
-nothing but words needs no network.
+itself in the folder ``encoder``, or says where it is. It is opened when something is first encoded:
+a query of nothing but words needs no network.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class LexicalSpeaker(SpeakerMixin):
     words : sequence of str
         The lexicon, a word per row of the code's atoms, no word twice.
     facts : mapping
-        ``fingerprint`` and ``width`` of the encoder, and whatever the card tells of it.
+        ``fingerprint`` and ``width`` of the encoder, and whatever the card tells of it; ``encoder``
+        where it lies elsewhere: ``name``, ``revision`` and ``precision``.
 
     Examples
     --------
@@ -93,9 +94,10 @@ class LexicalSpeaker(SpeakerMixin):
         """
         encoder = self._opened() if callable(self._opened) else self._opened
         if encoder.fingerprint != self.facts["fingerprint"]:
+            place = self.facts.get("encoder", {}).get("name") or f"the folder {ENCODER}"
             raise LexLIPError(
-                f"{self.name_or_path}: the folder {ENCODER} holds another encoder than the words "
-                "were made with: write the checkpoint again with lexlip lexicalise"
+                f"{self.name_or_path}: {place} holds another encoder than the words were made "
+                "with: write the checkpoint again with lexlip lexicalise"
             )
         return encoder
 
@@ -119,7 +121,7 @@ class LexicalSpeaker(SpeakerMixin):
         tokenizer: Any = getattr(self.encoder, "tokenizer", None)
         read, room = reading(tokenizer), 0
         if read is not None:
-            room = self.encoder.max_text_length - tokenizer.num_special_tokens_to_add()
+            room = self.encoder.max_text_length - tokenizer.num_special_tokens_to_add(False)
         parts, counts = in_windows(texts, read, room)
         return pool_vectors(self.encoder.embed_text(parts, batch_size), counts)
 
@@ -269,14 +271,26 @@ class LexicalSpeaker(SpeakerMixin):
         found.sort_indices()
         return found
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the encoder, the code, the lexicon and a card: the folder is complete."""
+    def save_pretrained(self, folder: str | os.PathLike[str], copy_encoder: bool = True) -> None:
+        """Write the code, the lexicon, a card and the encoder.
+
+        Parameters
+        ----------
+        folder : path
+        copy_encoder : bool
+            Whether the folder is complete. Otherwise it says where the encoder is: in its own
+            folder, which has to stay where it is, or on the hub.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        self.encoder.save_pretrained(target / ENCODER)
+        facts = {name: fact for name, fact in self.facts.items() if name != "encoder"}
+        if copy_encoder:
+            self.encoder.save_pretrained(target / ENCODER)
+        else:
+            facts["encoder"] = self.facts.get("encoder") or place_of(self.encoder)
         save_file(self.code.arrays(), target / WORDS)
         words = list(self.lexicon.tokens[-len(self.code) :])
-        facts = {"model_type": MODEL_TYPE, "format": FORMAT, **self.facts, "words": words}
+        facts = {"model_type": MODEL_TYPE, "format": FORMAT, **facts, "words": words}
         write_json(target / CONFIG, facts)
         self.card().save(target / CARD)
 
@@ -314,9 +328,21 @@ class LexicalSpeaker(SpeakerMixin):
             ) from error
         words = facts.pop("words")
         kept = {key: value for key, value in facts.items() if key not in ("model_type", "format")}
-        speaker = cls(lambda: open_dual_encoder(folder / ENCODER), code, words, kept)
+        place = kept.get("encoder") or {"name": folder / ENCODER}
+        speaker = cls(lambda: open_dual_encoder(**place), code, words, kept)
         speaker.name_or_path = os.fspath(name)
         return speaker
+
+
+def place_of(encoder: Any) -> dict[str, str | None]:
+    """Return where an encoder is opened from: ``name``, ``revision`` and ``precision``."""
+    name = encoder.name_or_path
+    here = Path(name).is_dir()
+    return {
+        "name": str(Path(name).resolve()) if here else name,
+        "revision": None if here else getattr(encoder, "revision", None),
+        "precision": getattr(encoder, "precision", None),
+    }
 
 
 def local_folder(name: str | os.PathLike[str]) -> Path:

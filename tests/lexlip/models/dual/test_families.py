@@ -139,8 +139,11 @@ def test_a_saved_encoder_opens_again_with_the_same_fingerprint(family, folder, e
     copy = open_dual_encoder(tmp_path / "copy")
     assert copy.fingerprint == encoder.fingerprint
     texts = texts_of(family)
-    np.testing.assert_array_equal(copy.embed_text(texts), encoder.embed_text(texts))
-    np.testing.assert_array_equal(copy.embed_image(pictures()), encoder.embed_image(pictures()))
+    near = {"atol": 1e-5}  # graphs are taken where the family has some
+    np.testing.assert_allclose(copy.embed_text(texts), encoder.embed_text(texts), **near)
+    np.testing.assert_allclose(
+        copy.embed_image(pictures()), encoder.embed_image(pictures()), **near
+    )
 
 
 def test_the_fingerprint_follows_weights_and_preprocessing(family, folder, encoder, tmp_path):
