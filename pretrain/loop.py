@@ -151,10 +151,11 @@ def forget_activations(model: TwoTowers) -> None:
         trunk.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then linear to zero: the factor on the learning rate at a step."""
+def rate(step: int, steps: int, warmup: float, last: float = 0.0) -> float:
+    """Linear warm-up, then linear to `last`: the factor on the learning rate at a step."""
     rise = max(1, round(warmup * steps))
-    return min((step + 1) / rise, (steps - step) / max(1, steps - rise), 1.0)
+    left = min(1.0, (steps - step) / max(1, steps - rise))
+    return min((step + 1) / rise, last + (1 - last) * left)
 
 
 def ramp(step: int, steps: int) -> float:
@@ -264,7 +265,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             losses = backward(_to(batch, accelerator.device), chance, weigh)
             norm = accelerator.clip_grad_norm_(task.parameters(), stage.clip)
             for group in optimizer.param_groups:
-                group["lr"] = group["base"] * rate(step, steps, stage.warmup)
+                group["lr"] = group["base"] * rate(step, steps, stage.warmup, stage.last_rate)
             # Losses and gradients are those of the whole batch: all processes agree.
             if skip := bad.is_bad(step, weigh(losses).item(), norm.item()):
                 for buffer, old in zip(model.buffers(), statistics, strict=True):

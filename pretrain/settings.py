@@ -64,6 +64,7 @@ class Stage:
     head_lr: float = option(5e-4, "learning rate of all that starts from random weights")
     weight_decay: float = option(0.01, "of matrices")
     warmup: float = option(0.1, "share of all steps")
+    last_rate: float = option(0.0, "share of the learning rates that is left at the end")
     clip: float = option(1.0, "largest gradient norm")
     temperature: float = option(0.05, "of contrast")
     dropout: float = option(0.0, "of the text tower and the neck")
