@@ -26,7 +26,7 @@ export MALLOC_TRIM_THRESHOLD_ := 4000000000
 export TOKENIZERS_PARALLELISM := false
 PLACE = --config $(CONFIG) --run $(RUN)
 TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
-JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo% finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
+JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
 .PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases docs clean
@@ -61,14 +61,11 @@ demo: install
 	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
 	@echo '  $(BIN)/lexlip search $(RUN)/index "a large red heart"'
 
-demo-checkpoint: ## the model that the package ships, trained longer, into lexlip/data/demo
+demo-checkpoint: ## the model that the package ships, from what make demo trained
 demo-checkpoint: CONFIG := scenes
-demo-checkpoint: RUN := runs/demo-checkpoint
-demo-checkpoint: LONG := stage2.epochs=4
+demo-checkpoint: RUN := runs/demo
 demo-checkpoint: install
-	@$(LEXLIP) pretrain.stage1 $(TRAIN) $(LONG)
-	@$(LEXLIP) pretrain.stage2 $(TRAIN) $(LONG)
-	@$(LEXLIP) pretrain.pack_demo $(PLACE) $(LONG)
+	@$(LEXLIP) pretrain.pack_demo $(PLACE)
 
 test: install lint ## linters, types and all tests
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """The model that the package ships: RUN/stage2 in half precision, for onnxruntime, in 2 MB.
 
-    make demo-checkpoint
+    make demo demo-checkpoint
     python -m pretrain.pack_demo --config scenes --run runs/demo out=/tmp/demo-model
 
 Written are the graphs with their weights in 16 bits, a query table that is fitted here, and a
@@ -106,7 +106,11 @@ def words_found(model: Any, seed: int, count: int = 500) -> dict[str, Any]:
     meant = [Predicate((Pattern(shape=shape, colour=colour),)) for colour, shape in both]
     found = [
         precision(weights, model.encode_text(texts), predicates, scenes)
-        for texts, predicates in ((list(SHAPES), shapes), (list(COLOURS), colours), (phrases, meant))
+        for texts, predicates in (
+            (list(SHAPES), shapes),
+            (list(COLOURS), colours),
+            (phrases, meant),
+        )
     ]
     names = (list(SHAPES), list(COLOURS), phrases)
     each = [dict(zip(n, row.tolist(), strict=True)) for n, row in zip(names, found, strict=True)]
@@ -122,7 +126,9 @@ def recalls(models: Mapping[str, Any], bench: Workbench) -> dict[str, dict[str, 
     found, shown = {}, {}
     for name, model in models.items():
         if id(model) not in shown:
-            shown[id(model)] = unit_normalise(top_terms(model.encode_image(pictures), queries.TERMS))
+            shown[id(model)] = unit_normalise(
+                top_terms(model.encode_image(pictures), queries.TERMS)
+            )
         asked = unit_normalise(model.encode_text(texts))
         found[name] = recall((asked @ shown[id(model)].T).toarray(), judged)
     return found

@@ -1,7 +1,7 @@
 """The model that comes with the package: it knows coloured shapes, and needs no torch.
 
-``make demo-checkpoint`` trains it on pictures that the project draws, and `pretrain.pack_demo`
-writes it: graphs for onnxruntime with weights of 16 bits, and a table for texts.
+``make demo`` trains it on pictures that the project draws, and ``make demo-checkpoint`` writes it
+here: graphs for onnxruntime with weights of 16 bits, and a table for texts.
 """
 
 from __future__ import annotations
