@@ -104,17 +104,16 @@ def words_found(model: Any, seed: int, count: int = 500) -> dict[str, Any]:
     both = [(colour, shape) for colour in COLOURS for shape in SHAPES]
     phrases = [f"a {colour} {shape}" for colour, shape in both]
     meant = [Predicate((Pattern(shape=shape, colour=colour),)) for colour, shape in both]
-    found = [
-        precision(weights, model.encode_text(texts), predicates, scenes)
-        for texts, predicates in (
-            (list(SHAPES), shapes),
-            (list(COLOURS), colours),
-            (phrases, meant),
-        )
-    ]
-    names = (list(SHAPES), list(COLOURS), phrases)
-    each = [dict(zip(n, row.tolist(), strict=True)) for n, row in zip(names, found, strict=True)]
-    return dict(zip(("shapes", "colours", "phrases"), each, strict=True))
+    kinds = {
+        "shapes": (list(SHAPES), shapes),
+        "colours": (list(COLOURS), colours),
+        "phrases": (phrases, meant),
+    }
+    found = {}
+    for kind, (texts, predicates) in kinds.items():
+        shares = precision(weights, model.encode_text(texts), predicates, scenes)
+        found[kind] = dict(zip(texts, shares.tolist(), strict=True))
+    return found
 
 
 def recalls(models: Mapping[str, Any], bench: Workbench) -> dict[str, dict[str, float]]:
@@ -123,14 +122,11 @@ def recalls(models: Mapping[str, Any], bench: Workbench) -> dict[str, dict[str, 
     texts, owner = queries.captions_of(test)
     judged = relevance(owner, test.ids, test.qrels)
     pictures = [test.image(i) for i in range(len(test))]
-    found, shown = {}, {}
+    found = {}
     for name, model in models.items():
-        if id(model) not in shown:
-            shown[id(model)] = unit_normalise(
-                top_terms(model.encode_image(pictures), queries.TERMS)
-            )
+        shown = unit_normalise(top_terms(model.encode_image(pictures), queries.TERMS))
         asked = unit_normalise(model.encode_text(texts))
-        found[name] = recall((asked @ shown[id(model)].T).toarray(), judged)
+        found[name] = recall((asked @ shown.T).toarray(), judged)
     return found
 
 
