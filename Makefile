@@ -29,7 +29,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -63,12 +63,17 @@ demo: RUN := runs/demo
 demo: install
 	@$(LEXLIP) pretrain.stage1 $(TRAIN)
 	@$(LEXLIP) pretrain.stage2 $(TRAIN)
-	@$(LEXLIP) pretrain.dense $(TRAIN)
 	@$(LEXLIP) indexing.build $(PLACE)
 	@$(LEXLIP) eval.bench $(PLACE)
 	@$(LEXLIP) eval.bench.picture $(PLACE)
 	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
 	@echo '  $(BIN)/lexlip search $(RUN)/index "a large red heart"'
+
+demo-checkpoint: ## the model that the package ships, from what make demo trained
+demo-checkpoint: CONFIG := scenes
+demo-checkpoint: RUN := runs/demo
+demo-checkpoint: install
+	@$(LEXLIP) pretrain.pack_demo $(PLACE)
 
 test: install lint ## linters, types and all tests
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

@@ -112,9 +112,29 @@ class Pairs:
         more = Tokens.of(extra, tokenizer, max_length) if extra else None
         return cls(views, captions, image, text, counts, more)
 
-    def steps(self, batch_size: int) -> int:
+    def visits(self, together: int, rng: np.random.Generator) -> np.ndarray:
+        """Captions that are taken with one look at their picture, int64 [V, `together`].
+
+        Each caption comes at least once: a picture with five is visited three times for two of
+        them, and one of its captions comes twice.
+        """
+        if together == 1:
+            return np.arange(len(self.captions))[:, None]
+        shuffled = rng.permutation(len(self.captions))
+        by_picture = shuffled[np.argsort(self.image[shuffled], kind="stable")]
+        counts = np.bincount(self.image)
+        groups = np.split(by_picture, np.cumsum(counts[counts > 0])[:-1])
+        sizes = [-(-len(own) // together) * together for own in groups]
+        taken = [np.resize(own, size) for own, size in zip(groups, sizes, strict=True)]
+        return np.concatenate(taken).reshape(-1, together)
+
+    def rows(self, together: int = 1) -> int:
+        """Captions that an epoch takes, with `together` of them for each look at a picture."""
+        return together * int((-(-np.bincount(self.image) // together)).sum())
+
+    def steps(self, batch_size: int, together: int = 1) -> int:
         """Full batches in an epoch."""
-        return max(1, len(self.captions) // batch_size)
+        return max(1, self.rows(together) // batch_size)
 
     def batches(
         self,
@@ -124,25 +144,27 @@ class Pairs:
         texts: int = 0,
         start: int = 0,
         share: tuple[int, int] = (0, 1),
+        together: int = 1,
     ) -> Iterator[dict[str, Any]]:
         """Batches `start`, `start` + 1, ... of an epoch, the same whoever asks and when.
 
         With a `share` (rank, size) they hold the pictures of rows rank, rank + size, ... alone:
-        every process knows the whole batch, and reads its own pictures.
+        every process knows the whole batch, and reads its own pictures. With `together` captions
+        for each look, a batch has the first caption of all its pictures, then the second of all,
+        ..., but each picture once (`pretrain.task.for_captions`).
         """
         rng = np.random.default_rng([seed, epoch])
-        order = rng.permutation(len(self.captions))
+        steps, looks = self.steps(batch_size, together), batch_size // together
+        visits = self.visits(together, rng)
+        order = rng.permutation(len(visits))
         view = rng.integers(self.views.shape[1], size=len(order))
-        more = (
-            rng.integers(len(self.extra), size=(self.steps(batch_size), texts))
-            if self.extra
-            else None
-        )
-        for step in range(start, self.steps(batch_size)):
-            rows = order[step * batch_size : (step + 1) * batch_size]
-            image, mine = self.image[rows], rows[share[0] :: share[1]]
+        more = rng.integers(len(self.extra), size=(steps, texts)) if self.extra else None
+        for step in range(start, steps):
+            chosen = order[step * looks : (step + 1) * looks]
+            rows, mine = visits[chosen].T.ravel(), chosen[share[0] :: share[1]]
+            image = self.image[rows]
             batch: dict[str, Any] = {
-                "pictures": np.asarray(self.views[self.image[mine], view[mine]]),
+                "pictures": np.asarray(self.views[self.image[visits[mine, 0]], view[mine]]),
                 "captions": self.captions.rows(rows),
                 "owner": torch.from_numpy(image),
                 "text": torch.from_numpy(self.text[rows]),

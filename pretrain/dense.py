@@ -15,7 +15,7 @@ from torch import Tensor
 from lexlip.models.dense_control import DenseDualEncoder
 from pretrain import build, loop, objectives
 from pretrain.settings import Settings
-from pretrain.task import draw_patches, features
+from pretrain.task import draw_patches, features, for_captions
 
 
 class DenseTask(loop.Task):
@@ -39,7 +39,7 @@ class DenseTask(loop.Task):
         )
         text = self.model.embed_text(captions["input_ids"], captions["attention_mask"])
         scale = self.model.logit_scale.clamp(max=math.log(100)).exp()
-        return {"image": image, "text": text * scale}
+        return {"image": for_captions(image, len(text)), "text": text * scale}
 
     def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The contrastive loss of the whole batch."""

@@ -151,10 +151,11 @@ def forget_activations(model: TwoTowers) -> None:
         trunk.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then linear to zero: the factor on the learning rate at a step."""
+def rate(step: int, steps: int, warmup: float, last: float = 0.0) -> float:
+    """Linear warm-up, then linear to `last`: the factor on the learning rate at a step."""
     rise = max(1, round(warmup * steps))
-    return min((step + 1) / rise, (steps - step) / max(1, steps - rise), 1.0)
+    left = min(1.0, (steps - step) / max(1, steps - rise))
+    return min((step + 1) / rise, last + (1 - last) * left)
 
 
 def ramp(step: int, steps: int) -> float:
@@ -190,6 +191,16 @@ def micro_batches(task: Task, stage: Stage, world: World, rows: int) -> int:
             f"a batch of {rows} cannot be divided into {parts} micro batches for each of "
             f"{world.size} processes: start fewer, or enlarge batch_size"
         )
+    together = stage.captions_together
+    if (
+        together < 1
+        or rows % together
+        or (together > 1 and rows // together % (parts * world.size))
+    ):
+        raise LexLIPError(
+            f"a batch of {rows} captions, {together} of each picture, cannot be divided into "
+            f"{parts} micro batches for each of {world.size} processes: change captions_together"
+        )
     if parts > 1 and batch_norms(task.model):
         raise LexLIPError(
             "the vision trunk has batch normalisation, whose statistics micro batches would "
@@ -211,7 +222,8 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
     pairs, dev = bench.pairs(model, bench.train, True), bench.pairs(model, bench.dev, False)
     judged = relevance(dev.image, bench.dev.ids, bench.dev.qrels)
     dev_texts = [c for captions in bench.dev.captions for c in captions]
-    parts = micro_batches(task, stage, world, min(stage.batch_size, len(pairs.captions)))
+    together = stage.captions_together
+    parts = micro_batches(task, stage, world, min(stage.batch_size, pairs.rows(together)))
     set_dropout(model, stage.dropout)
     if settings.model.gradient_checkpointing:
         forget_activations(model)
@@ -220,7 +232,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
         share_statistics(model)
     task.to(accelerator.device).train()
     backward = Backward(task, world, parts, accelerator.autocast)
-    per_epoch = pairs.steps(stage.batch_size)
+    per_epoch = pairs.steps(stage.batch_size, together)
     steps = stage.steps or stage.epochs * per_epoch
     first = checkpoint.restore(task, optimizer) if resume and checkpoint.progress else 0
     bad = BadSteps(
@@ -240,6 +252,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             stage.texts_per_batch,
             start,
             share=(world.rank, world.size),
+            together=together,
         )
         for step, batch in enumerate(batches, epoch * per_epoch + start):
             if step == steps:
@@ -252,7 +265,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             losses = backward(_to(batch, accelerator.device), chance, weigh)
             norm = accelerator.clip_grad_norm_(task.parameters(), stage.clip)
             for group in optimizer.param_groups:
-                group["lr"] = group["base"] * rate(step, steps, stage.warmup)
+                group["lr"] = group["base"] * rate(step, steps, stage.warmup, stage.last_rate)
             # Losses and gradients are those of the whole batch: all processes agree.
             if skip := bad.is_bad(step, weigh(losses).item(), norm.item()):
                 for buffer, old in zip(model.buffers(), statistics, strict=True):

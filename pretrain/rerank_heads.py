@@ -29,6 +29,7 @@ from pretrain.cache import cached_states
 from pretrain.data import Pairs, Tokens
 from pretrain.masking import kept_patches
 from pretrain.settings import Settings
+from pretrain.task import for_captions
 from pretrain.validate import validate_heads
 
 TOKEN_LOSSES = {
@@ -112,7 +113,7 @@ class HeadsTask(loop.Task):
         else:
             hidden, states = model.text.states(**tokens, below=(0, model.heads.depth))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stage.freeze_towers):
-            features = loop.features(model, batch["pictures"])
+            features = for_captions(loop.features(model, batch["pictures"]), len(batch["owner"]))
         kept = kept_patches(features.shape[1] - 1, stage.kept_patches, generator)
         if stage.kept_words < 1:
             draw = torch.rand(positions.shape, generator=generator).to(positions.device)

@@ -18,7 +18,7 @@ from pretrain.data import join
 from pretrain.decoder import WeakDecoder
 from pretrain.masking import Masker
 from pretrain.settings import Settings
-from pretrain.task import draw_patches, features
+from pretrain.task import draw_patches, features, for_captions
 
 # All at 1 in the paper, where the gradient of the contrast was divided by eight GPUs.
 WEIGHTS = {
@@ -81,7 +81,7 @@ class Stage1(loop.Task):
             features(self.model, batch["pictures"]), batch["shared"]["kept"]
         )
         text, _, _ = self.model.pool_text(captions["input_ids"], captions["attention_mask"])
-        return {"image": image, "text": text}
+        return {"image": for_captions(image, len(text)), "text": text}
 
     def own_losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The three masked-language losses: self, and through each bottleneck."""

@@ -17,7 +17,7 @@ from pretrain import build, loop, objectives
 from pretrain.momentum import MomentumEncoder, Queue
 from pretrain.settings import Settings
 from pretrain.steering import Steering, count
-from pretrain.task import draw_patches, features
+from pretrain.task import draw_patches, features, for_captions
 
 WEIGHTS = {
     "contrast": 1.0,  # with keys of the momentum encoder, which take no gradient
@@ -56,7 +56,7 @@ class Stage2(loop.Task):
             features(self.model, batch["pictures"]), batch["shared"]["kept"]
         )
         text, _, _ = self.model.pool_text(captions["input_ids"], captions["attention_mask"])
-        return {"image": image, "text": text}
+        return {"image": for_captions(image, len(text)), "text": text}
 
     @torch.no_grad()
     def keys(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ class Stage2(loop.Task):
         image, _ = slow.pool_image(features(slow, batch["pictures"]))
         text, _, _ = slow.pool_text(captions["input_ids"], captions["attention_mask"])
         keys = {
-            "image_key": objectives.unit(log_saturate(image)),
+            "image_key": objectives.unit(log_saturate(for_captions(image, len(text)))),
             "text_key": objectives.unit(log_saturate(text)),
         }
         return keys | (self._terms(batch) if self.steering.due(self.step) else {})
@@ -77,7 +77,7 @@ class Stage2(loop.Task):
         image, _ = model.pool_image(features(model, batch["pictures"]))
         text, _, _ = model.pool_text(captions["input_ids"], captions["attention_mask"])
         model.train(mode)
-        return {"image_terms": count(image), "text_terms": count(text)}
+        return {"image_terms": count(for_captions(image, len(text))), "text_terms": count(text)}
 
     def losses(self, batch: Mapping[str, Any], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Contrast of the whole batch with keys and queues and in itself, grounding, sparsity."""

@@ -110,6 +110,21 @@ def features(model: Any, pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures.astype(np.float32)).to(model.device)
 
 
+def for_captions(pictures: Tensor, rows: int) -> Tensor:
+    """What was made of each picture, once for every caption, [rows, ...].
+
+    A batch may hold several captions of each picture: the first of all, then the second of all,
+    and so on (`pretrain.data.Pairs.batches`). The picture is encoded once.
+
+    Examples
+    --------
+    >>> for_captions(torch.tensor([[1], [2]]), 4).flatten().tolist()
+    [1, 2, 1, 2]
+    """
+    times = rows // len(pictures)
+    return pictures if times == 1 else pictures.repeat(times, *[1] * (pictures.ndim - 1))
+
+
 def draw_patches(
     model: Any, pictures: np.ndarray, share: float, generator: torch.Generator
 ) -> Tensor | None:

@@ -59,7 +59,7 @@ def explain(
     from lexlip.index import Index
 
     if not text.strip():
-        raise LexLIPError('the query is empty: lexlip explain INDEX "a red circle" IMAGE')
+        raise LexLIPError('the query is empty: lexlip explain INDEX "a red heart" IMAGE')
     query = read_query(text)
     quiet()
     with Index.open(path, load(model)) as opened:

@@ -165,7 +165,7 @@ def words(
 
     check_count("k", k)
     if not item.strip():
-        raise LexLIPError('the text is empty: lexlip words "a red circle" -m CKPT')
+        raise LexLIPError('the text is empty: lexlip words "a red heart" -m CKPT')
     read, loaded, conditions = read_item(item), load(model), ""
     if isinstance(read, Query):
         read = in_our_words(read, lexicon_map)

@@ -204,7 +204,7 @@ def explain(
 
     Examples
     --------
-    >>> found = explain(index, "a.jpg", Query.parse("a red circle"), "a.jpg")     # doctest: +SKIP
+    >>> found = explain(index, "a.jpg", Query.parse("a red heart"), "a.jpg")     # doctest: +SKIP
     >>> found.score, found.words[0], found.patch("red")                           # doctest: +SKIP
     (20810, Contribution(word='red', query=64, impact=211), 12)
     """

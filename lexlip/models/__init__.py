@@ -40,8 +40,8 @@ def load(
     Examples
     --------
     >>> model = load("runs/demo/stage2")                        # doctest: +SKIP
-    >>> model.words_of("a red circle", top_k=2)                 # doctest: +SKIP
-    [('red', 2.1), ('circle', 2.0)]
+    >>> model.words_of("a red heart", top_k=2)                 # doctest: +SKIP
+    [('red', 2.1), ('heart', 2.0)]
     """
     from lexlip.errors import require
     from lexlip.models.dual.files import is_sparse_encoder, model_type

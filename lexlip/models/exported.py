@@ -72,8 +72,8 @@ class ExportedLexLIP(SpeakerMixin):
     Examples
     --------
     >>> model = ExportedLexLIP.from_pretrained("runs/demo/stage2")       # doctest: +SKIP
-    >>> model.words_of("a red circle", top_k=2)                          # doctest: +SKIP
-    [('red', 2.1), ('circle', 2.0)]
+    >>> model.words_of("a red heart", top_k=2)                          # doctest: +SKIP
+    [('red', 2.1), ('heart', 2.0)]
     """
 
     def __init__(

@@ -78,9 +78,9 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
     Examples
     --------
     >>> model = LexLIP.from_pretrained("runs/demo/stage2")        # doctest: +SKIP
-    >>> queries = model.encode_query(["a red circle"])            # doctest: +SKIP
+    >>> queries = model.encode_query(["a red heart"])            # doctest: +SKIP
     >>> model.decode(queries, top_k=2)                            # doctest: +SKIP
-    [[('red', 2.1), ('circle', 2.0)]]
+    [[('red', 2.1), ('heart', 2.0)]]
     """
 
     def __init__(self, config: LexLIPConfig) -> None:
@@ -326,8 +326,8 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
 
         Examples
         --------
-        >>> model.trace_text("a red circle").by_word()                   # doctest: +SKIP
-        [('a', {}), ('red', {2417: 2.1}), ('circle', {4418: 2.0, 2461: 0.7})]
+        >>> model.trace_text("a red heart").by_word()                   # doctest: +SKIP
+        [('a', {}), ('red', {2417: 2.1}), ('heart', {4418: 2.0, 2461: 0.7})]
         """
         return text_provenance(self, text, terms)
 
@@ -336,8 +336,8 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
 
         Examples
         --------
-        >>> model.text_attention("a red circle")                         # doctest: +SKIP
-        [('a', 0.21), ('red', 0.33), ('circle', 0.46)]
+        >>> model.text_attention("a red heart")                         # doctest: +SKIP
+        [('a', 0.21), ('red', 0.33), ('heart', 0.46)]
         """
         return text_attention(self, text)
 

@@ -92,8 +92,8 @@ class Search(BaseModel):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"q": "a red circle -star", "k": 24},
-                {"q": "must:circle", "words": {"red": 40, "blue": -10}, "k": 24},
+                {"q": "a red heart -moon", "k": 24},
+                {"q": "must:heart", "words": {"red": 40, "blue": -10}, "k": 24},
             ]
         },
     )
@@ -187,10 +187,10 @@ class Found(BaseModel):
         json_schema_extra={
             "example": {
                 "query": {
-                    "text": "red^64 circle^58 -star",
-                    "read_as": '"a red circle" -star',
-                    "words": [{"word": "red", "weight": 64}, {"word": "circle", "weight": 58}],
-                    "conditions": ["-star"],
+                    "text": "red^64 heart^58 -moon",
+                    "read_as": '"a red heart" -moon',
+                    "words": [{"word": "red", "weight": 64}, {"word": "heart", "weight": 58}],
+                    "conditions": ["-moon"],
                 },
                 "hits": [
                     {

@@ -11,6 +11,7 @@ import torch
 
 from lexlip.data.collection import Collection
 from pretrain.data import Pairs, Tokens, join
+from pretrain.task import for_captions
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +136,26 @@ def test_joining_pads_the_shorter_batch(model):
         assert joined["attention_mask"].sum(1).tolist() == ([3, 5] if first is a else [5, 3])
         assert joined["word_ids"][short].tolist() == [-1, 0, -1, -1, -1]
         assert joined["input_ids"][1 - short].tolist() == b["input_ids"][0].tolist()
+
+
+@pytest.mark.parametrize("together", [2, 3])
+def test_captions_taken_together_share_one_look_at_their_picture(pairs, owned, together):
+    numbers = np.arange(len(pairs.captions))
+    counted = replace(pairs, text=numbers)  # each caption has a number of its own
+    rows = 4 * together
+    batches = list(counted.batches(0, 1, rows, together=together))
+    assert len(batches) == counted.steps(rows, together)
+    for batch in batches:
+        owners = batch["owner"].numpy().reshape(together, 4)
+        assert (owners == batch["pictures"][:, 0] // 10).all()
+    taken = np.concatenate([b["text"] for b in counted.batches(0, 1, together, together=together)])
+    assert set(taken) == set(numbers)  # one look a batch: an epoch leaves no caption out
+    looks = [-(-len(captions) // together) for captions in owned]
+    assert len(taken) == together * sum(looks) == counted.rows(together)
+    assert np.bincount(taken).max() <= together
+
+
+def test_a_look_is_encoded_once_for_all_its_captions():
+    looks = torch.arange(6.0).view(3, 2)
+    assert for_captions(looks, 3) is looks
+    assert torch.equal(for_captions(looks, 6), torch.cat([looks, looks]))

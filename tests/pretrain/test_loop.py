@@ -167,6 +167,9 @@ def test_the_rate_rises_then_falls(steps):
     peak = max(1, round(0.1 * steps)) - 1
     assert rates[peak] == 1.0 == max(rates) and min(rates) > 0
     assert (np.diff(rates[: peak + 1]) > 0).all() and (np.diff(rates[peak + 1 :]) < 0).all()
+    kept = [loop.rate(step, steps, 0.1, 0.25) for step in range(steps)]
+    np.testing.assert_allclose(kept[steps // 10 :], 0.25 + 0.75 * np.array(rates[steps // 10 :]))
+    assert loop.rate(steps - 1, steps, 0.1, 1.0) == 1.0
 
 
 def test_sparsity_ramps_up_quadratically():

@@ -98,6 +98,21 @@ def test_the_gradient_is_that_of_the_whole_batch(name, parts, pairs, make_model,
 
 
 @NAMES
+def test_pictures_that_are_encoded_once_have_the_gradient_of_copies(
+    name, pairs, make_model, tiny_settings
+):
+    task = task_of(name, make_model, tiny_settings)
+    batch = next(pairs.batches(0, 0, 12, texts=3, together=2))
+    assert len(batch["pictures"]) == 6 and len(batch["owner"]) == 12
+    copied = {**batch, "pictures": np.concatenate([batch["pictures"]] * 2)}
+    losses, wanted = backward(task, copied, 1)
+    for parts in (1, 2, 3):
+        again, found = backward(task, batch, parts)
+        assert again == pytest.approx(losses, rel=1e-5)
+        close(found, wanted, 1e-5)
+
+
+@NAMES
 def test_dropout_of_the_second_pass_is_that_of_the_first(name, pairs, make_model, tiny_settings):
     task, batch, parts, chance = (
         task_of(name, make_model, tiny_settings, 0.3),
@@ -198,6 +213,12 @@ def test_what_cannot_be_divided_is_refused(make_model, tiny_settings):
     assert loop.micro_batches(normalised, stage, World(), 4) == 1
     normalised.model.vision.trunk.requires_grad_(False)
     assert loop.micro_batches(normalised, stage, World(), 9) == 3
+    together = replace(stage, captions_together=2)
+    normalised.model.eval()
+    assert loop.micro_batches(normalised, together, World(), 8) == 2
+    for rows, world in ((9, World()), (10, World()), (12, World(0, 4))):
+        with pytest.raises(LexLIPError, match="change captions_together"):
+            loop.micro_batches(normalised, together, world, rows)
     model.add_heads(token_size=8, gaussian_size=0, layers=1)
     with pytest.raises(LexLIPError, match="HeadsTask trains in one process"):
         loop.micro_batches(HeadsTask(model, tiny_settings, []), stage, World(), 8)
