@@ -42,7 +42,9 @@ def doctor() -> None:
     typer.echo(f"{'python':<14}{sys.version.split()[0]}")
     typer.echo(f"{'offline':<14}{'yes' if os.environ.get('HF_HUB_OFFLINE') == '1' else 'no'}")
     from lexlip.engines.lucene.java import find_java
+    from lexlip.models.onnx import road
 
+    typer.echo(f"{'encoding':<14}{road()}")
     try:
         typer.echo(f"{'java':<14}{find_java()}")
     except LexLIPError as error:  # only the engine lucene needs it

@@ -10,7 +10,7 @@ import pytest
 
 from lexlip.errors import LexLIPError
 from lexlip.models import runtime
-from lexlip.models.onnx import open_session
+from lexlip.models.onnx import open_session, road
 from tests.support.graphs import doubling
 
 
@@ -61,9 +61,16 @@ def test_corrupted_and_missing_graphs_are_one_line(graph):
 
 def test_nothing_is_printed_and_torch_is_not_imported(graph):
     code = (
-        "import sys\nfrom lexlip.models.onnx import open_session\n"
+        "import sys\nfrom lexlip.models.onnx import open_session, road\n"
         f"open_session({str(graph)!r})\n"
         "assert 'torch' not in sys.modules\nprint('still there', file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "still there\n")
+
+
+def test_the_road_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(runtime, "_count", 3)
+    assert "onnxruntime" in road() and "cpu with 3 threads" in road() and "\n" not in road()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert road().startswith("torch: onnxruntime, which is faster, is missing")

@@ -10,6 +10,7 @@ from lexlip.models.dual import open_dual_encoder
 from lexlip.models.dual.export import export_dual
 from lexlip.models.dual.files import kind_of
 from lexlip.models.dual.onnx_models import OnnxDual
+from lexlip.models.windows import reading, windows
 from tests.support.duals import BUILDERS, CHINESE, TEXTS, small_dual
 
 LONG = "the red dog runs over a green star at night 12345 " * 12
@@ -66,3 +67,24 @@ def test_facts_are_those_of_the_network(family, network, exported):
     for name in ("family", "prompt", "languages", "max_text_length", "width", "image_side",
                  "fingerprint"):  # fmt: skip
         assert getattr(exported, name) == getattr(network, name), name
+
+
+def test_rows_do_not_depend_on_their_neighbours(family, exported):
+    texts, together = texts_of(family), exported.embed_text(texts_of(family))
+    np.testing.assert_allclose(exported.embed_text(texts, batch_size=2), together, atol=1e-5)
+    np.testing.assert_allclose(exported.embed_text(texts[1:2])[0], together[1], atol=1e-5)
+    shown = exported.embed_image(pictures())
+    prepared = [exported.prepare_image(picture) for picture in pictures()]
+    np.testing.assert_allclose(exported.embed_image(prepared, batch_size=1), shown, atol=1e-5)
+    assert prepared[0].pixels.dtype == np.uint8
+    assert exported.embed_text([]).shape == exported.embed_image([]).shape == (0, exported.width)
+
+
+def test_long_texts_are_read_in_windows_of_its_tokenizer(family, exported):
+    read = reading(exported.tokenizer)
+    room = exported.max_text_length - exported.tokenizer.num_special_tokens_to_add(False)
+    text = "狗红夜" * 80 if family == "chinese-clip" else LONG * 2
+    parts = windows(text, read, room)
+    assert len(parts) > 1
+    assert max(len(read(part).ids) for part in parts) <= room
+    assert "".join("".join(parts).split()) == "".join(text.split())

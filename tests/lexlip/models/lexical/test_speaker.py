@@ -126,8 +126,10 @@ def test_conditions_ask_what_is_said_of_a_picture(speaker):
 def test_a_checkpoint_stands_alone(speaker, saved, images):
     again = load(saved)
     assert type(again) is LexicalSpeaker and again.fingerprint == speaker.fingerprint
-    assert (again.encode_image(images) != speaker.encode_image(images)).nnz == 0
-    assert again.words_of("red dog") == speaker.words_of("red dog")
+    ours, theirs = again.encode_image(images), speaker.encode_image(images)
+    np.testing.assert_allclose(ours.toarray(), theirs.toarray(), atol=1e-4)  # of graphs
+    words = [dict(model.words_of("red dog")) for model in (again, speaker)]
+    assert words[0] == pytest.approx(words[1], abs=1e-5)
     card, config = ((saved / name).read_text() for name in ("README.md", "config.json"))
     assert "A dual encoder in words" in card
     assert str(saved.parents[1]) not in card + config  # no folder of this machine
