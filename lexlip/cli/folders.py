@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lexlip.cli.common import load
 from lexlip.console import one_line, said_once
 from lexlip.errors import LexLIPError
+from lexlip.models.runtime import quiet
+
+if TYPE_CHECKING:
+    from lexlip.server.growing import Job
 
 _LINES = 3
 """Files that are named when some were skipped."""
@@ -34,29 +40,42 @@ def split_target(given: Sequence[str], with_picture: bool = False) -> tuple[list
     return [Path(place) for place in places], last
 
 
-def up_to_date(paths: Sequence[Path], index: Path | None, model: str | None) -> Path:
-    """Return the index that was given, or that of some folders, with what changed in them.
+def index_of(paths: Sequence[Path], index: Path | None) -> Path | None:
+    """Return the index that was given, None for folders.
 
     Raises
     ------
     LexLIPError
-        For several indexes, and what is neither an index nor a folder.
+        For several indexes, an index among folders, and an index with --index.
     """
     from lexlip.build.manifest import is_index
 
     indexes = [path for path in paths if is_index(path)]
-    if indexes:
-        if len(paths) > 1:
-            raise LexLIPError(f"{indexes[0]} is an index: give one index, or folders of pictures")
-        if index is not None:
-            raise LexLIPError(f"{indexes[0]} is an index: leave out --index")
-        return indexes[0]
+    if not indexes:
+        return None
+    if len(paths) > 1:
+        raise LexLIPError(f"{indexes[0]} is an index: give one index, or folders of pictures")
+    if index is not None:
+        raise LexLIPError(f"{indexes[0]} is an index: leave out --index")
+    return indexes[0]
+
+
+def say(line: str) -> None:
+    """Tell people what takes a while, apart from what was asked for."""
+    typer.echo(one_line(f"lexlip: {line}"), err=True)
+
+
+def up_to_date(paths: Sequence[Path], index: Path | None, model: str | None) -> Path:
+    """Return the index that was given, or that of some folders, with what changed in them."""
+    there = index_of(paths, index)
+    if there is not None:
+        return there
     from lexlip.home import follow
 
-    done = follow(paths, index, model, say=lambda line: typer.echo(f"lexlip: {line}", err=True))
+    done = follow(paths, index, model, say=say)
     added = done.added
     if done.busy:
-        typer.echo(one_line(f"lexlip: nothing was added ({done.busy})"), err=True)
+        say(f"nothing was added ({done.busy})")
     for line in added.said if done.made else ():
         typer.echo(one_line(line), err=True)
     reasons = said_once(reason for _, reason in done.news)
@@ -69,3 +88,25 @@ def up_to_date(paths: Sequence[Path], index: Path | None, model: str | None) -> 
     if news:
         typer.echo(f"{one_line(', '.join(map(str, paths)))}: {news}", err=True)
     return done.index
+
+
+def served(
+    paths: Sequence[Path], index: Path | None, model: str | None
+) -> tuple[Path, Any, Job | None]:
+    """Return the index to serve, its model if it was moved, and what goes on meanwhile.
+
+    Of folders, as soon as a few of their pictures can be searched.
+    """
+    from lexlip.build.manifest import read_manifest
+
+    there = index_of(paths, index)
+    if there is None and not all(path.is_dir() for path in paths):
+        read_manifest(paths[0])  # says that there is none
+    if there is not None:
+        read_manifest(there)
+        return there, load(model), None
+    from lexlip.home.background import Background
+
+    quiet()
+    following = Background(paths, index, model, say)
+    return following.wait(), None, following.job

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, readable
+from lexlip.cli.common import readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads
 
@@ -18,8 +18,19 @@ from lexlip.models.runtime import quiet, set_threads
 @app.command()
 @readable
 def serve(
-    path: Annotated[Path, typer.Argument(metavar="INDEX")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="checkpoint, if moved")] = None,
+    given: Annotated[
+        list[Path],
+        typer.Argument(metavar="INDEX|FOLDER...", help="an index, or folders of pictures"),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="for folders: any model; for an index: checkpoint, if moved"
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="where the index of folders is; by default among your data")
+    ] = None,
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     api_key: Annotated[
@@ -35,14 +46,15 @@ def serve(
         bool, typer.Option("--insecure", help="accept other machines without an API key")
     ] = False,
 ) -> None:
-    """Search an index in the browser: lexlip serve photos.lex, then http://127.0.0.1:8000.
+    """Search pictures in the browser: lexlip serve photos/, then http://127.0.0.1:8000.
 
+    A folder is indexed while you look, and followed as long as it is served.
     Other programs read /openapi.json. Only this machine is accepted by default; --host 0.0.0.0
     --api-key KEY accepts others too.
     """
     import uvicorn
 
-    from lexlip.build.manifest import read_manifest
+    from lexlip.cli.folders import served
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
 
@@ -52,7 +64,6 @@ def serve(
             f"anybody who reaches {host} could search and delete: give --api-key KEY, or "
             "--insecure if you want that"
         )
-    read_manifest(path)  # an error if there is no index
     every = ("*",) if host in ("0.0.0.0", "::") else ()
     settings = Settings(
         api_key=api_key or None,
@@ -66,12 +77,15 @@ def serve(
         quiet()
         # One text is too little work for two cores: encoding it in a server thread took 71 ms when
         # torch used both cores of the machine, and 7 ms when it used one.
+        path, speaker, grow = served(given, index, model)
         set_threads(1)
-        served = create_app(path, load(model), settings)
+        application = create_app(path, speaker, settings, grow)
         shown = f"[{host}]" if ":" in host else host
-        typer.echo(f"{path}: http://{shown}:{listening.getsockname()[1]} (Ctrl+C stops)")
+        typer.echo(
+            f"{', '.join(map(str, given))}: http://{shown}:{listening.getsockname()[1]} (Ctrl+C stops)"
+        )
         config = uvicorn.Config(
-            served, log_level="warning", access_log=False, server_header=False, ws="none",
+            application, log_level="warning", access_log=False, server_header=False, ws="none",
             proxy_headers=False, timeout_graceful_shutdown=5,
         )  # fmt: skip
         with suppress(KeyboardInterrupt):
