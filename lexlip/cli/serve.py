@@ -81,9 +81,8 @@ def serve(
         set_threads(1)
         application = create_app(path, speaker, settings, grow)
         shown = f"[{host}]" if ":" in host else host
-        typer.echo(
-            f"{', '.join(map(str, given))}: http://{shown}:{listening.getsockname()[1]} (Ctrl+C stops)"
-        )
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        typer.echo(f"{', '.join(map(str, given))}: {address} (Ctrl+C stops)")
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, server_header=False, ws="none",
             proxy_headers=False, timeout_graceful_shutdown=5,

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lexlip.errors import LexLIPError
+from lexlip.models.dual.files import snapshot
 
 VARIABLE = "LEXLIP_MODEL"
 """Environment variable that names another model."""
@@ -84,13 +85,8 @@ DEFAULT = HubModel(
 
 def cached_folder(model: HubModel = DEFAULT) -> Path | None:
     """Return the folder of a model in the hub's cache, None where a file of it is missing."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = [try_to_load_from_cache(model.name, name, revision=model.revision)
-             for name in model.files]  # fmt: skip
-    if not all(isinstance(path, str) for path in found):
-        return None
-    return Path(str(found[0])).parent
+    folder = snapshot(model.name, model.revision)
+    return folder if all((folder / name).is_file() for name in model.files) else None
 
 
 def fetch(

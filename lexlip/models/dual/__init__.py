@@ -10,7 +10,7 @@ import shlex
 
 from lexlip.errors import LexLIPError, require
 from lexlip.models.dual.base import DualEncoder
-from lexlip.models.dual.files import KINDS, kind_of
+from lexlip.models.dual.files import KINDS, kind_of, snapshot
 
 
 def is_dual_encoder(name: str | os.PathLike[str]) -> bool:
@@ -77,6 +77,10 @@ def open_dual_encoder(
     >>> encoder.embed_text(["a red star"]).shape                        # doctest: +SKIP
     (1, 512)
     """
+    if revision is not None and not os.path.isdir(name):
+        kept = snapshot(os.fspath(name), revision)
+        if kind_of(kept) in ("onnx", "immich"):
+            name, revision = kept, None  # the hub need not be asked
     kind = kind_of(name, revision)
     if kind in ("onnx", "immich"):
         from lexlip.models.dual.onnx_open import open_onnx

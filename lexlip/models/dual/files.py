@@ -23,6 +23,21 @@ KINDS = (
 )
 
 
+def snapshot(name: str, revision: str) -> Path:
+    """Return where the hub's cache holds the files of one commit; huggingface_hub is not loaded.
+
+    It follows HF_HUB_CACHE and HF_HOME, as huggingface_hub does.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
+    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    hub = hub or os.path.join(home, "hub")
+    folder = (
+        Path(os.path.expandvars(os.path.expanduser(hub))) / f"models--{name.replace('/', '--')}"
+    )
+    return folder / "snapshots" / revision
+
+
 def find_file(name: str | os.PathLike[str], file: str, revision: str | None = None) -> Path | None:
     """Return a checkpoint's file, None where it has none.
 
