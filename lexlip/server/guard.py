@@ -116,7 +116,8 @@ def is_local(scope: Scope, settings: Settings) -> bool:
     """
     client, names = scope.get("client"), Headers(scope=scope).keys()
     proxied = any(name in _FORWARDED or name.startswith("x-forwarded") for name in names)
-    return bool(client) and client[0] in LOOPBACK and not proxied and settings.local
+    near = client is not None and client[0] in LOOPBACK
+    return near and not proxied and settings.local
 
 
 def _length(headers: Headers) -> int:
