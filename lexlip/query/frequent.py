@@ -136,6 +136,6 @@ def near(text: str, words: Sequence[FrequentWord], most: int = 4) -> list[str]:
     """
     known = [word for word, _ in words]
     found: dict[str, None] = {}
-    for word in text.lower().split():
+    for word in (w for w in text.lower().split() if w not in STOP_WORDS):
         found |= dict.fromkeys(difflib.get_close_matches(word, known, most, 0.6))
     return list(found)[:most]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lexlip.data import formats, limits
-from lexlip.data.images import read_image
+from lexlip.data.images import read_image, size_of
 from lexlip.errors import LexLIPError
 
 
@@ -67,7 +67,7 @@ def test_pictures_of_phones(photo, monkeypatch):
     assert np.abs(np.asarray(upright).astype(int) - np.asarray(wide)).mean() < 3
     turned = BytesIO()
     pillow_heif.from_pillow(wide).save(turned, quality=95, exif=exif.tobytes())
-    assert read_image(turned.getvalue()).size == (64, 128)
+    assert read_image(turned.getvalue()).size == size_of(turned.getvalue(), "a") == (64, 128)
     monkeypatch.setattr(formats, "formats", lambda: formats.FORMATS)
     with pytest.raises(LexLIPError, match=r"a.heic: HEIC needs a decoder: pip install pillow-heif"):
         read_image(buffer.getvalue(), "a.heic")
@@ -78,8 +78,10 @@ def test_exif_orientation_is_applied():
     picture.putpixel((0, 0), (0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to show
-    read = read_image(encoded(picture, "PNG", exif=exif))
-    assert read.size == (2, 4)
+    file = encoded(picture, "PNG", exif=exif)
+    read = read_image(file)
+    assert read.size == size_of(file, "a.png") == (2, 4)
+    assert size_of(encoded(picture, "PNG"), "a.png") == (4, 2)
     assert read.getpixel((1, 0)) == (0, 0, 0)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from lexlip.engines.browsing import facets, newest
 from lexlip.filters.where import Where
 
 COLUMNS = {"taken": "str", "year": "int", "share": "float", "own": "bool", "folder": "str"}
@@ -75,3 +76,38 @@ def test_values_are_counted(engine, documents, column):
 
 def test_an_empty_index_has_nothing(engine):
     assert engine.ordered(None, 5) == engine.ordered("year", 5) == engine.counts("year", 5) == []
+
+
+def test_the_newest_documents_come_first(engine, documents):
+    assert newest(engine, 9) == _by_age(documents)[:9]
+    assert newest(engine, 200) == _by_age(documents)
+    assert newest(engine, 20, 30) == _by_age(documents)[30:50]
+    some = {name: facts for name, facts in documents.items() if facts["folder"] == "b"}
+    assert newest(engine, 200, where=Where.parse("folder == 'b'")) == _by_age(some)
+
+
+def _by_age(documents):
+    dated = [name for name, facts in documents.items() if facts["taken"]]
+    dated.sort(key=lambda name: (documents[name]["taken"], -int(name)), reverse=True)
+    return dated + sorted(documents.keys() - set(dated))
+
+
+def test_a_file_s_date_stands_in_for_a_missing_one(engine):
+    taken = ["2024-03-01", None, "2021-01-01", None, None]
+    modified = ["2019-01-01", "2023-05-05", "2025-01-01", "2024-06-06", None]
+    columns = {"taken": taken, "modified": modified}
+    engine.add(list("abcde"), csr_array(np.ones((5, 1), int)), columns)
+    engine.commit()
+    assert newest(engine, 5) == ["d", "a", "b", "c", "e"]
+
+
+def test_facets_say_what_a_column_holds(engine, documents):
+    found = {facet.name: facet for facet in facets(engine, most=3)}
+    values = {n: [f[n] for f in documents.values() if f[n] is not None] for n in COLUMNS}
+    assert {name: facet.kind for name, facet in found.items()} == COLUMNS | {"taken": "date"}
+    for name in ("taken", "year", "share"):
+        assert (found[name].smallest, found[name].largest) == (min(values[name]), max(values[name]))
+        assert found[name].values == ()
+    counted = sorted(Counter(values["folder"]).items(), key=lambda pair: (-pair[1], pair[0]))
+    assert found["folder"].values == tuple(counted[:3]) and not found["folder"].whole
+    assert dict(found["own"].values) == Counter(values["own"]) and found["own"].whole
