@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexlip.storage.compiled import loops
+from lexlip.storage.one_off import prefers_numpy
 
 
 def products(
@@ -41,9 +42,10 @@ def products(
         raise ValueError(f"rows must be 0..{len(codes) - 1}")
     out = np.empty(places.size, np.float32)
     query = np.ascontiguousarray(query, np.float32)
-    compiled = loops("lexlip.storage.product_loops")
+    numpy = prefers_numpy(places.size * query.size)
+    compiled = None if numpy else loops("lexlip.storage.product_loops")
     if compiled is None:
         # Not a matrix product: BLAS may give equal rows different last bits.
-        return (codes[places] * query).sum(axis=1)
+        return (codes[places].astype(np.float64) * query).sum(axis=1).astype(np.float32)
     compiled.multiply(codes, places, query, out)
     return out

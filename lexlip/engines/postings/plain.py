@@ -1,56 +1,68 @@
-"""A search in numpy, for installs without numba: the same hits in the same order."""
+"""Exact search of a segment by numpy: for processes that search once (`lexlip.storage.one_off`)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lexlip.engines.postings.layout import Table
+from lexlip.engines.postings.layout import DENSE, Table
 from lexlip.engines.postings.restore import Arrays, read_terms
 
-_LOW = np.int64(0xFFFFFFFF)
+
+def entries(table: Table, terms: Mapping[int, int]) -> int:
+    """Return how many postings a query reads."""
+    places, _ = _places(table, terms)
+    sizes = np.where(table.kinds[places] == DENSE, table.count, table.sizes[places])
+    return int(sizes.sum()) + table.count
 
 
 def search(
-    arrays: Arrays,
-    table: Table,
-    ids: NDArray[np.int32],
-    weights: NDArray[np.int32],
-    alive: NDArray[np.uint8],
-    found: NDArray[np.int32],
-    scores: NDArray[np.int32],
-) -> int:
-    """Fill `found` and `scores` with the best documents and return how many there are.
+    arrays: Arrays, table: Table, terms: Mapping[int, int], k: int, alive: NDArray[np.uint8]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Find the best `k` documents, as the kernel does.
 
     Parameters
     ----------
     arrays, table
-        Of `lexlip.engines.postings.segment.Segment`.
-    ids, weights : int32 [Q]
-        The query.
+        Of a segment.
+    terms : mapping of int to int
+    k : int
     alive : uint8 [N] or [0]
-        Zero for documents not to be found; all are when it is empty.
-    found, scores : int32 [k]
+        Documents that may be found; all where it is empty.
+
+    Returns
+    -------
+    documents, scores : int32 [n]
+        By score (largest first), then by number.
 
     Raises
     ------
     ValueError
-        When postings are damaged.
+        When the arrays contradict each other.
     """
     sums = np.zeros(table.count, np.int32)
-    places = np.searchsorted(table.terms, ids)
-    for term, place, weight in zip(ids.tolist(), places.tolist(), weights, strict=True):
-        if place < table.terms.size and table.terms[place] == term:
-            documents, impacts, _ = read_terms(arrays, table, slice(place, place + 1))
-            sums[documents] += weight * impacts  # a document once: plain indexing adds it once
+    places, weights = _places(table, terms)
+    for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
+        numbers, impacts, _ = read_terms(arrays, table, slice(place, place + 1))
+        sums[numbers] += weight * impacts.astype(np.int32)
     if alive.size:
         sums[alive == 0] = 0
-    hits = np.flatnonzero(sums)
-    # A key orders by score, then by the smaller document.
-    keys = (sums[hits].astype(np.int64) << 32) | (_LOW - hits)
-    if keys.size > found.size:
-        keys = np.partition(keys, keys.size - found.size)[keys.size - found.size :]
-    keys = np.sort(keys)[::-1]
-    found[: keys.size] = _LOW - (keys & _LOW)
-    scores[: keys.size] = keys >> 32
-    return int(keys.size)
+    found = np.flatnonzero(sums > 0)
+    if found.size > k:
+        least = np.partition(sums[found], found.size - k)[found.size - k]
+        found = found[sums[found] >= least]
+    order = np.lexsort((found, -sums[found]))[:k]
+    chosen = found[order].astype(np.int32)
+    return chosen, sums[chosen]
+
+
+def _places(table: Table, terms: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the places of the terms that a segment has, and their weights."""
+    ids = np.fromiter(terms, np.int32, len(terms))
+    weights = np.fromiter(terms.values(), np.int32, len(terms))
+    at = np.searchsorted(table.terms, ids)
+    known = at < table.terms.size
+    known[known] = table.terms[at[known]] == ids[known]
+    return at[known], weights[known]

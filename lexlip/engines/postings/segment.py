@@ -16,6 +16,7 @@ from lexlip.engines.postings.layout import BLOCK, COMMON, DENSE, LONGEST, Table
 from lexlip.engines.postings.restore import read_terms, restore, restore_some
 from lexlip.errors import LexLIPError
 from lexlip.storage.compiled import loops
+from lexlip.storage.one_off import prefers_numpy
 
 
 def _frozen(array: NDArray) -> NDArray:
@@ -136,14 +137,14 @@ class Segment:
         scores = np.empty(found.size, dtype=np.int32)
         if not terms or not found.size:
             return found[:0], scores[:0]
+        numpy = prefers_numpy(plain.entries(self._table, terms))
+        kernel = None if numpy else loops("lexlip.engines.postings.kernel")
+        if kernel is None:
+            with _damage_named():
+                return plain.search(self._arrays, self._table, terms, k, mask)
         ids = np.fromiter(terms, np.int32, len(terms))
         weights = np.fromiter(terms.values(), np.int32, len(terms))
-        kernel = loops("lexlip.engines.postings.kernel")
-        if kernel is not None:
-            size = kernel.search(*self._postings, ids, weights, mask, found, scores)
-        else:
-            with _damage_named():
-                size = plain.search(self._arrays, self._table, ids, weights, mask, found, scores)
+        size = kernel.search(*self._postings, ids, weights, mask, found, scores)
         return found[:size], scores[:size]
 
     def _mask(self, alive: NDArray) -> NDArray[np.uint8]:
