@@ -31,7 +31,6 @@ EXTRAS = {
     "jnius_config": "lucene",
     "numba": "fast",
     "onnx": "torch",
-    "onnxscript": "torch",
     "open_clip": "open-clip",
     "pyarrow": "parquet",
     "pyserini": "lucene",

@@ -38,7 +38,7 @@ def brought(extra):
 
 
 def test_what_is_missing_names_its_extra(tmp_path):
-    assert extras.said(hidden(extras.ASKED, tmp_path)) == extras.EXPECTED
+    extras.check(hidden(extras.ASKED, tmp_path))
 
 
 @pytest.mark.parametrize("module", EXTRAS)
@@ -68,7 +68,10 @@ def test_a_command_says_it_in_one_line(tmp_path):
     code = "import sys; from lexlip.cli import app; app()"
     done = hidden(code, "words", "a red star", "-m", tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "lexlip: torch is missing: pip install 'lexlip[torch]'\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lexlip: ") and line.endswith(
+        "torch is missing: pip install 'lexlip[torch]'"
+    )
 
 
 def test_all_but_the_networks_are_imported_without_them():

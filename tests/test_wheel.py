@@ -74,8 +74,7 @@ def test_pictures_are_found_without_torch(installed, tmp_path):
 
 
 def test_what_is_missing_names_its_extra(installed, tmp_path):
-    done = installed.run("-c", extras.ASKED, tmp_path)
-    assert extras.said(done) == extras.EXPECTED
+    extras.check(installed.run("-c", extras.ASKED, tmp_path))
 
 
 def test_the_wheel_carries_its_files(installed):

@@ -44,6 +44,6 @@ def products(
     compiled = loops("lexlip.storage.product_loops", lambda: places.size * query.size)
     if compiled is None:
         # Not a matrix product: BLAS may give equal rows different last bits.
-        return (codes[places] * query).sum(axis=1)
+        return (codes[places].astype(np.float64) * query).sum(axis=1).astype(np.float32)
     compiled.multiply(codes, places, query, out)
     return out

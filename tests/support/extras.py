@@ -114,7 +114,9 @@ sys.meta_path[:] = map(Hiding, sys.meta_path)
 """Hides packages from a Python that has them."""
 
 
-def said(done):
-    """Return the line that each function of `ASKED` got."""
+def check(done):
+    """See that each function of `ASKED` got its line, after what it cannot do at the most."""
     assert done.returncode == 0, done.stderr
-    return dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert found.keys() == EXPECTED.keys()
+    assert {name: line for name, line in found.items() if not line.endswith(EXPECTED[name])} == {}
