@@ -38,6 +38,9 @@ from pretrain.validate import recall, relevance
 MOST = 2_000_000
 """Bytes of all files together."""
 
+MADE_WITH = ("seed", "model", "stage1", "stage2", "queries")
+"""Settings that the manifest keeps."""
+
 LARGE = 64
 """Numbers of a tensor from which on it is stored in 16 bits: shapes and axes are left alone."""
 
@@ -161,7 +164,7 @@ def pack(network: LexLIP, bench: Workbench, chosen: Settings, made_by: str) -> d
         facts = {
             "format": FORMAT,
             "made_by": made_by,
-            "settings": asdict(bench.settings) | {"queries": asdict(chosen.queries)},
+            "settings": {name: asdict(chosen)[name] for name in MADE_WITH},
             "bytes": size,
             "test": found,
             "precision_at_10": words_found(spoken, chosen.scenes_seed),
