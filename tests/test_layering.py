@@ -251,8 +251,8 @@ def test_lazy_names_are_the_real_ones():
         lexlip.LexLIPP  # noqa: B018
 
 
-# Rooms that run networks; a benchmark loads other people's.
-NETWORKS = ("lexlip.models", "pretrain")
+# Rooms that run networks; one study measures a loop that people write without lexlip.
+NETWORKS = ("lexlip.models", "pretrain", "eval.studies.encoding")
 
 
 @pytest.mark.parametrize("name", sorted(EVERYTHING))

@@ -1,10 +1,20 @@
 """The command line: ``lexlip index``, ``search``, ``words`` and what else there is."""
 
 # In the order in which `lexlip --help` lists their commands.
-from lexlip.cli import indexing, searching, explaining, lexicalise, serve, comparing, tuning, doctor  # isort: skip
+from lexlip.cli import (
+    comparing,
+    demo,
+    doctor,
+    explaining,
+    indexing,
+    lexicalise,
+    searching,
+    serve,
+    tuning,
+)  # isort: skip
 from lexlip.cli.app import app
 
 __all__ = [
-    "app", "comparing", "doctor", "explaining", "indexing", "lexicalise", "searching", "serve",
-    "tuning",
+    "app", "comparing", "demo", "doctor", "explaining", "indexing", "lexicalise", "searching",
+    "serve", "tuning",
 ]  # fmt: skip

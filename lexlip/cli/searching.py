@@ -27,7 +27,7 @@ from lexlip.models.runtime import quiet
 from lexlip.storage.one_off import once
 
 
-@app.command(cls=QueryCommand)
+@app.command(cls=QueryCommand, rich_help_panel="Start here")
 @readable
 def search(
     asked: Annotated[

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +16,11 @@ from lexlip.cli.common import readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads
 
+_SOON = 1.0
+"""Seconds after which the browser is opened: the server listens by then."""
 
-@app.command()
+
+@app.command(rich_help_panel="Start here")
 @readable
 def serve(
     given: Annotated[
@@ -45,6 +50,7 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="accept other machines without an API key")
     ] = False,
+    browser: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
 ) -> None:
     """Search pictures in the browser: lexlip serve photos/, then http://127.0.0.1:8000.
 
@@ -52,8 +58,6 @@ def serve(
     Other programs read /openapi.json. Only this machine is accepted by default; --host 0.0.0.0
     --api-key KEY accepts others too.
     """
-    import uvicorn
-
     from lexlip.cli.folders import served
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
@@ -72,26 +76,48 @@ def serve(
         pictures=pictures,
         split=split,
     )
-    listening = _listen(host, port)
+    listening = listen(host, port)
     with listening:
         quiet()
+        path, speaker, grow = served(given, index, model)
         # One text is too little work for two cores: encoding it in a server thread took 71 ms when
         # torch used both cores of the machine, and 7 ms when it used one.
-        path, speaker, grow = served(given, index, model)
         set_threads(1)
-        application = create_app(path, speaker, settings, grow)
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listening.getsockname()[1]}"
-        typer.echo(f"{', '.join(map(str, given))}: {address} (Ctrl+C stops)")
-        config = uvicorn.Config(
-            application, log_level="warning", access_log=False, server_header=False, ws="none",
-            proxy_headers=False, timeout_graceful_shutdown=5,
-        )  # fmt: skip
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+        run(create_app(path, speaker, settings, grow), listening, given, browser)
 
 
-def _listen(host: str, port: int) -> Any:
+def run(application: Any, listening: socket.socket, what: Sequence[Path], browser: bool) -> None:
+    """Serve an application at an open socket, until Ctrl+C.
+
+    Parameters
+    ----------
+    application : ASGI application
+    listening : socket
+    what : sequence of Path
+        Named beside the address.
+    browser : bool
+        Open the page in the browser.
+    """
+    import uvicorn
+
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    typer.echo(f"{', '.join(map(str, what))}: {address} (Ctrl+C stops)")
+    config = uvicorn.Config(
+        application, log_level="warning", access_log=False, server_header=False, ws="none",
+        proxy_headers=False, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    if browser:
+        import webbrowser
+
+        timer = threading.Timer(_SOON, webbrowser.open, [address])
+        timer.daemon = True
+        timer.start()
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> Any:
     """Return a listening socket; a taken port is an error before a model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

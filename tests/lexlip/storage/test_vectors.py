@@ -27,7 +27,7 @@ def some(rng, n, width=d):
 @pytest.mark.parametrize("road", ["numba", "numpy"])
 def test_products_are_inner_products(n, width, road, monkeypatch):
     if road == "numpy":
-        monkeypatch.setattr("lexlip.storage.products.loops", lambda module: None)
+        monkeypatch.setattr("lexlip.storage.products.loops", lambda *_: None)
     rng = np.random.default_rng(n + width)
     codes = rng.integers(-127, 128, (50, width), dtype=np.int8)
     query, rows = rng.standard_normal(width).astype(np.float32), rng.integers(0, 50, n)

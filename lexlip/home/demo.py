@@ -1,0 +1,56 @@
+"""A demonstration: drawn pictures, and an index of them by the model that the package ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from lexlip.build.manifest import is_index, read_manifest
+from lexlip.data.scenes import make_scenes
+from lexlip.errors import LexLIPError
+from lexlip.index import Index
+from lexlip.models.shipped import SHIPPED, facts_of, load_shipped
+from lexlip.storage.files import MANIFEST, atomic_directory, write_json
+
+SCENES, SEED = 500, 1
+"""Pictures that the model has not seen, and the seed that they are drawn with."""
+
+QUERIES = ("a red heart", "two blue moons", "a green triangle -night")
+"""Queries that show what a search can do."""
+
+
+def demonstration(folder: Path | None = None) -> Path:
+    """Return an index of drawn pictures; they are drawn and indexed where they were not yet.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where pictures and index lie; by default in the user's cache folder.
+
+    Raises
+    ------
+    LexLIPError
+        When the shipped model is corrupted, or the folder cannot be written.
+    """
+    home = folder or user_cache_path("lexlip", appauthor=False) / "demo"
+    pictures, index = home / "pictures", home / "index"
+    if not (pictures / MANIFEST).is_file():
+        with atomic_directory(pictures) as new:
+            for number, scene in enumerate(make_scenes(SCENES, SEED)):
+                scene.draw().save(new / f"{number:03}.png")
+            write_json(new / MANIFEST, {"kind": "demo", "scenes": SCENES, "seed": SEED})
+    if not _is_of_this_model(index):
+        model = load_shipped()
+        Index.create(
+            index, model, pictures, engine="postings", checkpoint=SHIPPED, replace=is_index(index)
+        ).close()
+    return index
+
+
+def _is_of_this_model(index: Path) -> bool:
+    """Say whether there is an index by the model that this version of the package ships."""
+    try:
+        return is_index(index) and read_manifest(index)["model"] == facts_of()["model"]
+    except LexLIPError:
+        return False
