@@ -62,7 +62,7 @@ def telling(words: Sequence[FrequentWord], total: int, most: int = 12) -> list[F
 
     A word that p of the documents have is worth ``p (log p)^2``, which is largest at p = 0.14:
     words of nearly all, and of a single one, find nothing that one would look for. Of words with
-    one beginning (dog, dogs) the first is taken. Every third word is a rarer one.
+    one beginning (dog, dogs) the better is taken. Every third word is a rarer one.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def telling(words: Sequence[FrequentWord], total: int, most: int = 12) -> list[F
 
     Examples
     --------
-    >>> some = [FrequentWord("thing", 99), FrequentWord("dog", 30), FrequentWord("dogs", 20)]
+    >>> some = [FrequentWord("thing", 99), FrequentWord("dog", 15), FrequentWord("dogs", 3)]
     >>> telling(some, 100)
-    [FrequentWord(word='dog', documents=30)]
+    [FrequentWord(word='dog', documents=15)]
     """
     total = max(total, 1)
     least = 3 if total > 30 else 1

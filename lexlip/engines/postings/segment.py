@@ -214,6 +214,19 @@ class Segment:
             return int(np.count_nonzero(arrays["steps"][first : first + size] > LONGEST))
         return size
 
+    def frequencies(self, terms: Sequence[int]) -> NDArray[np.int64]:
+        """Return how many documents have each of many terms, [len(terms)]."""
+        table = self._table
+        numbers = np.array([term if term < self.width else -1 for term in terms], np.int64)
+        if not table.terms.size:
+            return np.zeros(numbers.size, np.int64)
+        at = np.minimum(np.searchsorted(table.terms, numbers), table.terms.size - 1)
+        found, kinds = table.terms[at] == numbers, table.kinds[at]
+        counts = np.where(found, table.sizes[at], 0).astype(np.int64)
+        for place in np.flatnonzero(found & ((kinds == DENSE) | (kinds == COMMON))).tolist():
+            counts[place] = self.frequency(terms[place])
+        return counts
+
     def having(self, term: int, at_least: int = 1) -> NDArray[np.bool_]:
         """Return which documents have a term with an impact of at least so much, [N].
 

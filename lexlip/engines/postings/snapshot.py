@@ -46,13 +46,13 @@ class Snapshot:
 
     def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
         """Return how many documents have each term, dead ones included."""
-        found = {}
-        for term in terms:
-            if term not in self._frequencies:
-                counts = (part.segment.frequency(term) for part in self.parts)
-                self._frequencies[term] = sum(counts)
-            found[term] = self._frequencies[term]
-        return found
+        wanted = list(terms)
+        if new := [term for term in wanted if term not in self._frequencies]:
+            counts = np.zeros(len(new), np.int64)
+            for part in self.parts:
+                counts += part.segment.frequencies(new)
+            self._frequencies.update(zip(new, counts.tolist(), strict=True))
+        return {term: self._frequencies[term] for term in wanted}
 
     def find(self, names: Iterable[bytes]) -> Iterator[tuple[Part, dict[bytes, int]]]:
         """Yield the parts and what each has alive of these ids."""
