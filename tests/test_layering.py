@@ -250,8 +250,8 @@ def test_lazy_names_are_the_real_ones():
         lexlip.LexLIPP  # noqa: B018
 
 
-# Rooms that run networks; a benchmark loads other people's.
-NETWORKS = ("lexlip.models", "pretrain")
+# Rooms that run networks; a benchmark loads other people's, and one study times their own loop.
+NETWORKS = ("lexlip.models", "pretrain", "eval.studies.encoding")
 
 
 @pytest.mark.parametrize("name", sorted(EVERYTHING))
@@ -265,6 +265,8 @@ def test_torch_ends_at_the_models(name):
     "modules",
     [
         "lexlip.models, lexlip.models.speaker, lexlip.models.query_table, lexlip.models.runtime",
+        "lexlip.models.onnx, lexlip.models.pixels, lexlip.models.lexical.speaker",
+        "lexlip.models.dual, lexlip.models.dual.onnx_open, lexlip.models.dual.exported",
         "lexlip.query.query, lexlip.query.lexicon_map, lexlip.index, lexlip.build.write",
         "lexlip.rerank.stage, lexlip.rerank.rerankers, lexlip.tune.shares",
         "lexlip.explain.explanation, lexlip.explain.sheet",
