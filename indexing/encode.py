@@ -56,6 +56,7 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
     """
     settings.check()
     runtime.share_cores()
+    runtime.use_device(settings.device)
     model = load(settings.model)
     check_heads(model, settings.recipe)
     source = _pictures(settings, data)
@@ -119,6 +120,7 @@ def _begin(settings: Settings, data: Data, encoded: Encoded, threads: int) -> No
 def _tools() -> tuple[Speaker, Collection]:
     """Open the model and the pictures of a worker, once."""
     settings, data, encoded = _job
+    runtime.use_device(settings.device)
     model, source = load(settings.model), _pictures(settings, data)
     if not encoded.is_of(model, source):
         raise LexLIPError("the model or the pictures changed while encoding: run it again")

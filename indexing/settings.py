@@ -23,6 +23,7 @@ class Settings(Recipe):
     exclude: tuple[str, ...] = option((), "files and folders to leave out: *.tmp.jpg,2024/raw")
     model: str = option("", "checkpoint folder")
     out: str = option("", "folder to write")
+    device: str = option("auto", "where networks run: auto (a GPU if one is there), cpu, cuda ...")
     workers: int = option(1, "processes that encode, each with its own model")
     shards: int = option(1, "processes that write Lucene")
     part_size: int = option(CHUNK, "documents a kill may cost; the first part fixes the scale")

@@ -13,11 +13,18 @@ from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
 __all__ = [
-    "Checkpoint", "LexiconTable", "in_our_words", "load", "load_speaker", "one_line",
+    "Checkpoint", "Device", "LexiconTable", "in_our_words", "load", "load_speaker", "one_line",
     "quiet", "read_item", "read_query", "readable", "save_drawing",
 ]  # fmt: skip
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        envvar="LEXLIP_DEVICE",
+        help="where networks run: auto (a GPU if one is there), cpu, cuda, cuda:1, mps ...",
+    ),
+]
 LexiconTable = Annotated[
     Path | None,
     typer.Option("--lexicon-map", help="for queries in another language: lines of word, tab, word"),

@@ -10,11 +10,11 @@ import typer
 
 from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
-from lexlip.cli.common import load, one_line, readable
+from lexlip.cli.common import Device, load, one_line, readable
 from lexlip.console import said_once, with_options
 from lexlip.errors import LexLIPError
 from lexlip.models.dual import refuse_dual_encoder
-from lexlip.models.runtime import quiet, share_cores
+from lexlip.models.runtime import quiet, share_cores, use_device
 from lexlip.storage.ids import is_id
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def index(
     force: Annotated[
         bool, typer.Option("--force", help="encode pictures that look unchanged, too")
     ] = False,
+    device: Device = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="delete pictures that are no longer in the folder")
     ] = False,
@@ -61,6 +62,7 @@ def index(
     from lexlip.build.write import Added
     from lexlip.index import Index
 
+    use_device(device)
     share_cores()
     recipe = Recipe(**options)  # a wrong option is an error before a model is loaded
     if model is not None:

@@ -9,10 +9,10 @@ import numpy as np
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import readable
+from lexlip.cli.common import Device, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.lexical.words import SIZE
-from lexlip.models.runtime import quiet
+from lexlip.models.runtime import quiet, use_device
 
 SAMPLE = 1000
 """Pictures that the words are fitted to, at most."""
@@ -43,6 +43,7 @@ def lexicalise(
         typer.Option(help="of the words and texts: en, de, zh ...; may be given several times"),
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="number of everyday words to take")] = SIZE,
+    device: Device = None,
     split: Annotated[str | None, typer.Option(help="split of a data set")] = None,
 ) -> None:
     """Give a CLIP a lexicon: lexlip lexicalise photos/ --clip openai/clip-vit-base-patch32 -o CKPT.
@@ -54,6 +55,7 @@ def lexicalise(
     from lexlip.models.lexical.lexicalise import lexicalise as give_words
     from lexlip.storage.files import atomic_directory, check_replaceable
 
+    use_device(device)
     check_replaceable(out, "config.json")
     chosen = None if words is None else _lines(words, "words")
     asked = None if captions is None else _lines(captions, "texts")

@@ -11,6 +11,7 @@ import typer
 from lexlip.cli.app import app
 from lexlip.cli.common import (
     Checkpoint,
+    Device,
     LexiconTable,
     in_our_words,
     load,
@@ -23,7 +24,7 @@ from lexlip.cli.common import (
 )
 from lexlip.cli.dashes import QueryCommand
 from lexlip.errors import LexLIPError, check_count
-from lexlip.models.runtime import quiet
+from lexlip.models.runtime import quiet, use_device
 from lexlip.storage.one_off import once
 
 
@@ -68,6 +69,7 @@ def search(
     index: Annotated[
         Path | None, typer.Option(help="where the index of folders is; by default among your data")
     ] = None,
+    device: Device = None,
     encoder: Annotated[
         str, typer.Option(help="of texts: auto (a query table where there is one), network, table")
     ] = "auto",
@@ -99,6 +101,7 @@ def search(
     from lexlip.rerank.phases import PHASES
 
     paths_given, text = split_target(asked, image is not None)
+    use_device(device)
     check_search(k, rescore, query_terms, rerank, depth, min_fit)
     if sum((as_json, trec is not None, paths, paths0, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths, --paths0 and --thumbnails")

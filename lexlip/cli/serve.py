@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import readable
+from lexlip.cli.common import Device, readable
 from lexlip.errors import LexLIPError
-from lexlip.models.runtime import quiet, set_threads
+from lexlip.models.runtime import quiet, set_threads, use_device
 
 _SOON = 1.0
 """Seconds after which the browser is opened: the server listens by then."""
@@ -36,6 +36,7 @@ def serve(
     index: Annotated[
         Path | None, typer.Option(help="where the index of folders is; by default among your data")
     ] = None,
+    device: Device = None,
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     api_key: Annotated[
@@ -62,6 +63,7 @@ def serve(
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
 
+    use_device(device)
     local = host in LOOPBACK
     if not (local or api_key or insecure):
         raise LexLIPError(

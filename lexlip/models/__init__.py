@@ -65,8 +65,9 @@ def load(
     refuse_dual_encoder(name)
     require("torch", "transformers")
     from lexlip.models.lexlip import LexLIP
+    from lexlip.models.runtime import on_device
 
-    model: LexLIP = LexLIP.from_pretrained(name)
+    model: LexLIP = on_device(LexLIP.from_pretrained(name))
     return model
 
 

@@ -28,7 +28,7 @@ _ERRORS_ONLY = 3
 
 
 def open_session(
-    path: str | os.PathLike[str], threads: int | None = None, device: str = "cpu"
+    path: str | os.PathLike[str], threads: int | None = None, device: str | None = None
 ) -> Any:
     """Open a graph.
 
@@ -39,8 +39,9 @@ def open_session(
     threads : int, optional
         Threads of one operation; by default `lexlip.models.runtime.threads`. They sleep while they
         have nothing to do, so that pictures can be decoded beside them.
-    device : str
-        One of `PROVIDERS`, with a number behind a colon where there are several.
+    device : str, optional
+        One of `PROVIDERS`, with a number behind a colon where there are several, or "auto"; by
+        default `lexlip.models.runtime.device_name`.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def open_session(
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         options.add_session_config_entry("session.disable_prepacking", "1")
-    providers = _providers(onnxruntime, device)
+    providers = _providers(onnxruntime, device or runtime.device_name())
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no class in common but this one
@@ -104,6 +105,8 @@ def _providers(onnxruntime: Any, device: str) -> list[Any]:
     kind, _, number = device.partition(":")
     there = onnxruntime.get_available_providers()
     known = [name for name, provider in PROVIDERS.items() if provider in there]
+    if kind == "auto":
+        kind = "cuda" if "cuda" in known else "cpu"
     if kind not in known or (number and not number.isdecimal()):
         raise LexLIPError(
             f"no device {device!r} in this onnxruntime, which has {', '.join(known)}: give one of "

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from lexlip.data.in_order import cores, limit_threads
+from lexlip.errors import LexLIPError
 
 _count: int | None = None
+_device: str | None = None
 
 
 def threads() -> int:
@@ -36,6 +39,47 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
     else:
         os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported
+
+
+def use_device(name: str | None) -> None:
+    """Let networks that are opened from now on run on a device.
+
+    Parameters
+    ----------
+    name : str, optional
+        "auto" (a GPU where the installed torch or onnxruntime has one), "cpu", "cuda", "cuda:1",
+        "mps" and the like; None leaves it as it was.
+    """
+    global _device
+    _device = name or _device
+
+
+def device_name() -> str:
+    """Return the device that was set, or that of LEXLIP_DEVICE; "auto" by default."""
+    return _device or os.environ.get("LEXLIP_DEVICE") or "auto"
+
+
+def on_device(network: Any) -> Any:
+    """Return a torch network on the device of `device_name`.
+
+    Raises
+    ------
+    LexLIPError
+        When the device is unknown or not there.
+    """
+    import torch
+
+    name = device_name()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return network.to(name)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise LexLIPError(
+            f"no device {name!r} in this torch ({reason}): give --device cpu, or install the torch "
+            "of your device"
+        ) from None
 
 
 def share_cores() -> None:

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from lexlip.data.in_order import in_batches
 from lexlip.models.dual.base import Vectors
+from lexlip.models.runtime import on_device
 from lexlip.models.towers import batches
 
 
@@ -70,7 +71,7 @@ class Frozen(ABC):
         self, name: str, network: nn.Module, tokenizer: Any, width: int, max_text_length: int
     ) -> None:
         self.name_or_path, self.tokenizer = name, tokenizer
-        self.network = network.eval().requires_grad_(False)
+        self.network = on_device(network.eval().requires_grad_(False))
         self.width, self.max_text_length = width, max_text_length
 
     @abstractmethod

@@ -43,7 +43,7 @@ class Tower:
         Names of the vectors, the best first; a graph with one output needs none.
     """
 
-    def __init__(self, path: Path, outputs: Sequence[str], device: str = "cpu") -> None:
+    def __init__(self, path: Path, outputs: Sequence[str], device: str | None = None) -> None:
         self.path, self._outputs, self._device = path, outputs, device
 
     @cached_property
@@ -131,7 +131,7 @@ class OnnxDual:
         pixels: Pixels,
         limit: int,
         precision: str,
-        device: str = "cpu",
+        device: str | None = None,
     ) -> None:
         self.name_or_path, self.folder, self.files = name, folder, tuple(files)
         self.habits, self.precision = habits, precision

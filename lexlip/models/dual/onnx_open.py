@@ -29,7 +29,7 @@ def open_onnx(
     name: str | os.PathLike[str],
     revision: str | None = None,
     precision: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> OnnxDual:
     """Open a dual encoder in the layout of transformers.js or of immich.
 
@@ -42,7 +42,7 @@ def open_onnx(
     precision : str, optional
         "int8", "fp16", "fp32", "q4" or "auto"; by default that of the environment variable
         LEXLIP_PRECISION, or auto (`lexlip.models.dual.graphs.AUTO`).
-    device : str
+    device : str, optional
         One of `lexlip.models.onnx.PROVIDERS`.
 
     Raises

@@ -23,6 +23,7 @@ from lexlip.models.dual.files import modules_of, read_json
 from lexlip.models.dual.networks import Frozen
 from lexlip.models.dual.transformers_models import open_transformers, settings_of
 from lexlip.models.pixels import side_of
+from lexlip.models.runtime import device_name
 
 TRUST = "LEXLIP_TRUST_REMOTE_CODE"
 """Environment variable; 1 lets checkpoints run the Python code that they bring."""
@@ -73,7 +74,8 @@ def load_sentence_transformers(name: str | os.PathLike[str], kind: str) -> Any:
     trusted = os.environ.get(TRUST) == "1"
     load: Callable[..., Any] = getattr(sentence_transformers, kind)
     try:
-        return load(str(name), device="cpu", trust_remote_code=trusted)
+        device = None if device_name() == "auto" else device_name()  # None lets the library choose
+        return load(str(name), device=device, trust_remote_code=trusted)
     except Exception as error:  # the library, and code that checkpoints bring, raise of all kinds
         if "trust_remote_code" in str(error) and not trusted:
             raise LexLIPError(
