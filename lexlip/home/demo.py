@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
@@ -10,13 +11,16 @@ from lexlip.build.manifest import is_index, read_manifest
 from lexlip.data.scenes import make_scenes
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.models.shipped import SHIPPED, facts_of, load_shipped
+from lexlip.models.shipped import SHIPPED, load_shipped
 from lexlip.storage.files import MANIFEST, atomic_directory, write_json
+
+if TYPE_CHECKING:
+    from lexlip.models.exported import ExportedLexLIP
 
 SCENES, SEED = 500, 1
 """Pictures that the model has not seen, and the seed that they are drawn with."""
 
-QUERIES = ("a red heart", "two blue moons", "a green triangle -night")
+QUERIES = ("a heart in the snow", "heart + moon -night", "a blue diamond")
 """Queries that show what a search can do."""
 
 
@@ -40,17 +44,17 @@ def demonstration(folder: Path | None = None) -> Path:
             for number, scene in enumerate(make_scenes(SCENES, SEED)):
                 scene.draw().save(new / f"{number:03}.png")
             write_json(new / MANIFEST, {"kind": "demo", "scenes": SCENES, "seed": SEED})
-    if not _is_of_this_model(index):
-        model = load_shipped()
+    model = load_shipped()
+    if not _is_of(model, index):
         Index.create(
             index, model, pictures, engine="postings", checkpoint=SHIPPED, replace=is_index(index)
         ).close()
     return index
 
 
-def _is_of_this_model(index: Path) -> bool:
+def _is_of(model: ExportedLexLIP, index: Path) -> bool:
     """Say whether there is an index by the model that this version of the package ships."""
     try:
-        return is_index(index) and read_manifest(index)["model"] == facts_of()["model"]
+        return is_index(index) and read_manifest(index)["model"] == model.fingerprint
     except LexLIPError:
         return False
