@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.support import extras
+from tests.support.hub import write_cache, write_graphs
 from tests.support.wheel import ROOT, install
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
@@ -71,6 +75,62 @@ def test_the_command(installed):
 def test_pictures_are_found_without_torch(installed, tmp_path):
     done = installed.run("-c", SEARCH, tmp_path / "engine")
     assert done.stdout.split() == ["found"], done.stderr
+
+
+def test_the_demonstration(installed, tmp_path):
+    done = installed.run("lexlip", "demo", "--no-page", "--folder", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("lexlip search") == 3 and " 1 " in done.stdout
+
+
+def test_one_command_searches_a_folder(installed, images, tmp_path):
+    """The first run makes the index with the default model, of a made-up cache of the hub."""
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(images):
+        image.save(tmp_path / "photos" / f"{number}.jpg")
+    images[3].save(tmp_path / "other.png")
+    environment = {
+        "HF_HUB_CACHE": str(write_cache(write_graphs(tmp_path / "model"), tmp_path / "hub")),
+        "HF_HUB_OFFLINE": "1",
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    asked = ("lexlip", "search", tmp_path / "photos", "a red dog", "-k", "2", "--json")
+    first = installed.run(*asked, env=environment)
+    assert first.returncode == 0 and "12 new" in first.stderr, first.stderr
+    again = installed.run(*asked, env=environment)
+    assert again.stdout == first.stdout and not again.stderr
+    hits = json.loads(first.stdout)["hits"]
+    assert len(hits) == 2 and hits[0]["fit"] is not None
+    picture = ("--image", tmp_path / "other.png", "--paths")
+    found = installed.run(*asked[:3], *picture, "-k", "1", env=environment)
+    assert found.stdout.strip() == str(tmp_path / "photos" / "3.jpg"), found.stderr
+    explained = installed.run(*asked[:4], "--explain", env=environment)
+    assert explained.returncode == 0 and "why" in explained.stdout
+
+
+def test_the_page_of_a_folder(installed, images, tmp_path):
+    (tmp_path / "photos").mkdir()
+    images[0].save(tmp_path / "photos" / "one.png")
+    images[1].save(tmp_path / "photos" / "two.png")
+    environment = {
+        "HF_HUB_CACHE": str(write_cache(write_graphs(tmp_path / "model"), tmp_path / "hub")),
+        "HF_HUB_OFFLINE": "1",
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    server = installed.start("lexlip", "serve", tmp_path / "photos", "--port", "0", env=environment)
+    try:
+        line = next(line for line in server.stdout if "http://" in line)
+        address = re.search(r"http://[\d.:]+", line)[0]
+        with urllib.request.urlopen(f"{address}/search?q=a+red+dog", timeout=60) as answer:
+            assert {hit["id"] for hit in json.load(answer)["hits"]} <= {"one.png", "two.png"}
+        with urllib.request.urlopen(f"{address}/", timeout=60) as answer:
+            assert b"<html" in answer.read()
+    finally:
+        server.terminate()
+        server.wait(20)
+        server.stdout.close()
 
 
 def test_what_is_missing_names_its_extra(installed, tmp_path):

@@ -39,6 +39,17 @@ class Installed:
             [str(program), *map(str, words)], env=environ, capture_output=True, text=True, **options
         )
 
+    def start(self, *command, env):
+        """Start a program of the environment; its lines are read from `stdout`."""
+        environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        return subprocess.Popen(
+            [str(self.bin / command[0]), *map(str, command[1:])],
+            env=environ | env | {"PYTHONUNBUFFERED": "1"},
+            cwd=self.site.parent,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def packages(self):
         """Names and versions of the distributions."""
         code = (

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from lexlip.models.default import DEFAULT
-from lexlip.models.dual import open_dual_encoder
-from lexlip.models.dual.export import export_dual
-from tests.support.clips import small_clip, small_tokenizer
-
-NAMES = {"text_model.onnx": "text_model_quantized.onnx",
-         "vision_model.onnx": "vision_model_quantized.onnx"}  # fmt: skip
+from tests.support.hub import write_cache, write_graphs
 
 
 @pytest.fixture(scope="session")
 def graphs(tmp_path_factory) -> Path:
     """A tiny CLIP in the layout of transformers.js, with nothing of torch."""
-    home = tmp_path_factory.mktemp("graphs")
-    network = small_clip(home / "torch", small_tokenizer())
-    export_dual(open_dual_encoder(network), home / "clip")
-    for file in network.glob("*.json"):
-        if not (home / "clip" / file.name).exists():
-            shutil.copy(file, home / "clip" / file.name)
-    for name, other in NAMES.items():
-        (home / "clip" / "onnx" / name).rename(home / "clip" / "onnx" / other)
-    (home / "clip" / "onnx" / "lexlip.json").unlink()  # as others publish it
-    return home / "clip"
+    return write_graphs(tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture
 def hub(graphs, tmp_path) -> Path:
     """A hub cache that holds this model under the default one's name."""
-    cache = tmp_path / "hub"
-    repo = cache / f"models--{DEFAULT.name.replace('/', '--')}"
-    shutil.copytree(graphs, repo / "snapshots" / DEFAULT.revision)
-    return cache
+    return write_cache(graphs, tmp_path / "hub")
 
 
 @pytest.fixture
