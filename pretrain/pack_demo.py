@@ -142,7 +142,7 @@ def pack(network: LexLIP, bench: Workbench, chosen: Settings, made_by: str) -> d
         When it is larger than `MOST`, or worse than the network by half a point of R@1.
     """
     out = Path(chosen.out)
-    rounded = LexLIP.from_pretrained(network.name_or_path).half().float()
+    rounded = LexLIP.from_pretrained(str(network.name_or_path)).half().float()
     texts, owner = queries.captions_of(bench.train)
     pictures = queries.weights_of(rounded, bench, bench.train)
     table = queries.fit_table(rounded, texts, owner, pictures, chosen.queries)
