@@ -72,7 +72,11 @@ def up_to_date(paths: Sequence[Path], index: Path | None, model: str | None) -> 
         return there
     from lexlip.home import follow
 
-    done = follow(paths, index, model, say=say)
+    try:
+        done = follow(paths, index, model, say=say)
+    except KeyboardInterrupt:
+        say("stopped: what is done is kept, and the same command goes on")
+        raise typer.Exit(130) from None
     added = done.added
     if done.busy:
         say(f"nothing was added ({done.busy})")
@@ -109,4 +113,8 @@ def served(
 
     quiet()
     following = Background(paths, index, model, say)
-    return following.wait(), None, following.job
+    try:
+        return following.wait(), None, following.job
+    except KeyboardInterrupt:
+        say("stopped: what is done is kept, and the same command goes on")
+        raise typer.Exit(130) from None
