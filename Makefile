@@ -67,7 +67,7 @@ demo: install
 	@$(LEXLIP) eval.bench $(PLACE)
 	@$(LEXLIP) eval.bench.picture $(PLACE)
 	@echo 'lexlip: pictures of the results: $(RUN)/results.png. Now try your own words:'
-	@echo '  $(BIN)/lexlip search $(RUN)/index "a large red heart"'
+	@echo '  $(BIN)/lexlip search $(RUN)/index "a heart in the snow"'
 
 demo-checkpoint: ## the model that the package ships, from what make demo trained
 demo-checkpoint: CONFIG := scenes
