@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ from lexlip.data.scenes import make_scenes
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.models.shipped import SHIPPED, load_shipped
-from lexlip.storage.files import MANIFEST, atomic_directory, write_json
+from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 if TYPE_CHECKING:
     from lexlip.models.exported import ExportedLexLIP
 
-SCENES, SEED = 500, 1
-"""Pictures that the model has not seen, and the seed that they are drawn with."""
+SCENES, SEED, SIZE = 500, 1, 256
+"""Pictures that the model has not seen, the seed that they are drawn with, and their side in
+pixels: the model reads 64, and finds as much in those that are drawn larger."""
 
 QUERIES = ("a heart in the snow", "heart + moon -night", "a blue diamond")
 """Queries that show what a search can do."""
@@ -39,11 +41,13 @@ def demonstration(folder: Path | None = None) -> Path:
     """
     home = folder or user_cache_path("lexlip", appauthor=False) / "demo"
     pictures, index = home / "pictures", home / "index"
-    if not (pictures / MANIFEST).is_file():
+    facts = {"kind": "demo", "scenes": SCENES, "seed": SEED, "size": SIZE}
+    if not ((pictures / MANIFEST).is_file() and read_json(pictures / MANIFEST) == facts):
         with atomic_directory(pictures) as new:
             for number, scene in enumerate(make_scenes(SCENES, SEED)):
-                scene.draw().save(new / f"{number:03}.png")
-            write_json(new / MANIFEST, {"kind": "demo", "scenes": SCENES, "seed": SEED})
+                scene.draw(SIZE).save(new / f"{number:03}.png", compress_level=1)
+            write_json(new / MANIFEST, facts)
+        shutil.rmtree(index, ignore_errors=True)
     model = load_shipped()
     if not _is_of(model, index):
         Index.create(
