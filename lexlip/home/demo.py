@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,14 +41,14 @@ def demonstration(folder: Path | None = None) -> Path:
     home = folder or user_cache_path("lexlip", appauthor=False) / "demo"
     pictures, index = home / "pictures", home / "index"
     facts = {"kind": "demo", "scenes": SCENES, "seed": SEED, "size": SIZE}
-    if not ((pictures / MANIFEST).is_file() and read_json(pictures / MANIFEST) == facts):
+    drawn = (pictures / MANIFEST).is_file() and read_json(pictures / MANIFEST) == facts
+    if not drawn:
         with atomic_directory(pictures) as new:
             for number, scene in enumerate(make_scenes(SCENES, SEED)):
                 scene.draw(SIZE).save(new / f"{number:03}.png", compress_level=1)
             write_json(new / MANIFEST, facts)
-        shutil.rmtree(index, ignore_errors=True)
     model = load_shipped()
-    if not _is_of(model, index):
+    if not (drawn and _is_of(model, index)):
         Index.create(
             index, model, pictures, engine="postings", checkpoint=SHIPPED, replace=is_index(index)
         ).close()
