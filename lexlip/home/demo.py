@@ -39,7 +39,7 @@ def demonstration(folder: Path | None = None) -> Path:
         When the shipped model is corrupted, or the folder cannot be written.
     """
     home = folder or user_cache_path("lexlip", appauthor=False) / "demo"
-    pictures, index = home / "pictures", home / "index"
+    pictures, index = home / "demo-pictures", home / "demo.lex"
     facts = {"kind": "demo", "scenes": SCENES, "seed": SEED, "size": SIZE}
     drawn = (pictures / MANIFEST).is_file() and read_json(pictures / MANIFEST) == facts
     if not drawn:

@@ -50,7 +50,7 @@ def test_the_right_pictures_are_on_top(home):
         "a blue diamond": lambda it: "diamond" in shapes(it, "blue"),
     }
     assert set(right) == set(QUERIES)
-    with Index.open(home / "index") as index:
+    with Index.open(home / "demo.lex") as index:
         assert len(index) == SCENES
         for text, is_right in right.items():
             hits = [int(hit.id[:3]) for hit in index.search(Query.parse(text), 3)]
@@ -59,6 +59,6 @@ def test_the_right_pictures_are_on_top(home):
 
 
 def test_it_is_made_once(home):
-    before = os.stat(home / "index" / "manifest.json").st_mtime_ns
-    assert demonstration(home) == home / "index"
-    assert os.stat(home / "index" / "manifest.json").st_mtime_ns == before
+    before = os.stat(home / "demo.lex" / "manifest.json").st_mtime_ns
+    assert demonstration(home) == home / "demo.lex"
+    assert os.stat(home / "demo.lex" / "manifest.json").st_mtime_ns == before
