@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 from lexlip.errors import LexLIPError
 from lexlip.storage.files import MANIFEST, read_json
 
-FORMAT = "lexlip-onnx/1"
+FORMAT = "lexlip-exported/1"
 FOLDER = "onnx"
 """Folder of an export in its checkpoint."""
 
