@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import Later, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
+from lexlip.build.explains import Explains
 from lexlip.build.identity import mark, unmixed
-from lexlip.build.intake import Intake, first_source, known_ids
+from lexlip.build.intake import Intake, first_source
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.reopening import Reopens
@@ -22,7 +23,6 @@ from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_WEIGHT
-from lexlip.query.contributions import Contribution, said_first
 from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
-class Index(Reopens, TellsFit):
+class Index(Reopens, Explains, TellsFit):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
     An index holds its engine's last commit: a killed writer loses the documents since
@@ -510,30 +510,6 @@ class Index(Reopens, TellsFit):
             Share of the reranker's score, 0..1; the tuned one by default.
         """
         return self.second_stage.rerank(hits, self.prepare(item, views=True), name, share)
-
-    def explain(self, id: str, item: Any) -> list[Contribution]:
-        """Say why a document is found: the words that it shares with a query, heaviest first.
-
-        Parameters
-        ----------
-        id : str
-        item : str, picture, Query, mapping or PreparedQuery
-            As for `search`; a prepared query encodes nothing. must and exclude decide what is
-            found and add nothing to a score.
-
-        Returns
-        -------
-        list of Contribution
-            Their scores add up to the integer score of the hit, exactly: that of the words that
-            found it (`OrderedHit.words`), where `account` says that something else orders. Where
-            words are said of documents, those come first: the others may be there to correct a sum.
-        """
-        (id,) = known_ids(self.engine, [id])
-        query, lexicon = self.prepare(item), self.model.lexicon
-        found = query.explain(self.engine, id, lexicon.tokens)
-        if not has_said(self.manifest):
-            return found
-        return said_first(found, self.engine, id, lexicon)
 
     def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
         """Say what orders a list, and take a document's score in it apart.

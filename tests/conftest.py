@@ -11,6 +11,7 @@ from pathlib import Path
 # Before anything imports torch or transformers.
 os.environ.update(
     HF_HUB_OFFLINE="1",
+    LEXLIP_EXPORT="0",  # checkpoints that tests share stay as they are
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     TQDM_DISABLE="1",

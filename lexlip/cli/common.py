@@ -36,10 +36,11 @@ def load(checkpoint: str | None, fingerprint: str | None = None, table: bool = T
     if checkpoint is None:
         return None
     from lexlip import models
+    from lexlip.models.export_files import may_export
 
     quiet()
     model = models.load(checkpoint, fingerprint, table=table)
-    if "lexlip.models.lexlip" in sys.modules:  # it has torch
+    if "lexlip.models.lexlip" in sys.modules and may_export():  # it has torch
         from lexlip.models.export import keep_export
 
         keep_export(model, checkpoint)

@@ -37,7 +37,7 @@ def demo(
             query = Query.parse(text)
             prepared = opened.prepare(query)
             hits = opened.search(prepared, 3)
-            reasons = [opened.explain(hit.id, prepared) for hit in hits]
+            reasons = opened.explain_all([hit.id for hit in hits], prepared)
             typer.echo(f'\nlexlip search {index} "{text}"')
             fits = opened.fits(hits, prepared, reasons)
             output.show(opened, prepared.resolved, hits, reasons, False, False, fits)

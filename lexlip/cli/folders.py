@@ -35,7 +35,7 @@ def split_target(given: Sequence[str], with_picture: bool = False) -> tuple[list
     ([PosixPath('photos')], 'a dog')
     """
     *places, last = given
-    if not places or (with_picture and Path(last).is_dir()):
+    if not places or (with_picture and last and Path(last).is_dir()):
         return [Path(place) for place in given], ""
     return [Path(place) for place in places], last
 

@@ -121,7 +121,8 @@ def search(
         hits = opened.search(
             prepared, k, where, rescore, rerank=rerank, depth=depth, min_fit=min_fit
         )
-        reasons = [opened.explain(hit.id, prepared) if explain else [] for hit in hits]
+        ids = [hit.id for hit in hits]
+        reasons = opened.explain_all(ids, prepared) if explain else [[] for _ in ids]
         fits = opened.fits(hits, prepared, reasons if explain else None)
         if as_json:
             by = "cosine" if rescore and rerank is None else by

@@ -35,10 +35,16 @@ def export_folder(name: str | os.PathLike[str], fingerprint: str | None = None) 
     beside = Path(name) / FOLDER
     if (beside / MANIFEST).is_file():
         return beside if _is_young(beside, Path(name)) else None
-    if fingerprint is None:
+    gone = os.path.isabs(name) and not os.path.isdir(name)  # the checkpoint itself is missed then
+    if fingerprint is None or gone:
         return None
     cached = cached_export(fingerprint)
     return cached if (cached / MANIFEST).is_file() else None
+
+
+def may_export() -> bool:
+    """Return whether the command line may write exports: LEXLIP_EXPORT=0 forbids it."""
+    return os.environ.get("LEXLIP_EXPORT", "1") != "0"
 
 
 def cached_export(fingerprint: str) -> Path:

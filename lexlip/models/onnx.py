@@ -69,7 +69,7 @@ def open_session(
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         options.add_session_config_entry("session.disable_prepacking", "1")
-    providers = _providers(onnxruntime, device or runtime.device_name())
+    providers = _providers(onnxruntime, runtime.device_name() if device is None else device)
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no class in common but this one

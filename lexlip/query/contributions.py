@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lexlip.engines.base import Engine
+from lexlip.impacts import MAX_QUERY_TERMS
 from lexlip.lexicon import Lexicon
 from lexlip.models.speaker import said_term
 
@@ -55,27 +56,76 @@ def contributions(
     [Contribution(word='red', query=30, impact=100), Contribution(word='dog', query=10, impact=200)]
     >>> engine.close()
     """
-    shared = engine.contributions(id, terms)
-    if penalty:
-        missing = (term for term, weight in terms.items() if weight > 0 and term not in shared)
-        shared |= dict.fromkeys(missing, -penalty)
-    found = [Contribution(tokens[term], terms[term], impact) for term, impact in shared.items()]
-    return sorted(found, key=lambda c: (-c.score, c.word))
+    (shared,) = held_by(engine, [id], terms)
+    return _words(shared, terms, tokens, penalty)
 
 
-def said_first(
-    found: list[Contribution], engine: Engine, id: str, lexicon: Lexicon
-) -> list[Contribution]:
-    """Put the words that are said of a document before those that only find it.
+def all_contributions(
+    engine: Engine,
+    ids: Sequence[str],
+    terms: Mapping[int, int],
+    lexicon: Lexicon,
+    penalty: int = 0,
+    said: bool = False,
+) -> list[list[Contribution]]:
+    """Return the words that each of several documents shares with a query.
 
     Parameters
     ----------
-    found : list of Contribution
-        Of `contributions`.
-    engine : Engine
-    id : str
+    engine, terms, penalty
+        As of `contributions`.
+    ids : sequence of str
     lexicon : Lexicon
+    said : bool
+        Put the words that are said of a document before those that only find it.
+
+    Raises
+    ------
+    LexLIPError
+        When one of the documents is missing.
     """
-    places = {said_term(lexicon, lexicon.numbers[one.word]): one.word for one in found}
-    said = {places[term] for term in engine.contributions(id, places)}
-    return sorted(found, key=lambda one: one.word not in said)
+    places = {said_term(lexicon, term): lexicon.tokens[term] for term in terms} if said else {}
+    found = []
+    for held in held_by(engine, ids, [*terms, *places]):
+        shared = {term: impact for term, impact in held.items() if term in terms}
+        words = _words(shared, terms, lexicon.tokens, penalty)
+        true = {places[term] for term in held if term in places}
+        first = [one for one in words if one.word in true]
+        found.append(first + [one for one in words if one.word not in true])
+    return found
+
+
+_FEW = 5000
+"""Documents of an index up to which one pass over all postings beats a look at each of several
+documents: ten of 1,000 with 128 terms took 2 ms and 21."""
+
+
+def held_by(engine: Engine, ids: Sequence[str], terms: Iterable[int]) -> list[dict[int, int]]:
+    """Return {term: impact} of those of `terms` that each document has, in their order.
+
+    Raises
+    ------
+    LexLIPError
+        When one of the documents is missing.
+    """
+    asked = list(terms)
+    if len(ids) < 2 or len(engine) > _FEW:
+        starts = range(0, max(1, len(asked)), MAX_QUERY_TERMS)
+        parts = [asked[start : start + MAX_QUERY_TERMS] for start in starts]
+        return [{t: v for part in parts for t, v in engine.contributions(id, part).items()}
+                for id in ids]  # fmt: skip
+    rows = engine.impacts(ids)
+    known = [term for term in asked if term < rows.shape[1]]
+    table = rows[:, known].toarray().tolist() if known else [[] for _ in ids]
+    return [{t: impact for t, impact in zip(known, row, strict=True) if impact} for row in table]
+
+
+def _words(
+    shared: Mapping[int, int], terms: Mapping[int, int], tokens: Sequence[str], penalty: int
+) -> list[Contribution]:
+    held = dict(shared)
+    if penalty:
+        missing = (term for term, weight in terms.items() if weight > 0 and term not in held)
+        held |= dict.fromkeys(missing, -penalty)
+    found = [Contribution(tokens[term], terms[term], impact) for term, impact in held.items()]
+    return sorted(found, key=lambda c: (-c.score, c.word))

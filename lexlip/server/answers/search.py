@@ -137,7 +137,8 @@ def search(
         hits = _hits(index, request, prepared, where, watch, by)
         page = hits[request.offset : last]
         with watch.on("explain_ms"):
-            reasons = [index.explain(hit.id, prepared) if request.explain else [] for hit in page]
+            ids = [hit.id for hit in page]
+            reasons = index.explain_all(ids, prepared) if request.explain else [[] for _ in ids]
             tells = request.explain or index.has_vectors  # else it would cost as much as explaining
             fits = index.fits(page, prepared, reasons) if tells else [None] * len(page)
         weak = index.weak_below

@@ -64,7 +64,7 @@ def test_other_machines_need_a_key(path, host):
 
 
 def test_what_cannot_be_served_is_said_in_one_line(tmp_path, path):
-    assert "no index at" in refused(tmp_path)
+    assert "no picture in" in refused(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "try --port 0" in refused(path, "--port", port)
