@@ -64,9 +64,12 @@ def sample_of(path: Path) -> dict[str, Any]:
 
 
 def _is_young(export: Path, checkpoint: Path) -> bool:
-    """Say whether the weights are those that were exported; where there are none they are."""
+    """Say whether an export is of this format, and of these weights where there are some."""
     try:
-        known = read_json(export / MANIFEST).get("weights")
+        facts = read_json(export / MANIFEST)
+        if facts.get("format", FORMAT) != FORMAT:
+            return False
+        known = facts.get("weights")
         file = checkpoint / known["file"] if known else None
         return file is None or not file.is_file() or sample_of(file) == known
     except (LexLIPError, OSError, KeyError, TypeError):

@@ -222,6 +222,16 @@ def test_a_checkpoint_that_cannot_be_written_to_has_its_export_in_the_cache(
     assert isinstance(load(folder, network.fingerprint), ExportedLexLIP)
 
 
+def test_an_export_of_another_format_is_made_anew(home, tmp_path):
+    folder = tmp_path / "older"
+    shutil.copytree(home, folder)
+    manifest = folder / FOLDER / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("lexlip-exported/1", "lexlip-exported/0"))
+    assert export_folder(folder) is None
+    keep_export(load(folder), folder)
+    assert isinstance(load(folder), ExportedLexLIP)
+
+
 @pytest.mark.parametrize("name", [*GRAPHS.values(), "manifest.json", "lexicon.safetensors"])
 def test_a_corrupted_export_is_one_line(home, tmp_path, name):
     folder = tmp_path / "broken"
