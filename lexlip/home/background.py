@@ -145,9 +145,8 @@ class Background:
         while not listener.stopped.wait(_EVERY):
             try:
                 follow(folders, index, model, _Silent())
-            except LexLIPError as error:
-                log.warning("the folders are no longer followed: %s", error)
-                return
+            except (LexLIPError, OSError) as error:  # a disk that is away may come back
+                log.warning("the folders cannot be looked at: %s", error)
 
     def _raise(self) -> None:
         if self._error is not None:

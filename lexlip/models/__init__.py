@@ -46,7 +46,10 @@ def load(
     from lexlip.errors import require
     from lexlip.models.dual.files import is_sparse_encoder, model_type
     from lexlip.models.export_files import export_folder
+    from lexlip.models.hub import check_there
 
+    if export_folder(name, fingerprint) is None:
+        check_there(name)
     if is_lexical(name):
         from lexlip.models.lexical.speaker import LexicalSpeaker
 

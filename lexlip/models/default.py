@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,13 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lexlip.errors import LexLIPError
-from lexlip.models.dual.files import snapshot
+from lexlip.models.hub import reaches, snapshot
 
 VARIABLE = "LEXLIP_MODEL"
 """Environment variable that names another model."""
-
-_SECONDS = 1.5
-"""Time in which the hub must answer."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def fetch(
             f"the model {model.name} was not fetched yet, and HF_HUB_OFFLINE is set: {advice}"
         )
     host = urlsplit(constants.ENDPOINT).hostname
-    if not _reaches(constants.ENDPOINT):
+    if not reaches(constants.ENDPOINT):
         raise LexLIPError(
             f"the model {model.name} was not fetched yet, and {host} cannot be reached: {advice}"
         )
@@ -140,21 +136,6 @@ def fetch(
         reason = " ".join(str(error).split())[:200]
         raise LexLIPError(f"{model.name} cannot be fetched ({reason}): {advice}") from None
     return path.parents[len(Path(name).parts) - 1]
-
-
-def _reaches(endpoint: str) -> bool:
-    """Say whether something answers at an address, or at the proxy that leads there."""
-    parts = urlsplit(endpoint)
-    proxies = [os.environ.get(f"{parts.scheme}_proxy"), os.environ.get("all_proxy")]
-    proxies += [os.environ.get(f"{parts.scheme}_proxy".upper()), os.environ.get("ALL_PROXY")]
-    proxy = next((it for it in proxies if it), None)
-    parts = urlsplit(proxy) if proxy else parts
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), _SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,8 @@ import shlex
 
 from lexlip.errors import LexLIPError, require
 from lexlip.models.dual.base import DualEncoder
-from lexlip.models.dual.files import KINDS, kind_of, snapshot
+from lexlip.models.dual.files import KINDS, kind_of
+from lexlip.models.hub import check_there, snapshot
 
 
 def is_dual_encoder(name: str | os.PathLike[str]) -> bool:
@@ -77,7 +78,9 @@ def open_dual_encoder(
     >>> encoder.embed_text(["a red star"]).shape                        # doctest: +SKIP
     (1, 512)
     """
-    if revision is not None and not os.path.isdir(name):
+    if revision is None:
+        check_there(name)
+    elif not os.path.isdir(name):
         kept = snapshot(os.fspath(name), revision)
         if kind_of(kept) in ("onnx", "immich"):
             name, revision = kept, None  # the hub need not be asked

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lexlip.models.dual.families import FAMILIES
 from lexlip.models.dual.graphs import IMMICH, TRANSFORMERS_JS, precisions
+from lexlip.models.hub import stay_offline_if_unreachable
 
 Kind = Literal[
     "onnx", "immich", "transformers", "sentence-transformers", "open-clip", "lexlip-clip"
@@ -21,21 +22,6 @@ KINDS = (
     "CLIP, SigLIP, Chinese-CLIP and their kin for onnxruntime, or in transformers, "
     "sentence-transformers or open_clip"
 )
-
-
-def snapshot(name: str, revision: str) -> Path:
-    """Return where the hub's cache holds the files of one commit; huggingface_hub is not loaded.
-
-    It follows HF_HUB_CACHE and HF_HOME, as huggingface_hub does.
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    hub = hub or os.path.join(home, "hub")
-    folder = (
-        Path(os.path.expandvars(os.path.expanduser(hub))) / f"models--{name.replace('/', '--')}"
-    )
-    return folder / "snapshots" / revision
 
 
 def find_file(name: str | os.PathLike[str], file: str, revision: str | None = None) -> Path | None:
@@ -56,6 +42,7 @@ def find_file(name: str | os.PathLike[str], file: str, revision: str | None = No
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    stay_offline_if_unreachable()
     try:
         return Path(hf_hub_download(str(name), file, revision=revision))
     except (EntryNotFoundError, OSError, ValueError):  # ValueError: no name that the hub can have

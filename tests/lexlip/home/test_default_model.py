@@ -186,3 +186,22 @@ def test_a_search_takes_little_memory(run, hub, album):
     done = run(asked, hub, HF_HUB_OFFLINE="1")
     assert done.returncode == 0
     assert int(done.stderr.splitlines()[-1]) < 250
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "ALBUM", "a dog", "-m", "some/model"),
+        ("index", "ALBUM", "-o", "OUT", "-m", "some/model"),
+        ("words", "a dog", "-m", "some/model"),
+        ("lexicalise", "ALBUM", "--clip", "some/model", "-o", "OUT"),
+    ],
+)
+def test_a_name_that_cannot_be_asked_for_is_one_line(run, album, tmp_path, arguments):
+    """huggingface_hub would try again for half a minute per file."""
+    places = {"ALBUM": str(album), "OUT": str(tmp_path / "out")}
+    code = command(*(places.get(word, word) for word in arguments))
+    done = run(code, tmp_path / "nothing", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "some/model" in done.stderr and "127.0.0.1 cannot be asked" in done.stderr
+    assert not (tmp_path / "out").exists()
