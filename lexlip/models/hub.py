@@ -20,6 +20,10 @@ def snapshot(name: str, revision: str) -> Path:
 
     It follows HF_HUB_CACHE and HF_HOME, as huggingface_hub does.
     """
+    if constants := sys.modules.get("huggingface_hub.constants"):
+        return Path(
+            constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots", revision
+        )
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
     hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")

@@ -78,9 +78,7 @@ def open_dual_encoder(
     >>> encoder.embed_text(["a red star"]).shape                        # doctest: +SKIP
     (1, 512)
     """
-    if revision is None:
-        check_there(name)
-    elif not os.path.isdir(name):
+    if revision is not None and not os.path.isdir(name):
         kept = snapshot(os.fspath(name), revision)
         if kind_of(kept) in ("onnx", "immich"):
             name, revision = kept, None  # the hub need not be asked
@@ -107,4 +105,5 @@ def open_dual_encoder(
         from lexlip.models.dual.legacy import open_legacy
 
         return open_legacy(name)
+    check_there(name)
     raise LexLIPError(f"no dual encoder at {name}: give a folder or hub name of {KINDS}")
