@@ -23,7 +23,8 @@ _ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 def count_scans(data: bytes) -> int:
     """Count the scans of the first picture in the bytes of a JPEG file.
 
-    A JPEG that is not progressive and has all components in its first scan has no other.
+    A JPEG that is not progressive and has all components in its first scan has no other. Beyond
+    `MAX_SCANS` nothing more is counted.
 
     Examples
     --------
@@ -44,7 +45,7 @@ def count_scans(data: bytes) -> int:
             progressive, components = marker in (0xC2, 0xC6, 0xCA, 0xCE), segment[5]
         if marker == _SCAN:
             scans += 1
-            if not progressive and segment and segment[0] == components:
+            if scans > MAX_SCANS or (not progressive and segment and segment[0] == components):
                 break
     return scans
 
@@ -60,6 +61,7 @@ def check_jpeg(picture: Image.Image, data: bytes, name: str) -> Image.Image:
         scans = count_scans(data)
         if scans > MAX_SCANS or scans * picture.width * picture.height > MAX_SCANNED:
             raise PictureTooLarge(
-                f"{name}: a JPEG of {scans} scans would take too long to decode: save it again"
+                f"{name}: a JPEG of {scans}{'+' * (scans > MAX_SCANS)} scans would take too long to "
+                "decode: save it again"
             )
     return picture
