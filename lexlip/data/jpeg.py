@@ -60,8 +60,8 @@ def check_jpeg(picture: Image.Image, data: bytes, name: str) -> Image.Image:
     if picture.format in ("JPEG", "MPO"):
         scans = count_scans(data)
         if scans > MAX_SCANS or scans * picture.width * picture.height > MAX_SCANNED:
+            count = f"{scans}+" if scans > MAX_SCANS else scans
             raise PictureTooLarge(
-                f"{name}: a JPEG of {scans}{'+' * (scans > MAX_SCANS)} scans would take too long to "
-                "decode: save it again"
+                f"{name}: a JPEG of {count} scans would take too long to decode: save it again"
             )
     return picture

@@ -18,8 +18,8 @@ VARIABLE = "LEXLIP_MAX_PIXELS"
 MAX_BYTES = 128 * 1024 * 1024
 
 MAX_SIDE = 100_000
-"""Pixels. JPEG ends at 65,535. A picture of 1 x 40,000,000 is small by its pixels only: Pillow keeps
-a pointer for each row, and no average of squares makes it smaller."""
+"""Pixels. JPEG ends at 65,535. A picture of 1 x 40,000,000 is small by its pixels only: Pillow
+keeps a pointer for each row, and no average of squares makes it smaller."""
 
 # Of a JPEG in full, as multiples of the limit. Decoding it smaller still reads all of its data: 3 s
 # for 320 million pixels on one core. A progressive one is kept in memory in full meanwhile, with 3
@@ -74,7 +74,7 @@ def check_pixels(
     """
     if max(full) > MAX_SIDE:
         raise PictureTooLarge(
-            f"{name}: {full[0]} x {full[1]} pixels: a side is over the limit of {MAX_SIDE:,}: cut it"
+            f"{name}: {full[0]} x {full[1]} pixels: a side is over {MAX_SIDE:,}: cut it in pieces"
         )
     pixels, whole = picture.width * picture.height, full[0] * full[1]
     progressive = bool(picture.info.get("progressive"))

@@ -30,6 +30,17 @@ class Settings:
         Of that data set.
     max_body : int
         Bytes of a request.
+    max_bodies : int
+        Bytes of all requests that are read or worked on at a time; where there are more, one of
+        over a megabyte is answered with 503.
+    body_seconds : float
+        A body has these seconds, and one more for every 32 KiB of it that have come; then it is
+        answered with 408.
+    guesses : int
+        Wrong API keys that one client may send in `guess_seconds`; then it is answered with 429,
+        whatever it sends.
+    guess_seconds : float
+        Of one client's wrong keys.
     max_pixels : int
         Of a posted picture, width times height, at the scale that it is decoded at; by default
         that of the environment variable LEXLIP_MAX_PIXELS, or 64 million.
@@ -57,6 +68,10 @@ class Settings:
     pictures: str | None = None
     split: str | None = None
     max_body: int = 32 * 2**20
+    max_bodies: int = 256 * 2**20
+    body_seconds: float = 30.0
+    guesses: int = 10
+    guess_seconds: float = 60.0
     max_pixels: int = field(default_factory=max_pixels)
     max_query: int = 2000
     max_hits: int = 200
