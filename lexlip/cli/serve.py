@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from lexlip.cli.app import app
 from lexlip.cli.common import Device, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads, use_device
+
+if TYPE_CHECKING:
+    from lexlip.server.connections import Limits
 
 _SOON = 1.0
 """Seconds after which the browser is opened: the server listens by then."""
@@ -88,7 +91,13 @@ def serve(
         run(create_app(path, speaker, settings, grow), listening, given, browser)
 
 
-def run(application: Any, listening: socket.socket, what: Sequence[Path], browser: bool) -> None:
+def run(
+    application: Any,
+    listening: socket.socket,
+    what: Sequence[Path],
+    browser: bool,
+    limits: Limits | None = None,
+) -> None:
     """Serve an application at an open socket, until Ctrl+C.
 
     Parameters
@@ -99,16 +108,21 @@ def run(application: Any, listening: socket.socket, what: Sequence[Path], browse
         Named beside the address.
     browser : bool
         Open the page in the browser.
+    limits : Limits, optional
+        Of connections; by default as many as leave enough file descriptors for the index.
     """
-    import uvicorn
+    from lexlip.server.calm import calm
+    from lexlip.server.connections import Limits, Server, most_connections
 
+    limits = limits or Limits(most_connections())
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     typer.echo(f"{', '.join(map(str, what))}: {address} (Ctrl+C stops)")
-    config = uvicorn.Config(
-        application, log_level="warning", access_log=False, server_header=False, ws="none",
+    server = Server(
+        application, limits, log_level="warning", access_log=False, server_header=False, ws="none",
         proxy_headers=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
+    calm()
     if browser:
         import webbrowser
 
@@ -116,7 +130,7 @@ def run(application: Any, listening: socket.socket, what: Sequence[Path], browse
         timer.daemon = True
         timer.start()
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> Any:

@@ -38,7 +38,7 @@ def eight_bits(picture: Image.Image, name: str) -> Image.Image:
 
 def _narrowed(picture: Image.Image) -> Image.Image:
     # 16 bits; mode I also carries 8-bit values.
-    deep = picture.mode.startswith("I;16") or picture.getextrema()[1] > 255
+    deep = picture.mode.startswith("I;16") or _brightest(picture) > 255
     narrow = np.empty((picture.height, picture.width), np.uint8)
     step = max(1, _BLOCK // picture.width)
     for top in range(0, picture.height, step):  # numpy's view of a whole picture is a copy of it
@@ -46,6 +46,12 @@ def _narrowed(picture: Image.Image) -> Image.Image:
         block = np.asarray(picture.crop((0, top, picture.width, bottom))).astype(np.int64)
         narrow[top:bottom] = np.clip((block + 128) // 257 if deep else block, 0, 255)
     return Image.fromarray(narrow)
+
+
+def _brightest(picture: Image.Image) -> float:
+    """Return the largest value of a picture of one channel."""
+    highest = picture.getextrema()[1]
+    return max(highest) if isinstance(highest, tuple) else highest
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
