@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,26 @@ def no_such_image() -> Refused:
     return Refused(404, "no such image: it was deleted, or the id is not from this server")
 
 
+def disk_full(error: BaseException) -> bool:
+    """Return whether an error, or one behind it, is that a disk or a quota is full.
+
+    Examples
+    --------
+    >>> disk_full(OSError(errno.ENOSPC, "No space left on device")), disk_full(OSError())
+    (True, False)
+    """
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        if isinstance(behind, OSError) and behind.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(behind):  # an engine's own kind of error
+            return True
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return False
+
+
 def without_places(line: str, index: Path) -> str:
     """Return a line that does not name the place of the index on this machine."""
     for place in (str(index.absolute()), str(index)):
@@ -63,7 +85,14 @@ def answer_errors(app: FastAPI, index: Path) -> None:
 
     @app.exception_handler(LexLIPError)
     async def refused(request: Request, error: LexLIPError) -> JSONResponse:
-        return failed(error.status if isinstance(error, Refused) else 400, str(error))
+        status = error.status if isinstance(error, Refused) else 507 if disk_full(error) else 400
+        return failed(status, str(error))
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> JSONResponse:
+        if not disk_full(error):
+            raise error
+        return failed(507, "the disk is full: make room, then try again")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -31,8 +31,8 @@ HEADERS = {
 }
 
 
-_OPEN = re.compile(r"/(?:static/.*|healthz)?\Z", re.DOTALL)
-"""Paths without an API key: the page, which asks for the key, and the health check."""
+_OPEN = re.compile(r"/(?:static/.*|healthz|livez)?\Z", re.DOTALL)
+"""Paths without an API key: the page, which asks for the key, and the health checks."""
 
 
 _RATE = 32 * 2**10  # bytes of a body a second that give it more time

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lexlip.build.identity import Mark, mark
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.server.failures import Refused
+from lexlip.server.failures import Refused, disk_full
 from lexlip.server.growing import Grower
 from lexlip.storage.fair_lock import FairLock
 
@@ -38,6 +38,7 @@ class ServedIndex:
         self._index = Index.open(path, model)
         self.model = self._index.model
         self._refused: set[Mark | None] = set()
+        self._problem: str | None = None
         self._readers = FairLock()
         self._writing = threading.Lock()
 
@@ -51,13 +52,17 @@ class ServedIndex:
         if self._refused and mark(self.path) in self._refused:
             return False
         try:
-            return self._index.stale()
+            stale = self._index.stale()
         except LexLIPError:  # said by `_renew`
             return True
+        if not stale:
+            self._problem = None
+        return stale
 
     def _renew(self) -> None:
         """Go on to the last commit; where that fails, stay at the one that is open."""
         now, replaced = mark(self.path), self._index.replaced
+        self._problem = None
         try:
             if replaced:
                 old, self._index = self._index, Index.open(self.path, self.model)
@@ -69,7 +74,15 @@ class ServedIndex:
             what = "the last commit cannot be read"
             if replaced:
                 what = "another index has taken its place, restart lexlip serve to serve that"
+            self._problem = f"{what} ({error})"
             log.warning("%s, an older one is served: %s", what, error)
+
+    def problem(self) -> str | None:
+        """Return why the index that lies there was not read at the last look, None where it was.
+
+        What was opened is served on meanwhile.
+        """
+        return "the index is gone" if mark(self.path) is None else self._problem
 
     @contextmanager
     def writing(self) -> Iterator[Index]:
@@ -86,7 +99,7 @@ class ServedIndex:
             try:
                 index = Index.open(self.path, self.model, "w")
             except LexLIPError as error:
-                raise Refused(409, str(error)) from None
+                raise Refused(507 if disk_full(error) else 409, str(error)) from None
             with index:
                 yield index
 

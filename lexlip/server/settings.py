@@ -17,7 +17,7 @@ class Settings:
     ----------
     api_key : str, optional
         The key that every request carries in the header ``X-API-Key``; the page itself and
-        ``/healthz`` are open.
+        ``/healthz`` and ``/livez`` are open.
     read_only : bool
         Refuse to add and delete pictures.
     hosts : tuple of str
