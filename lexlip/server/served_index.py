@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lexlip.build.identity import Mark, mark
 from lexlip.errors import LexLIPError
@@ -40,13 +40,29 @@ class ServedIndex:
         self._refused: set[Mark | None] = set()
         self._problem: str | None = None
         self._readers = FairLock()
+        self._thread = threading.local()
         self._writing = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
-        """Yield the index at its last commit; it stays at that commit inside the block."""
-        with self._readers.shared(self._stale, self._renew):
+        """Yield the index at its last commit; it stays at that commit inside the block.
+
+        A block inside another one of the same thread is at the same commit.
+        """
+        if getattr(self._thread, "reads", False):
             yield self._index
+            return
+        with self._readers.shared(self._stale, self._renew):
+            self._thread.reads = True
+            try:
+                yield self._index
+            finally:
+                self._thread.reads = False
+
+    def facts_of(self, id: str) -> Mapping[str, Any] | None:
+        """Return the metadata of a document, None where there is none."""
+        with self.reading() as index:
+            return index.engine.fetch([id])[0]
 
     def _stale(self) -> bool:
         if self._refused and mark(self.path) in self._refused:

@@ -41,6 +41,8 @@ class Settings:
         whatever it sends.
     guess_seconds : float
         Of one client's wrong keys.
+    max_file : int
+        Bytes of a picture file that is sent as it is.
     max_pixels : int
         Of a posted picture, width times height, at the scale that it is decoded at; by default
         that of the environment variable LEXLIP_MAX_PIXELS, or 64 million.
@@ -72,6 +74,7 @@ class Settings:
     body_seconds: float = 30.0
     guesses: int = 10
     guess_seconds: float = 60.0
+    max_file: int = 256 * 2**20
     max_pixels: int = field(default_factory=max_pixels)
     max_query: int = 2000
     max_hits: int = 200
