@@ -22,6 +22,9 @@ _KNOWN = {
 }
 
 
+_RUN_OUT = {(errno.ENOSPC, errno.EDQUOT): 507, (errno.EMFILE, errno.ENFILE): 503}
+
+
 class Refused(LexLIPError):
     """A refused request with its own HTTP status; other LexLIPErrors are a 400.
 
@@ -43,24 +46,34 @@ def no_such_image() -> Refused:
     return Refused(404, "no such image: it was deleted, or the id is not from this server")
 
 
-def disk_full(error: BaseException) -> bool:
-    """Return whether an error, or one behind it, is that a disk or a quota is full.
+def status_of(error: BaseException, otherwise: int = 400) -> int:
+    """Return the HTTP status for an error; what the system ran out of is not the client's fault.
+
+    Returns
+    -------
+    int
+        507 for a full disk or quota, 503 for too many open files, whether this is the error or
+        one behind it.
 
     Examples
     --------
-    >>> disk_full(OSError(errno.ENOSPC, "No space left on device")), disk_full(OSError())
-    (True, False)
+    >>> status_of(OSError(errno.ENOSPC, "No space left on device")), status_of(OSError())
+    (507, 400)
     """
+    if isinstance(error, Refused):
+        return error.status
     seen: set[int] = set()
     behind: BaseException | None = error
     while behind is not None and id(behind) not in seen:
-        if isinstance(behind, OSError) and behind.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if os.strerror(errno.ENOSPC) in str(behind):  # an engine's own kind of error
-            return True
+        for numbers, status in _RUN_OUT.items():
+            # By its text too: engines have kinds of errors of their own.
+            if getattr(behind, "errno", None) in numbers or any(
+                os.strerror(number) in str(behind) for number in numbers
+            ):
+                return status
         seen.add(id(behind))
         behind = behind.__cause__ or behind.__context__
-    return False
+    return otherwise
 
 
 def without_places(line: str, index: Path) -> str:
@@ -85,14 +98,14 @@ def answer_errors(app: FastAPI, index: Path) -> None:
 
     @app.exception_handler(LexLIPError)
     async def refused(request: Request, error: LexLIPError) -> JSONResponse:
-        status = error.status if isinstance(error, Refused) else 507 if disk_full(error) else 400
-        return failed(status, str(error))
+        return failed(status_of(error), str(error))
 
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> JSONResponse:
-        if not disk_full(error):
+        status = status_of(error, 500)
+        if status == 500:
             raise error
-        return failed(507, "the disk is full: make room, then try again")
+        return failed(status, f"{error.strerror}: make room, then try again")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lexlip.build.identity import Mark, mark
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.server.failures import Refused, disk_full
+from lexlip.server.failures import Refused, status_of
 from lexlip.server.growing import Grower
 from lexlip.storage.fair_lock import FairLock
 
@@ -115,7 +115,7 @@ class ServedIndex:
             try:
                 index = Index.open(self.path, self.model, "w")
             except LexLIPError as error:
-                raise Refused(507 if disk_full(error) else 409, str(error)) from None
+                raise Refused(status_of(error, 409), str(error)) from None
             with index:
                 yield index
 

@@ -46,6 +46,9 @@ class Settings:
     max_pixels : int
         Of a posted picture, width times height, at the scale that it is decoded at; by default
         that of the environment variable LEXLIP_MAX_PIXELS, or 64 million.
+    max_columns : int
+        Columns of metadata that posted pictures may bring an index to; each takes three open files
+        of a reader, and of a writer.
     max_query : int
         Characters of a query or a filter.
     max_hits : int
@@ -76,6 +79,7 @@ class Settings:
     guess_seconds: float = 60.0
     max_file: int = 256 * 2**20
     max_pixels: int = field(default_factory=max_pixels)
+    max_columns: int = 64
     max_query: int = 2000
     max_hits: int = 200
     max_depth: int = 1000

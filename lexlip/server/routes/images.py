@@ -85,7 +85,7 @@ async def post_images(service: ServiceOf, request: Request) -> Any:
     files, text = await bodies.read_files(request)
     metadata = images.read_metadata(text)
     return await service.workers.finish(
-        images.add, service.served, service.pictures, files, metadata
+        images.add, service.served, service.pictures, files, metadata, service.settings
     )
 
 

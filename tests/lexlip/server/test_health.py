@@ -105,4 +105,4 @@ def test_a_full_disk_where_a_form_is_kept_is_507(make_index, serve, monkeypatch)
     client = serve(make_index())
     monkeypatch.setattr("starlette.datastructures.UploadFile.write", fail)
     answer = client.post("/words", files={"file": bytes(2**21)})
-    assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
+    assert answer.status_code == 507 and "make room" in answer.json()["error"]
