@@ -13,6 +13,7 @@ import typer
 
 from lexlip.cli.app import app
 from lexlip.cli.common import Device, readable
+from lexlip.cli.keys import doubts, read_key
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads, use_device
 
@@ -43,7 +44,14 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     api_key: Annotated[
-        str | None, typer.Option(envvar="LEXLIP_API_KEY", help="key that requests must carry")
+        str | None,
+        typer.Option(
+            envvar="LEXLIP_API_KEY", help="key that requests must carry (in ps for all to see)"
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="LEXLIP_API_KEY_FILE", help="file with that key, and nothing else"),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="refuse all changes")] = False,
     pictures: Annotated[
@@ -60,27 +68,30 @@ def serve(
 
     A folder is indexed while you look, and followed as long as it is served.
     Other programs read /openapi.json. Only this machine is accepted by default; --host 0.0.0.0
-    --api-key KEY accepts others too.
+    --api-key-file FILE accepts others too.
     """
     from lexlip.cli.folders import served
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
 
     use_device(device)
+    key = read_key(api_key, api_key_file)
     local = host in LOOPBACK
-    if not (local or api_key or insecure):
+    if not (local or key or insecure):
         raise LexLIPError(
-            f"anybody who reaches {host} could search and delete: give --api-key KEY, or "
-            "--insecure if you want that"
+            f"anybody who reaches {host} could search and delete: give --api-key-file FILE, "
+            "or --insecure if you want that"
         )
     every = ("*",) if host in ("0.0.0.0", "::") else ()
     settings = Settings(
-        api_key=api_key or None,
+        api_key=key,
         read_only=read_only,
         hosts=(*LOOPBACK, *([] if local else [host]), *every, *(name or [])),
         pictures=pictures,
         split=split,
     )
+    for line in doubts(key, api_key_file):
+        typer.echo(f"lexlip: {line}", err=True)
     listening = listen(host, port)
     with listening:
         quiet()

@@ -67,7 +67,7 @@ class Settings:
         How many are kept in memory, some 10 KB each.
     """
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     read_only: bool = False
     hosts: tuple[str, ...] = LOOPBACK
     pictures: str | None = None
