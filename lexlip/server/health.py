@@ -1,4 +1,4 @@
-"""Whether the server works: its workers, its index, and the disk."""
+"""Health of a server: its workers, its index, and the disk."""
 
 from __future__ import annotations
 
