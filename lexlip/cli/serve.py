@@ -124,6 +124,7 @@ def run(
     """
     from lexlip.server.calm import calm
     from lexlip.server.connections import Limits, Server, most_connections
+    from lexlip.server.memory import return_blocks
 
     limits = limits or Limits(most_connections())
     host, port = listening.getsockname()[:2]
@@ -134,6 +135,7 @@ def run(
         proxy_headers=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
     calm()
+    return_blocks()
     if browser:
         import webbrowser
 
