@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import warnings
 from functools import cache
@@ -55,6 +56,9 @@ def _silence() -> None:
 
 
 _silence()
+# Scans of a JPEG in a TIFF, which are to have one: libtiff takes 100 by default, 12 s for 64
+# million pixels. It reads the variable with each picture.
+os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", "20")
 
 
 def open_bytes(data: bytes, name: str) -> Image.Image:

@@ -20,7 +20,8 @@ from lexlip.data import images
 from lexlip.data.images import read_image, size_of
 from lexlip.data.jpeg import MAX_SCANS
 from lexlip.data.limits import PictureTooLarge
-from tests.support.cameras import as_bytes, scene, with_repeated_scans
+from lexlip.errors import LexLIPError
+from tests.support.cameras import as_bytes, scene, tiff, with_repeated_scans
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,6 +89,23 @@ def test_a_jpeg_with_many_scans_is_refused_on_every_path(slow_jpeg, tmp_path, mo
     command = ["search", str(tmp_path / "a.lex"), "--image", str(photos / "slow.jpg")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2 and "scans would take too long" in result.stderr
+
+
+@pytest.mark.parametrize("times", [0, 60])
+def test_scans_of_a_jpeg_in_a_tiff_are_few(times):
+    jpeg = with_repeated_scans(as_bytes(Image.new("L", (64, 64)), progressive=True), times)
+    jpeg += b"\0" * (len(jpeg) % 2)
+    entries = {
+        0x100: (4, 64), 0x101: (4, 64), 0x102: (3, 8), 0x103: (3, 7), 0x106: (3, 1),
+        0x111: (4, 8), 0x115: (3, 1), 0x116: (4, 64), 0x117: (4, len(jpeg)),
+    }  # fmt: skip
+    place = 8 + len(jpeg)
+    data = b"II*\0" + struct.pack("<I", place) + jpeg + tiff(entries, place)
+    if times:
+        with pytest.raises(LexLIPError, match="damaged"):
+            read_image(data)
+    else:
+        assert read_image(data).size == (64, 64)
 
 
 def test_scans_are_counted_once_the_limit_is_over(slow_jpeg):

@@ -62,8 +62,8 @@ def test_an_index_that_is_gone_is_said(make_index, serve, engine):
     assert health(client) == (200, "ok", "")
 
 
-def test_a_commit_that_cannot_be_read_is_said(make_index, serve):
-    path = make_index()
+def test_a_commit_that_cannot_be_read_is_said(make_index, serve, engine):
+    path = make_index(engine)
     client = serve(path)
     shutil.rmtree(path / "engine")
     code, status, problems = health(client)
