@@ -91,6 +91,14 @@ def test_a_jpeg_with_many_scans_is_refused_on_every_path(slow_jpeg, tmp_path, mo
     assert result.exit_code == 2 and "scans would take too long" in result.stderr
 
 
+def test_scans_of_a_large_jpeg_are_fewer(undecoded):
+    data = bytearray(with_repeated_scans(as_bytes(scene(64, 64), progressive=True), 40))
+    start = data.index(b"\xff\xc2")
+    data[start + 5 : start + 9] = (8000).to_bytes(2, "big") * 2
+    with pytest.raises(PictureTooLarge, match=r"a JPEG of \d+ scans would take too long"):
+        read_image(bytes(data), at_least=64)
+
+
 @pytest.mark.parametrize("times", [0, 60])
 def test_scans_of_a_jpeg_in_a_tiff_are_few(times):
     jpeg = with_repeated_scans(as_bytes(Image.new("L", (64, 64)), progressive=True), times)
