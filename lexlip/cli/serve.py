@@ -7,14 +7,18 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lexlip.cli.app import app
 from lexlip.cli.common import Device, readable
+from lexlip.cli.keys import doubts, read_key
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads, use_device
+
+if TYPE_CHECKING:
+    from lexlip.server.connections import Limits
 
 _SOON = 1.0
 """Seconds after which the browser is opened: the server listens by then."""
@@ -40,7 +44,14 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     api_key: Annotated[
-        str | None, typer.Option(envvar="LEXLIP_API_KEY", help="key that requests must carry")
+        str | None,
+        typer.Option(
+            envvar="LEXLIP_API_KEY", help="key that requests must carry (in ps for all to see)"
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="LEXLIP_API_KEY_FILE", help="file with that key, and nothing else"),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="refuse all changes")] = False,
     pictures: Annotated[
@@ -57,27 +68,30 @@ def serve(
 
     A folder is indexed while you look, and followed as long as it is served.
     Other programs read /openapi.json. Only this machine is accepted by default; --host 0.0.0.0
-    --api-key KEY accepts others too.
+    --api-key-file FILE accepts others too.
     """
     from lexlip.cli.folders import served
     from lexlip.server import Settings, create_app
     from lexlip.server.settings import LOOPBACK
 
     use_device(device)
+    key = read_key(api_key, api_key_file)
     local = host in LOOPBACK
-    if not (local or api_key or insecure):
+    if not (local or key or insecure):
         raise LexLIPError(
-            f"anybody who reaches {host} could search and delete: give --api-key KEY, or "
-            "--insecure if you want that"
+            f"anybody who reaches {host} could search and delete: give --api-key-file FILE, "
+            "or --insecure if you want that"
         )
     every = ("*",) if host in ("0.0.0.0", "::") else ()
     settings = Settings(
-        api_key=api_key or None,
+        api_key=key,
         read_only=read_only,
         hosts=(*LOOPBACK, *([] if local else [host]), *every, *(name or [])),
         pictures=pictures,
         split=split,
     )
+    for line in doubts(key, api_key_file):
+        typer.echo(f"lexlip: {line}", err=True)
     listening = listen(host, port)
     with listening:
         quiet()
@@ -88,7 +102,13 @@ def serve(
         run(create_app(path, speaker, settings, grow), listening, given, browser)
 
 
-def run(application: Any, listening: socket.socket, what: Sequence[Path], browser: bool) -> None:
+def run(
+    application: Any,
+    listening: socket.socket,
+    what: Sequence[Path],
+    browser: bool,
+    limits: Limits | None = None,
+) -> None:
     """Serve an application at an open socket, until Ctrl+C.
 
     Parameters
@@ -99,16 +119,23 @@ def run(application: Any, listening: socket.socket, what: Sequence[Path], browse
         Named beside the address.
     browser : bool
         Open the page in the browser.
+    limits : Limits, optional
+        Of connections; by default as many as leave enough file descriptors for the index.
     """
-    import uvicorn
+    from lexlip.server.calm import calm
+    from lexlip.server.connections import Limits, Server, most_connections
+    from lexlip.server.memory import return_blocks
 
+    limits = limits or Limits(most_connections())
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     typer.echo(f"{', '.join(map(str, what))}: {address} (Ctrl+C stops)")
-    config = uvicorn.Config(
-        application, log_level="warning", access_log=False, server_header=False, ws="none",
+    server = Server(
+        application, limits, log_level="warning", access_log=False, server_header=False, ws="none",
         proxy_headers=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
+    calm()
+    return_blocks()
     if browser:
         import webbrowser
 
@@ -116,7 +143,7 @@ def run(application: Any, listening: socket.socket, what: Sequence[Path], browse
         timer.daemon = True
         timer.start()
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> Any:

@@ -37,14 +37,21 @@ def eight_bits(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _narrowed(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture)
     # 16 bits; mode I also carries 8-bit values.
-    deep = picture.mode.startswith("I;16") or values.max(initial=0) > 255
-    flat, narrow = values.reshape(-1), np.empty(values.size, np.uint8)
-    for start in range(0, len(flat), _BLOCK):
-        block = flat[start : start + _BLOCK].astype(np.int64)
-        narrow[start : start + _BLOCK] = np.clip((block + 128) // 257 if deep else block, 0, 255)
-    return Image.fromarray(narrow.reshape(values.shape))
+    deep = picture.mode.startswith("I;16") or _brightest(picture) > 255
+    narrow = np.empty((picture.height, picture.width), np.uint8)
+    step = max(1, _BLOCK // picture.width)
+    for top in range(0, picture.height, step):  # numpy's view of a whole picture is a copy of it
+        bottom = min(top + step, picture.height)
+        block = np.asarray(picture.crop((0, top, picture.width, bottom))).astype(np.int64)
+        narrow[top:bottom] = np.clip((block + 128) // 257 if deep else block, 0, 255)
+    return Image.fromarray(narrow)
+
+
+def _brightest(picture: Image.Image) -> float:
+    """Return the largest value of a picture of one channel."""
+    highest = picture.getextrema()[1]
+    return max(highest) if isinstance(highest, tuple) else highest
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

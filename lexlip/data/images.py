@@ -119,16 +119,17 @@ def read_photo(
     picture, turn, facts = _opened(source, name, at_least)
     full = picture.size
     try:
-        facts, orientation = photo_facts(picture) | facts, orientation_of(picture)
         if at_least is not None and full[0] * full[1] > SMALL and picture is not source:
             picture.draft(None, (at_least, at_least))  # ignored by decoders that cannot
         work = check_pixels(picture, full, name, max_pixels)
         with _ALONE if work > _LARGE else nullcontext():
+            # After the size was judged: what a PNG says behind its pixels is read by decoding it.
+            facts, orientation = photo_facts(picture) | facts, orientation_of(picture)
+            turn = turn if orientation == 1 else TURNS.get(orientation)
             picture.load()  # and not verify(), which lets truncated files pass
             picture = _reduced(eight_bits(picture, name), at_least)
-        shape = picture.size
-        turn = turn if orientation == 1 else TURNS.get(orientation)
-        image = to_rgb(picture if turn is None else picture.transpose(turn))
+            shape = picture.size
+            image = to_rgb(picture if turn is None else picture.transpose(turn))
     except LexLIPError:
         raise
     except Exception as error:  # decoders raise anything from OSError to struct.error
@@ -169,6 +170,8 @@ def size_of(source: Path | bytes, name: str) -> tuple[int, int] | None:
         if raw.is_raw(file, _suffix(source)):
             return None
         picture = open_file(file, name)
+        if picture.format == "PNG" and "exif" not in picture.info:  # else all of it is decoded
+            return picture.size
         return picture.size[::-1] if orientation_of(picture) > 4 else picture.size
 
 

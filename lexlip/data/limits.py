@@ -1,4 +1,4 @@
-"""Limits of what is decoded: pixels, bytes, and the scans of a JPEG."""
+"""Limits of what is decoded: pixels, sides and bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ VARIABLE = "LEXLIP_MAX_PIXELS"
 """Environment variable with another limit."""
 
 MAX_BYTES = 128 * 1024 * 1024
+
+MAX_SIDE = 100_000
+"""Pixels. JPEG ends at 65,535. A picture of 1 x 40,000,000 is small by its pixels only: Pillow
+keeps a pointer for each row, and no average of squares makes it smaller."""
 
 # Of a JPEG in full, as multiples of the limit. Decoding it smaller still reads all of its data: 3 s
 # for 320 million pixels on one core. A progressive one is kept in memory in full meanwhile, with 3
@@ -68,6 +72,10 @@ def check_pixels(
     ------
     PictureTooLarge
     """
+    if max(full) > MAX_SIDE:
+        raise PictureTooLarge(
+            f"{name}: {full[0]} x {full[1]} pixels: a side is over {MAX_SIDE:,}: cut it in pieces"
+        )
     pixels, whole = picture.width * picture.height, full[0] * full[1]
     progressive = bool(picture.info.get("progressive"))
     check_size(picture.size, name, limit, shown=full)

@@ -50,6 +50,11 @@ class _Original:
         return found if isinstance(found, bytes) or found.is_file() else None
 
 
+def is_below(path: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder once all links are followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def _file_of(folder: Path, names: Sequence[str]) -> Path | None:
     """Return the file of these names; on disk they may have another Unicode form."""
     path = folder.joinpath(*names)
@@ -176,7 +181,7 @@ class Originals:
     def find(self, id: str) -> Path | bytes | None:
         """Return a picture's file or bytes as they lie there, None where there is none.
 
-        No id leads out of its folder.
+        No id leads out of its folder, but a link there may: see `leads_out`.
         """
         sources, originals = self._places
         number = sources.root_of(id)
@@ -184,6 +189,16 @@ class Originals:
             return None
         prefix = sources.roots[number].prefix
         return originals[number].find(id.removeprefix(f"{prefix}/") if prefix else id)
+
+    def leads_out(self, id: str, found: Path) -> bool:
+        """Return whether links lead from a picture that was found to a file out of its folder.
+
+        The folder is the root; of a picture that a table names, the folder of the file.
+        """
+        sources = self._places[0]
+        number = sources.root_of(id)
+        folder = sources.roots[number].folder if number >= 0 else None
+        return not is_below(found, folder or found.parent)
 
     def id_of(self, path: str | Path) -> str | None:
         """Return the id of a picture in one of the folders, None for anything else."""

@@ -33,12 +33,15 @@ _ERRORS = {
     401: "the API key is missing or wrong",
     403: "not allowed here",
     404: "no such image",
+    408: "the body came too slowly",
     409: "another process writes the index",
     413: "too large",
     415: "a body of another kind",
     422: "not understood",
+    429: "too many wrong API keys",
     503: "busy",
     504: "took too long",
+    507: "the disk is full",
 }
 
 

@@ -40,10 +40,21 @@ async def read(request: Request, kind: type[T]) -> tuple[T, bytes | None]:
             return kind.model_validate_json(text_of(form, "query") or "{}"), await file.read()
     if sort != "application/json":
         raise Refused(415, "send application/json, or multipart/form-data with a picture in `file`")
-    body = await request.body()
-    if len(body) > _MAX_JSON:
+    return kind.model_validate_json(await _json(request)), None
+
+
+async def _json(request: Request) -> bytes:
+    """Read the bytes of JSON: nothing of a body whose length is told to be too long."""
+    told = request.headers.get("content-length", "")
+    read, over = bytearray(), told.isdecimal() and int(told) > _MAX_JSON
+    if not over:
+        async for part in request.stream():
+            read += part
+            if over := len(read) > _MAX_JSON:
+                break
+    if over:
         raise Refused(413, f"the JSON is over {_MAX_JSON:,} bytes: ask for less")
-    return kind.model_validate_json(body), None
+    return bytes(read)
 
 
 async def read_files(request: Request) -> tuple[list[tuple[str, bytes]], str]:

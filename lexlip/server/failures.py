@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ _KNOWN = {
     404: "no such address: /openapi.json lists them",
     405: "no such method at this address: /openapi.json lists them",
 }
+
+
+_RUN_OUT = {(errno.ENOSPC, errno.EDQUOT): 507, (errno.EMFILE, errno.ENFILE): 503}
 
 
 class Refused(LexLIPError):
@@ -39,6 +44,36 @@ class Refused(LexLIPError):
 def no_such_image() -> Refused:
     """Return the answer to an image id that names no document."""
     return Refused(404, "no such image: it was deleted, or the id is not from this server")
+
+
+def status_of(error: BaseException, otherwise: int = 400) -> int:
+    """Return the HTTP status for an error; what the system ran out of is not the client's fault.
+
+    Returns
+    -------
+    int
+        507 for a full disk or quota, 503 for too many open files, whether this is the error or
+        one behind it.
+
+    Examples
+    --------
+    >>> status_of(OSError(errno.ENOSPC, "No space left on device")), status_of(OSError())
+    (507, 400)
+    """
+    if isinstance(error, Refused):
+        return error.status
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        for numbers, status in _RUN_OUT.items():
+            # By its text too: engines have kinds of errors of their own.
+            if getattr(behind, "errno", None) in numbers or any(
+                os.strerror(number) in str(behind) for number in numbers
+            ):
+                return status
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return otherwise
 
 
 def without_places(line: str, index: Path) -> str:
@@ -63,7 +98,14 @@ def answer_errors(app: FastAPI, index: Path) -> None:
 
     @app.exception_handler(LexLIPError)
     async def refused(request: Request, error: LexLIPError) -> JSONResponse:
-        return failed(error.status if isinstance(error, Refused) else 400, str(error))
+        return failed(status_of(error), str(error))
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> JSONResponse:
+        status = status_of(error, 500)
+        if status == 500:
+            raise error
+        return failed(status, f"{error.strerror}: make room, then try again")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
+import time
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lexlip.server.guesses import Guesses
 from lexlip.server.settings import LOOPBACK, Settings
 
 CSP = (
@@ -27,12 +31,26 @@ HEADERS = {
 }
 
 
-_OPEN = re.compile(r"/(?:static/.*|healthz)?\Z", re.DOTALL)
-"""Paths without an API key: the page, which asks for the key, and the health check."""
+_OPEN = re.compile(r"/(?:static/.*|healthz|livez)?\Z", re.DOTALL)
+"""Paths without an API key: the page, which asks for the key, and the health checks."""
 
 
-class _TooLarge(Exception):
-    """More came than a request may have."""
+_RATE = 32 * 2**10  # bytes of a body a second that give it more time
+_SMALL = 2**20  # bytes of a body that are read however many others are
+
+
+class _Cut(Exception):
+    """The body of a request is read no further.
+
+    Parameters
+    ----------
+    status : int
+    line : str
+    """
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status, self.line = status, line
 
 
 class Guard:
@@ -40,6 +58,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self.settings = app, settings
+        self._guesses = Guesses(settings.guesses, settings.guess_seconds)
+        self._held = 0  # bytes of all bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -57,35 +77,40 @@ class Guard:
                 sent.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        read = 0
+        body = _Body(receive, self.settings)
 
         async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self.settings.max_body:
-                raise _TooLarge
+            before = body.read
+            message = await body.next()
+            self._held += body.read - before
+            if body.read > _SMALL and self._held > self.settings.max_bodies:
+                raise _Cut(503, "the server is busy with other uploads: try again in a moment")
             return message
 
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is None and _length(headers) > self.settings.max_body:
-            refusal = self._too_large
+            refusal = 413, body.too_large
         if refusal is None:
             try:
                 await self.app(scope, counted, safely)
                 return
-            except _TooLarge:
+            except ClientDisconnect:  # in the middle of its body: nobody waits for an answer
+                return
+            except _Cut as cut:
                 if started:
                     raise
-                refusal = self._too_large
+                refusal = cut.status, cut.line
+            finally:
+                self._held -= body.read
         status, line = refusal
         answer = JSONResponse({"error": line}, status, headers={"Connection": "close"})
+        if status == 429:
+            answer.headers["Retry-After"] = f"{self._wait(scope):.0f}"
         await answer(scope, receive, safely)
 
-    @property
-    def _too_large(self) -> tuple[int, str]:
-        return 413, f"the request is over {self.settings.max_body:,} bytes: send less at a time"
+    def _wait(self, scope: Scope) -> float:
+        return self._guesses.wait((scope.get("client") or [""])[0])
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Return status and line for a request that may not pass."""
@@ -99,10 +124,65 @@ class Guard:
             if foreign or (origin is not None and _netloc(origin) != host):
                 return 403, "the request comes from another site's page: open this server's own"
         if key is not None and not _OPEN.match(scope["path"]):
-            given = headers.get("x-api-key", "")
-            if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
-                return 401, "an API key is needed: send it in the header X-API-Key"
+            return self._of_key(scope, headers.get("x-api-key", ""), key)
         return None
+
+    def _of_key(self, scope: Scope, given: str, key: str) -> tuple[int, str] | None:
+        """Return status and line for a request without the key.
+
+        A client that sent many wrong ones is not told whether the next is right.
+        """
+        if given and (left := self._wait(scope)):
+            return 429, f"too many wrong API keys: wait {left:.0f} s"
+        if hmac.compare_digest(given.encode("latin-1"), key.encode()):
+            return None
+        if given:
+            self._guesses.wrong((scope.get("client") or [""])[0])
+        return 401, "an API key is needed: send it in the header X-API-Key"
+
+
+class _Body:
+    """The body of one request as it comes: counted, and with a deadline.
+
+    Attributes
+    ----------
+    read : int
+        Bytes that came.
+    """
+
+    def __init__(self, receive: Receive, settings: Settings) -> None:
+        self._receive, self._settings = receive, settings
+        self._begun = time.monotonic()
+        self._ended = False
+        self.read = 0
+
+    @property
+    def too_large(self) -> str:
+        most = self._settings.max_body
+        return f"the request is over {most:,} bytes: send less at a time"
+
+    async def next(self) -> Message:
+        """Return the next message.
+
+        Raises
+        ------
+        _Cut
+            408 when the body is slow, 413 when it is too long.
+        """
+        if self._ended:  # what waits now waits for the client to leave
+            return await self._receive()
+        seconds = self._settings.body_seconds + self.read / _RATE
+        try:
+            async with asyncio.timeout(self._begun + seconds - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            line = f"the request did not come within {seconds:.0f} s: send it again"
+            raise _Cut(408, line) from None
+        self.read += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        if self.read > self._settings.max_body:
+            raise _Cut(413, self.too_large)
+        return message
 
 
 _FORWARDED = ("forwarded", "via", "x-real-ip")

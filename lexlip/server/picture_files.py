@@ -6,17 +6,19 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from lexlip.data.images import ENOUGH, format_of, read_image, size_of
 from lexlip.data.limits import PictureTooLarge
-from lexlip.data.originals import Originals
+from lexlip.data.metadata import file_metadata
+from lexlip.data.originals import Originals, is_below
 from lexlip.errors import LexLIPError
 from lexlip.server.failures import Refused, no_such_image
 from lexlip.server.settings import Settings
@@ -72,9 +74,9 @@ def id_of(token: str) -> str:
 
 
 class Sent(NamedTuple):
-    """A picture on its way out."""
+    """A picture on its way out: its bytes, or the file that has them."""
 
-    data: bytes
+    data: bytes | Path
     media_type: str
 
 
@@ -112,6 +114,8 @@ class Pictures:
     originals : Originals
         The indexed pictures.
     settings : Settings
+    held : callable
+        Returns the metadata of a document, by its id.
 
     Attributes
     ----------
@@ -119,8 +123,16 @@ class Pictures:
         Why pictures of that source cannot be shown.
     """
 
-    def __init__(self, index: Path, originals: Originals, settings: Settings) -> None:
+    def __init__(
+        self,
+        index: Path,
+        originals: Originals,
+        settings: Settings,
+        held: Callable[[str], Mapping[str, Any] | None],
+    ) -> None:
         self._index, self._originals, self._settings = index, originals, settings
+        self._held = held
+        self._converting = threading.Lock()
         self.problem = originals.problem
         self._thumbnail = functools.lru_cache(settings.thumbnails)(self._make_thumbnail)
         self._small = functools.lru_cache(_SMALL)(self._read_small)
@@ -128,12 +140,31 @@ class Pictures:
     def find(self, id: str) -> Path | bytes | None:
         """Return the picture file of a document, None where there is none.
 
-        The caller has seen that the index holds the id.
+        The caller has seen that the index holds the id. Where links lead out of the folder that
+        was indexed, the file is sent only if it is the one that was indexed: by size and date.
+
+        Raises
+        ------
+        Refused
+            403 where links lead to another file.
         """
         if _UPLOADED.fullmatch(id) and (self._index / id).is_file():
-            return self._index / id
-        self._originals.renew(self._index)
-        return self._originals.find(id)
+            found: Path | bytes | None = self._index / id
+            out = not is_below(self._index / id, self._index / UPLOADS)
+        else:
+            self._originals.renew(self._index)
+            found = self._originals.find(id)
+            out = isinstance(found, Path) and self._originals.leads_out(id, found)
+        if out and not self._is_as_indexed(id, found):
+            raise Refused(403, "the picture is now a link out of its folder: index it again")
+        return found
+
+    def _is_as_indexed(self, id: str, found: Any) -> bool:
+        now = {name: values[0] for name, values in file_metadata([id], [found]).items()}
+        held = self._held(id) or {}
+        return now["bytes"] is not None and all(
+            held.get(name) == now[name] for name in ("bytes", "modified")
+        )
 
     def found(self, id: str) -> Path | bytes:
         """Return the picture file of a document; see `find`.
@@ -191,10 +222,10 @@ class Pictures:
 
     def size(self, id: str) -> Size:
         """Return the size of a picture file, as far as that can be read."""
-        found = self.find(id)
-        if found is None:
-            return Size()
         try:
+            found = self.find(id)
+            if found is None:
+                return Size()
             count = len(found) if isinstance(found, bytes) else found.stat().st_size
             width, height = size_of(found, "the picture") or (None, None)
         except (OSError, LexLIPError):
@@ -203,14 +234,24 @@ class Pictures:
         return Size(width, height, count, place)
 
     def full(self, id: str) -> Sent:
-        """Return the picture as it is, or as a JPEG where browsers do not show its format."""
+        """Return the picture as it is, or as a JPEG where browsers do not show its format.
+
+        Raises
+        ------
+        Refused
+            404 without one that can be read, 413 for one that is too large.
+        """
         with _still_there():
             found = self.found(id)
             kind = format_of(found, "the picture")
             if kind in SHOWN:
-                data = found if isinstance(found, bytes) else found.read_bytes()
-                return Sent(data, SHOWN[kind])
-            return _as_jpeg(read_image(found, "the picture"))
+                count = len(found) if isinstance(found, bytes) else found.stat().st_size
+                if count > self._settings.max_file:
+                    most = f"{self._settings.max_file:,} bytes"
+                    raise Refused(413, f"the file is over {most}: the small picture is sent")
+                return Sent(found, SHOWN[kind])
+            with self._converting:  # one at a time: each holds all of its pixels
+                return _as_jpeg(read_image(found, "the picture"))
 
     def keep(self, data: bytes, name: str) -> tuple[str, Path]:
         """Store a picture that was posted, named by its content.

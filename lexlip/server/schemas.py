@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -361,10 +361,17 @@ class Deleted(BaseModel):
     deleted: int
 
 
-class Health(BaseModel):
-    """Whether the server works."""
+class Alive(BaseModel):
+    """That the process answers."""
 
-    status: str
+    status: str = "ok"
+
+
+class Health(BaseModel):
+    """Whether the server works: "ok", "impaired" (searches work), or "failing" with 503."""
+
+    status: Literal["ok", "impaired", "failing"]
+    problems: list[str]
     documents: int
     generation: str
 

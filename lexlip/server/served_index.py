@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lexlip.build.identity import Mark, mark
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
-from lexlip.server.failures import Refused
+from lexlip.server.failures import Refused, status_of
 from lexlip.server.growing import Grower
 from lexlip.storage.fair_lock import FairLock
 
@@ -38,26 +38,47 @@ class ServedIndex:
         self._index = Index.open(path, model)
         self.model = self._index.model
         self._refused: set[Mark | None] = set()
+        self._problem: str | None = None
         self._readers = FairLock()
+        self._thread = threading.local()
         self._writing = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
-        """Yield the index at its last commit; it stays at that commit inside the block."""
-        with self._readers.shared(self._stale, self._renew):
+        """Yield the index at its last commit; it stays at that commit inside the block.
+
+        A block inside another one of the same thread is at the same commit.
+        """
+        if getattr(self._thread, "reads", False):
             yield self._index
+            return
+        with self._readers.shared(self._stale, self._renew):
+            self._thread.reads = True
+            try:
+                yield self._index
+            finally:
+                self._thread.reads = False
+
+    def facts_of(self, id: str) -> Mapping[str, Any] | None:
+        """Return the metadata of a document, None where there is none."""
+        with self.reading() as index:
+            return index.engine.fetch([id])[0]
 
     def _stale(self) -> bool:
         if self._refused and mark(self.path) in self._refused:
             return False
         try:
-            return self._index.stale()
+            stale = self._index.stale()
         except LexLIPError:  # said by `_renew`
             return True
+        if not stale:
+            self._problem = None
+        return stale
 
     def _renew(self) -> None:
         """Go on to the last commit; where that fails, stay at the one that is open."""
         now, replaced = mark(self.path), self._index.replaced
+        self._problem = None
         try:
             if replaced:
                 old, self._index = self._index, Index.open(self.path, self.model)
@@ -69,7 +90,15 @@ class ServedIndex:
             what = "the last commit cannot be read"
             if replaced:
                 what = "another index has taken its place, restart lexlip serve to serve that"
+            self._problem = f"{what} ({error})"
             log.warning("%s, an older one is served: %s", what, error)
+
+    def problem(self) -> str | None:
+        """Return why the index that lies there was not read at the last look, None where it was.
+
+        What was opened is served on meanwhile.
+        """
+        return "the index is gone" if mark(self.path) is None else self._problem
 
     @contextmanager
     def writing(self) -> Iterator[Index]:
@@ -86,7 +115,7 @@ class ServedIndex:
             try:
                 index = Index.open(self.path, self.model, "w")
             except LexLIPError as error:
-                raise Refused(409, str(error)) from None
+                raise Refused(status_of(error, 409), str(error)) from None
             with index:
                 yield index
 

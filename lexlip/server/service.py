@@ -46,7 +46,8 @@ class Service:
             originals = Originals.of(path, index.manifest)
         if settings.pictures is not None or settings.split is not None:
             originals = originals.at(settings.pictures, settings.split)
-        pictures, compared = Pictures(path, originals, settings), ComparedSystems(path, originals)
+        pictures = Pictures(path, originals, settings, served.facts_of)
+        compared = ComparedSystems(path, originals)
         return cls(
             served, pictures, settings, Workers(settings), compared, Browsing(served), grower
         )

@@ -17,7 +17,7 @@ class Settings:
     ----------
     api_key : str, optional
         The key that every request carries in the header ``X-API-Key``; the page itself and
-        ``/healthz`` are open.
+        ``/healthz`` and ``/livez`` are open.
     read_only : bool
         Refuse to add and delete pictures.
     hosts : tuple of str
@@ -30,9 +30,25 @@ class Settings:
         Of that data set.
     max_body : int
         Bytes of a request.
+    max_bodies : int
+        Bytes of all requests that are read or worked on at a time; where there are more, one of
+        over a megabyte is answered with 503.
+    body_seconds : float
+        A body has these seconds, and one more for every 32 KiB of it that have come; then it is
+        answered with 408.
+    guesses : int
+        Wrong API keys that one client may send in `guess_seconds`; then it is answered with 429,
+        whatever it sends.
+    guess_seconds : float
+        Of one client's wrong keys.
+    max_file : int
+        Bytes of a picture file that is sent as it is.
     max_pixels : int
         Of a posted picture, width times height, at the scale that it is decoded at; by default
         that of the environment variable LEXLIP_MAX_PIXELS, or 64 million.
+    max_columns : int
+        Columns of metadata that posted pictures may bring an index to; each takes three open files
+        of a reader, and of a writer.
     max_query : int
         Characters of a query or a filter.
     max_hits : int
@@ -51,13 +67,19 @@ class Settings:
         How many are kept in memory, some 10 KB each.
     """
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     read_only: bool = False
     hosts: tuple[str, ...] = LOOPBACK
     pictures: str | None = None
     split: str | None = None
     max_body: int = 32 * 2**20
+    max_bodies: int = 256 * 2**20
+    body_seconds: float = 30.0
+    guesses: int = 10
+    guess_seconds: float = 60.0
+    max_file: int = 256 * 2**20
     max_pixels: int = field(default_factory=max_pixels)
+    max_columns: int = 64
     max_query: int = 2000
     max_hits: int = 200
     max_depth: int = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -25,8 +26,10 @@ class Workers:
         self._seconds = settings.seconds
         self._most = settings.threads + settings.waiting
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="lexlip")
+        self._threads = settings.threads
         self._lock = threading.Lock()
         self._taken = 0
+        self._begun: dict[int, float] = {}  # by thread
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Return the result of the work.
@@ -55,9 +58,26 @@ class Workers:
             if self._taken >= self._most:
                 raise Refused(503, "the server is busy: try again in a moment")
             self._taken += 1
-        future = self._pool.submit(work, *args)
+        future = self._pool.submit(self._timed, work, *args)
         future.add_done_callback(self._done)
         return await asyncio.wrap_future(future)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether every thread is busy with work whose time has been over for as long again."""
+        before = time.monotonic() - 2 * self._seconds
+        with self._lock:
+            return sum(begun < before for begun in self._begun.values()) >= self._threads
+
+    def _timed(self, work: Callable[..., T], *args: Any) -> T:
+        thread = threading.get_ident()
+        with self._lock:
+            self._begun[thread] = time.monotonic()
+        try:
+            return work(*args)
+        finally:
+            with self._lock:
+                del self._begun[thread]
 
     def _done(self, future: Any) -> None:
         with self._lock:

@@ -92,8 +92,8 @@ def test_a_small_jpeg_with_many_scans_is_refused_before_it_is_decoded():
     assert 1 < count_scans(data) < 20 and read_image(data).size == (64, 64)
     assert count_scans(as_bytes(Image.fromarray(noise))) == 1
     slow = with_repeated_scans(data, MAX_SCANS)
-    assert count_scans(slow) == count_scans(data) + MAX_SCANS
-    with pytest.raises(PictureTooLarge, match=r"a\.jpg: a JPEG of \d+ scans"):
+    assert count_scans(slow) == MAX_SCANS + 1
+    with pytest.raises(PictureTooLarge, match=r"a\.jpg: a JPEG of 101\+ scans"):
         read_image(slow, "a.jpg")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lexlip.data.collection import Collection
@@ -14,6 +16,7 @@ from lexlip.server.picture_files import Pictures, token_of
 from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
 
+log = logging.getLogger(__name__)
 _MOST_COLUMNS = 32
 _LONGEST = 1000
 
@@ -66,6 +69,7 @@ def add(
     pictures: Pictures,
     files: list[tuple[str, bytes]],
     metadata: dict[str, Any],
+    settings: Settings,
 ) -> dict[str, Any]:
     """Store and index pictures; files that are not pictures are skipped and named.
 
@@ -76,6 +80,7 @@ def add(
         Names, for messages only, and contents.
     metadata : dict
         Of each of them.
+    settings : Settings
 
     Returns
     -------
@@ -85,11 +90,13 @@ def add(
     Raises
     ------
     LexLIPError
-        When none can be taken. Nothing is stored then.
+        When none can be taken. Nothing is stored then. A failure after the pictures were committed
+        is an error too, but they stay.
     """
     skipped: list[dict[str, str]] = []
     first: LexLIPError | None = None
     with served.writing() as index:
+        check_columns(index.engine.kinds, metadata, settings.max_columns)
         kept = {}
         for name, data in files:
             try:
@@ -108,10 +115,39 @@ def add(
                 Collection(ids, [[] for _ in ids], list(kept.values()), columns=columns),
                 force=True,
             )
-        except BaseException:
-            pictures.forget(new)
+        except BaseException as error:
+            if not may_be_committed(served, new):
+                pictures.forget(new)
+            log.warning("adding %d pictures failed: %s", len(new), error)
             raise
     return {"added": [{"id": id, "image": token_of(id)} for id in ids], "skipped": skipped}
+
+
+def may_be_committed(served: ServedIndex, ids: Sequence[str]) -> bool:
+    """Return whether the last commit has some of these documents, or that cannot be told.
+
+    A commit is made before the writer opens what it wrote, and that may fail.
+    """
+    try:
+        with served.reading() as index:
+            return served.problem() is not None or index.engine.fetch(ids) != [None] * len(ids)
+    except Exception:
+        return True
+
+
+def check_columns(held: Mapping[str, Any], metadata: Mapping[str, Any], most: int) -> None:
+    """Refuse columns beyond those that an index may have: each is some open files.
+
+    Raises
+    ------
+    LexLIPError
+    """
+    new = [name for name in metadata if name not in held]
+    if new and len(held) + len(new) > most:
+        raise LexLIPError(
+            f"the index has {len(held)} columns of metadata, and {len(new)} more would be over the "
+            f"limit of {most}: use names that are there"
+        )
 
 
 def delete(served: ServedIndex, pictures: Pictures, id: str) -> dict[str, int]:

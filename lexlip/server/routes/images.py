@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse
 
 from lexlip.server import bodies, browsing_schemas, schemas
 from lexlip.server.answers import browsing, images, search
@@ -14,7 +17,7 @@ from lexlip.server.picture_files import id_of
 from lexlip.server.service import ServiceOf
 
 router = APIRouter(prefix="/images")
-_Image = Annotated[str, Path(description="`image` of a hit", examples=["MTcucG5n"])]
+_Image = Annotated[str, InPath(description="`image` of a hit", examples=["MTcucG5n"])]
 
 
 @router.get("", response_model=browsing_schemas.Wall)
@@ -68,6 +71,8 @@ async def get_image(
         sent = (
             service.pictures.thumbnail(id, stamp) if size == "thumb" else service.pictures.full(id)
         )
+        if isinstance(sent.data, Path):  # read as it is sent
+            return FileResponse(sent.data, media_type=sent.media_type, headers=headers)
         return Response(sent.data, media_type=sent.media_type, headers=headers)
 
     return await service.workers.run(work)
@@ -80,7 +85,7 @@ async def post_images(service: ServiceOf, request: Request) -> Any:
     files, text = await bodies.read_files(request)
     metadata = images.read_metadata(text)
     return await service.workers.finish(
-        images.add, service.served, service.pictures, files, metadata
+        images.add, service.served, service.pictures, files, metadata, service.settings
     )
 
 

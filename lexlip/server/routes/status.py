@@ -1,4 +1,4 @@
-"""The routes /stats, /status, /columns, /words, /healthz and /metrics."""
+"""The routes /stats, /status, /columns, /words, /livez, /healthz and /metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lexlip.server import browsing_schemas, schemas
+from lexlip.server import browsing_schemas, health, schemas
 from lexlip.server.answers import search
 from lexlip.server.failures import without_places
 from lexlip.server.service import ServiceOf
@@ -66,12 +66,28 @@ async def get_words(service: ServiceOf) -> Any:
     return await service.workers.run(service.browsing.words)
 
 
+@router.get("/livez", response_model=schemas.Alive)
+async def get_alive() -> Any:
+    """Say that the process answers, whatever else works; needs no API key."""
+    return schemas.Alive()
+
+
 @router.get("/healthz", response_model=schemas.Health)
-def get_health(service: ServiceOf) -> Any:
-    """Say whether the index can be read, however busy the server is; needs no API key."""
+def get_health(service: ServiceOf, response: Response) -> Any:
+    """Say whether searches work, and pictures can be added; needs no API key.
+
+    503 when no worker is free any more, or the index is gone or cannot be read.
+    """
     with service.served.reading() as index:
-        generation = str(index.engine.generation)
-        return {"status": "ok", "documents": len(index), "generation": generation}
+        documents, generation = len(index), str(index.engine.generation)
+    found = health.examine(service)
+    if found.failing:
+        response.status_code = 503
+    lines = [without_places(it, service.served.path) for it in (*found.failing, *found.impaired)]
+    status = "failing" if found.failing else "impaired" if found.impaired else "ok"
+    return {
+        "status": status, "problems": lines, "documents": documents, "generation": generation,
+    }  # fmt: skip
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -53,7 +53,7 @@ def test_the_page_asks_whether_its_files_have_changed(make_index, serve):
 
 def test_without_the_key_nothing_but_the_page_is_open(make_index, serve):
     client = serve(make_index(), api_key=KEY)
-    for address in ("/", "/healthz", "/static/index.html"):
+    for address in ("/", "/healthz", "/livez", "/static/index.html"):
         assert client.get(address).status_code == 200
     image = token_of("home/00.png")
     closed = ["/search?q=red", f"/explain?q=red&image={image}", f"/images/{image}", "/stats",
@@ -123,7 +123,7 @@ def test_what_takes_too_long_is_answered_and_too_many_are_sent_away(make_index, 
         assert asked.wait(20)
         busy = client.get("/search?q=red")
         assert busy.status_code == 503 and "busy" in busy.json()["error"]
-        assert client.get("/healthz").status_code == 200
+        assert client.get("/livez").status_code == 200
         assert first.result().status_code == 504 and "0.3 s" in first.result().json()["error"]
     assert client.get("/search?q=red").status_code == 503  # its thread is still at it
     free.set()

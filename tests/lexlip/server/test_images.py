@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
+import json
+import os
 from io import BytesIO
 
 import pytest
@@ -231,3 +234,59 @@ def test_tokens_are_the_ids_and_nothing_else():
         token = token_of(id)
         assert id_of(token) == id
         assert base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)) == id.encode()
+
+
+def test_a_picture_that_was_committed_stays(make_index, serve, images, monkeypatch):
+    """The writer fails to open what it has just committed."""
+    from lexlip.engines import PostingsEngine
+
+    path = make_index()
+    client = serve(path)
+    commit = PostingsEngine.commit
+
+    def committed_but(self):
+        commit(self)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostingsEngine, "commit", committed_but)
+        answer = client.post("/images", files={"file": as_bytes(images[9])})
+    assert answer.status_code == 503 and "open files" in answer.json()["error"]
+    (stored,) = path.glob("uploads/*")
+    assert client.get("/healthz").json()["documents"] == 9
+    shown = client.get(f"/images/{token_of(f'uploads/{stored.name}')}?size=full")
+    assert shown.content == as_bytes(images[9])
+
+
+def test_a_picture_that_was_not_committed_leaves_no_file(make_index, serve, images, monkeypatch):
+    from lexlip.engines import PostingsEngine
+
+    path = make_index()
+    client = serve(path)
+
+    def fail(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostingsEngine, "commit", fail)
+        assert client.post("/images", files={"file": as_bytes(images[9])}).status_code == 503
+    assert not list(path.glob("uploads/*"))
+    assert client.post("/images", files={"file": as_bytes(images[9])}).status_code == 200
+
+
+def test_posted_metadata_bring_an_index_to_so_many_columns(make_index, serve, images):
+    path = make_index()
+    client = serve(path, max_columns=8)
+    had = len(client.get("/columns").json()["columns"])
+    data = [as_bytes(images[number]) for number in range(9, 12)]
+
+    def post(picture, names):
+        metadata = json.dumps(dict.fromkeys(names, 1))
+        return client.post("/images", files={"file": picture}, data={"metadata": metadata})
+
+    names = [f"n{number}" for number in range(8 - had)]
+    assert post(data[0], names).status_code == 200
+    refused = post(data[1], [*names, "more"])
+    assert refused.status_code == 400 and "limit of 8" in refused.json()["error"]
+    assert len(list(path.glob("uploads/*"))) == 1
+    assert post(data[2], names).status_code == 200

@@ -34,7 +34,7 @@ ADDRESSES = [
     "GET /search", "POST /search", "POST /words", "GET /explain", "GET /compare",
     "GET /images", "GET /images/{image}", "GET /images/{image}/facts", "POST /images",
     "DELETE /images/{image}", "GET /columns", "GET /words", "GET /status", "GET /stats",
-    "GET /healthz", "GET /metrics",
+    "GET /livez", "GET /healthz", "GET /metrics",
 ]  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from lexlip import Index
 from lexlip.cli import app
+from lexlip.cli.keys import doubts, read_key
+from lexlip.server import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -68,3 +70,31 @@ def test_what_cannot_be_served_is_said_in_one_line(tmp_path, path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "try --port 0" in refused(path, "--port", port)
+
+
+def test_a_key_comes_from_a_file(tmp_path):
+    file = tmp_path / "key"
+    file.write_text("a key of twenty-four!\n")
+    file.chmod(0o600)
+    assert read_key("given", file) == "a key of twenty-four!" and not doubts("x" * 16, file)
+    assert read_key("given", None) == "given" and read_key("", None) is None
+    file.chmod(0o644)
+    assert ["chmod 600" in line for line in doubts("x" * 16, file)] == [True]
+    assert "15 characters" in doubts("x" * 15, None)[0]
+    assert "secret" not in repr(Settings(api_key="secret"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"one\ntwo\n", b"\xff"])
+def test_a_file_without_a_key_is_refused(tmp_path, path, content):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    line = refused(path, "--host", "0.0.0.0", "--api-key-file", file)
+    assert str(file) in line and "API key" in line
+
+
+def test_a_short_key_is_said_before_anything_is_loaded(tmp_path, path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["serve", str(path), "--port", str(taken.getsockname()[1])]
+        result = CliRunner().invoke(app, arguments, env={"LEXLIP_API_KEY": "short"})
+    assert "has 5 characters" in result.stderr and "try --port 0" in result.stderr

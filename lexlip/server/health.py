@@ -1,0 +1,43 @@
+"""Health of a server: its workers, its index, and the disk."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lexlip.server.service import Service
+
+LEAST_FREE = 16 * 2**20
+"""Bytes of the disk below which nothing more is added: a commit of one picture may not fit."""
+
+
+class Health(NamedTuple):
+    """What does not work.
+
+    Attributes
+    ----------
+    failing : tuple of str
+        Why searches fail, or will fail after a restart.
+    impaired : tuple of str
+        Why other things fail.
+    """
+
+    failing: tuple[str, ...] = ()
+    impaired: tuple[str, ...] = ()
+
+
+def examine(service: Service) -> Health:
+    """Look at the workers, the index and the disk; this reads no more than names of files."""
+    failing, impaired = [], []
+    if service.workers.blocked:
+        failing.append("all workers are busy with requests that were answered with 504")
+    if problem := service.served.problem():
+        failing.append(problem)
+    try:
+        free = shutil.disk_usage(service.served.path).free
+    except OSError:  # gone: said above
+        free = LEAST_FREE
+    if free < LEAST_FREE and not service.settings.read_only:
+        impaired.append("the disk is full: nothing can be added")
+    return Health(tuple(failing), tuple(impaired))
