@@ -80,8 +80,12 @@ def open_dual_encoder(
     """
     if revision is not None and not os.path.isdir(name):
         kept = snapshot(os.fspath(name), revision)
-        if kind_of(kept) in ("onnx", "immich"):
-            name, revision = kept, None  # the hub need not be asked
+        if kind_of(kept) in ("onnx", "immich"):  # the hub need not be asked
+            from lexlip.models.dual.onnx_open import open_onnx
+
+            opened = open_onnx(kept, None, precision)
+            opened.name_or_path, opened.revision = os.fspath(name), revision
+            return opened
     kind = kind_of(name, revision)
     if kind in ("onnx", "immich"):
         from lexlip.models.dual.onnx_open import open_onnx
