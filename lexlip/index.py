@@ -156,7 +156,7 @@ class Index(Reopens, TellsFit):
         check_heads(model, recipe)
         coming = chunks(model, documents, None, recipe)
         facts = origin(model, documents, checkpoint)
-        with atomic_directory(target) as folder:
+        with atomic_directory(target, replace=replace) as folder:
             manifest, begun = begin(folder, coming, facts, recipe)
             if exclude:
                 sources.write(folder)
@@ -205,7 +205,7 @@ class Index(Reopens, TellsFit):
         check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)
-        with atomic_directory(path) as folder:
+        with atomic_directory(path, replace=replace) as folder:
             done = build_from(found, folder, recipe, shards)
         built = cls.open(path, model, mode="w")
         built.skipped, built.said = done.skipped, done.said

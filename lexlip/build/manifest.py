@@ -16,7 +16,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, document_rows, quantisation_error
 from lexlip.models.fingerprints import check_same
 from lexlip.models.speaker import HasVectors, KeepsLengths
-from lexlip.storage.files import MANIFEST, read_json
+from lexlip.storage.files import MANIFEST, heal, read_json
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
@@ -117,7 +117,11 @@ def normalises(manifest: Mapping[str, Any]) -> bool:
 
 
 def is_index(path: Path) -> bool:
-    """Return whether a folder holds the manifest of an index."""
+    """Return whether a folder holds the manifest of an index.
+
+    One that a killed replacement had moved aside is put back first.
+    """
+    heal(path)
     return (path / MANIFEST).is_file()
 
 
