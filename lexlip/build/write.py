@@ -150,7 +150,7 @@ def note_skipped(
     now |= dict(skipped)
     if now != noted:
         rows = ({"id": name, "reason": reason} for name, reason in now.items())
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows), follow=False)
 
 
 def impacts_of(chunk: Chunk, manifest: Mapping[str, Any]) -> csr_array:

@@ -136,7 +136,8 @@ class Sources:
     def write(self, folder: Path) -> None:
         """Write them into an index."""
         roots = [{"path": r.path, "split": r.split, "prefix": r.prefix} for r in self.roots]
-        write_json(folder / FILE, {"format": FORMAT, "roots": roots, "exclude": list(self.exclude)})
+        facts = {"format": FORMAT, "roots": roots, "exclude": list(self.exclude)}
+        write_json(folder / FILE, facts, follow=False)
 
     def root_of(self, id: str) -> int:
         """Return the number of the root that an id belongs to, -1 for none."""

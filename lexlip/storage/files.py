@@ -54,7 +54,7 @@ def fsync_tree(path: Path) -> None:
         _fsync_directory(Path(folder))
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) -> None:
     """Write `data` to `path` atomically, making the parent folders.
 
     Parameters
@@ -63,8 +63,12 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         The file; an old one is replaced only when the new one is complete.
     data
         Its whole content.
+    follow
+        Write where a link leads. Not in an index: one from elsewhere leads to no file of yours.
     """
     target = Path(os.path.realpath(path))
+    if not follow:
+        target = Path(os.path.realpath(Path(path).parent)) / Path(path).name
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "tmp")
     try:
@@ -79,9 +83,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     _fsync_directory(target.parent)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, follow: bool = True) -> None:
     """Write `text` as UTF-8 to `path` atomically (see `write_bytes`)."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), follow)
 
 
 def _plain(value: Any) -> Any:
@@ -91,7 +95,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
-def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+def write_json(path: str | os.PathLike[str], obj: Any, follow: bool = True) -> None:
     """Write `obj` as indented UTF-8 JSON to `path` atomically.
 
     Raises
@@ -112,7 +116,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
         data = text.encode()
     except UnicodeEncodeError:  # a path that is not UTF-8
         data = json.dumps(obj, indent=2, allow_nan=False, default=_plain).encode()
-    write_bytes(path, data + b"\n")
+    write_bytes(path, data + b"\n", follow)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
