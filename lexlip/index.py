@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexlip.build.encode import Later, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
+from lexlip.build.facts import damaged_facts
 from lexlip.build.identity import mark, unmixed
 from lexlip.build.intake import Intake, first_source, known_ids
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
@@ -40,6 +41,7 @@ from lexlip.rerank.phases import (
     order_by_vectors,
 )
 from lexlip.rerank.rescore import rescore_hits
+from lexlip.storage.blame import blames_damage
 from lexlip.storage.files import atomic_directory
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
+@blames_damage("check", "search explain account rerank add update delete compact stats")
 class Index(Reopens, TellsFit):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
@@ -83,9 +86,8 @@ class Index(Reopens, TellsFit):
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
         try:
-            self.side_stores = SideStores(
-                path, manifest, mode
-            )  # after the engine: never older than it
+            # after the engine: never older than it
+            self.side_stores = SideStores(path, manifest, mode)
         except BaseException:
             self.engine.close()
             raise
@@ -531,9 +533,8 @@ class Index(Reopens, TellsFit):
         (id,) = known_ids(self.engine, [id])
         query, lexicon = self.prepare(item), self.model.lexicon
         found = query.explain(self.engine, id, lexicon.tokens)
-        if not has_said(self.manifest):
-            return found
-        return said_first(found, self.engine, id, lexicon)
+        said = has_said(self.manifest)
+        return said_first(found, self.engine, id, lexicon) if said else found
 
     def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
         """Say what orders a list, and take a document's score in it apart.
@@ -582,7 +583,8 @@ class Index(Reopens, TellsFit):
 
     def check(self) -> list[str]:
         """Read every file of the index again; return the names of corrupted ones."""
-        return self.engine.verify() + self.side_stores.verify()
+        damaged = damaged_facts(self.path, self.manifest)
+        return damaged + self.engine.verify() + self.side_stores.verify()
 
     def __len__(self) -> int:
         return len(self.engine)

@@ -133,7 +133,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise LexLIPError(f"{path} does not exist: check the folder's name") from None
     except OSError as error:
         raise LexLIPError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of 10,000 digits too
         raise LexLIPError(f"{path} is not valid JSON ({error}): write it anew") from None
 
 

@@ -124,22 +124,6 @@ class Generation:
         return names
 
 
-class Sound:
-    """Parts whose digests were found right by this process: a part never changes.
-
-    For what reads the same parts again and again, as copies of documents do.
-    """
-
-    def __init__(self) -> None:
-        self._names: set[str] = set()
-
-    def check(self, generation: Generation, parts: Iterable[str]) -> None:
-        """Check the digests of those parts that were not checked yet."""
-        new = set(parts) - self._names
-        generation.check_digests(sorted(new))
-        self._names |= new
-
-
 def current_mark(path: str | os.PathLike[str]) -> str | None:
     """Return the line of CURRENT, None where there is none: says whether anything changed."""
     folder = Path(path)

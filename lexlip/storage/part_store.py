@@ -24,12 +24,12 @@ from lexlip.storage.arrays import Strings, map_array, save_array
 from lexlip.storage.generations import (
     Generation,
     GenerationWriter,
-    Sound,
     current_mark,
     open_current,
     verify,
 )
 from lexlip.storage.ids import closed, read_only
+from lexlip.storage.sound import Sound
 
 R = TypeVar("R")
 
@@ -196,8 +196,11 @@ class PartStore(ABC, Generic[R]):
                 (rows, count), ids = self._open(folder, facts), Ids(folder)
                 if count != len(ids):
                     raise ValueError("ids and rows differ in number")
-            except (ValueError, KeyError, IndexError, EOFError) as error:
-                raise LexLIPError(f"{folder} is damaged ({error}): build the index anew") from None
+            except (LexLIPError, OSError):
+                raise
+            except Exception as error:  # numpy does not list how a damaged header fails
+                reason = " ".join(str(error).split())
+                raise LexLIPError(f"{folder} is damaged ({reason}): build the index anew") from None
             parts.append(_Part(name, ids, rows))
         return Snapshot(generation, parts)
 

@@ -36,14 +36,10 @@ from lexlip.engines.postings.snapshot import FORMAT, Snapshot
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds
 from lexlip.filters.where import Where
-from lexlip.storage.generations import (
-    GenerationWriter,
-    Sound,
-    current_mark,
-    open_current,
-    verify,
-)
+from lexlip.storage.blame import blames_damage
+from lexlip.storage.generations import GenerationWriter, current_mark, open_current, verify
 from lexlip.storage.ids import check_ids, closed, read_only
+from lexlip.storage.sound import Sound
 from lexlip.storage.vectors import CodedVectors
 from lexlip.views import Vectors
 
@@ -51,6 +47,11 @@ _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""
 
 
+@blames_damage(
+    "verify",
+    "search candidates locate contributions ids impacts frequencies fetch ordered counts copy "
+    "delete commit compact",
+)
 class PostingsEngine(Browses):
     """An engine in a folder (`lexlip.engines.base.Engine`) that needs nothing but numpy and numba.
 
@@ -144,8 +145,7 @@ class PostingsEngine(Browses):
         """Add documents with the impacts and vectors of others; see `Engine.copy`."""
         self._writable()
         snapshot, names = self._current(), [name.encode() for name in check_ids(of)]
-        read = [part.name for part, found in snapshot.find(names) if found]
-        self._sound.check(snapshot.generation, read)
+        self._sound.check(snapshot.generation, [p.name for p, it in snapshot.find(names) if it])
         impacts, coded = snapshot.taken(names)
         self._put(Documents.of(ids, impacts, columns, coded))
 
