@@ -18,6 +18,7 @@ from lexlip.data.exif import TURNS, orientation_of, photo_facts
 from lexlip.data.formats import open_bytes, open_file
 from lexlip.data.jpeg import check_jpeg
 from lexlip.data.limits import check_pixels, reason
+from lexlip.data.png import check_png
 from lexlip.errors import LexLIPError
 
 SUFFIXES = frozenset(
@@ -125,6 +126,7 @@ def read_photo(
         work = check_pixels(picture, full, name, max_pixels)
         with _ALONE if work > _LARGE else nullcontext():
             picture.load()  # and not verify(), which lets truncated files pass
+            check_png(picture, source, name)
             picture = _reduced(eight_bits(picture, name), at_least)
         shape = picture.size
         turn = turn if orientation == 1 else TURNS.get(orientation)
