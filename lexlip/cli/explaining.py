@@ -113,8 +113,8 @@ def _print(found: Explanation) -> None:
             terms = list(word["terms"].items())
             raised = " ".join(f"{term}:{weight:.2f}" for term, weight in terms[: 2 * _SHOWN])
             raised += f" and {more} more" if (more := len(terms) - 2 * _SHOWN) > 0 else ""
-            cells = map(escape, map(one_line, (word["word"], raised)))
-            table.add_row(*cells, f"{word['attention']:.2f}")
+            shown = map(escape, map(one_line, (word["word"], raised)))
+            table.add_row(*shown, f"{word['attention']:.2f}")
         console.print(table)
 
 
