@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from typer.testing import CliRunner
 def no_flush(monkeypatch):
     """No waiting for the disk: no test cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint, tmp_path_factory):
+    """A copy of the checkpoint of the tiny model: commands export it beside its weights."""
+    return shutil.copytree(checkpoint, tmp_path_factory.mktemp("reliability") / "tiny")
 
 
 @pytest.fixture
