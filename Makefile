@@ -10,6 +10,8 @@ RESUME ?=
 # Settings, as --help of a job lists them: make pretrain-stage1 index SET="seed=1 stage1.epochs=2",
 # make bench SET="bm25=false". Where make trains, they are those of training.
 SET ?=
+# For make fuzz.
+SECONDS ?= 600
 # For make index: a checkpoint other than RUN/stage2, a folder other than RUN/index.
 MODEL =
 OUT =
@@ -29,7 +31,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases fuzz docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -77,6 +79,9 @@ demo-checkpoint: install
 
 test: install lint ## linters, types and all tests
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+fuzz: $(READY) ## damage to small indexes with new seeds, for SECONDS
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

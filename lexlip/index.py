@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lexlip.build.encode import Later, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.explains import Explains
+from lexlip.build.facts import damaged_facts
 from lexlip.build.identity import mark, unmixed
 from lexlip.build.intake import Intake, first_source
 from lexlip.build.manifest import check_model, has_said, origin, read_manifest
@@ -40,6 +41,7 @@ from lexlip.rerank.phases import (
     order_by_vectors,
 )
 from lexlip.rerank.rescore import rescore_hits
+from lexlip.storage.blame import blames_damage
 from lexlip.storage.files import atomic_directory
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
+@blames_damage("check", "search explain explain_all account rerank add update delete compact stats")
 class Index(Reopens, Explains, TellsFit):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
@@ -83,9 +86,8 @@ class Index(Reopens, Explains, TellsFit):
         self._model = None if model is None else check_model(path, manifest, model)
         self.engine: Engine = open_engine(manifest["engine"], path / ENGINE, mode)
         try:
-            self.side_stores = SideStores(
-                path, manifest, mode
-            )  # after the engine: never older than it
+            # after the engine: never older than it
+            self.side_stores = SideStores(path, manifest, mode)
         except BaseException:
             self.engine.close()
             raise
@@ -156,7 +158,7 @@ class Index(Reopens, Explains, TellsFit):
         check_heads(model, recipe)
         coming = chunks(model, documents, None, recipe)
         facts = origin(model, documents, checkpoint)
-        with atomic_directory(target) as folder:
+        with atomic_directory(target, replace=replace) as folder:
             manifest, begun = begin(folder, coming, facts, recipe)
             if exclude:
                 sources.write(folder)
@@ -205,7 +207,7 @@ class Index(Reopens, Explains, TellsFit):
         check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)
-        with atomic_directory(path) as folder:
+        with atomic_directory(path, replace=replace) as folder:
             done = build_from(found, folder, recipe, shards)
         built = cls.open(path, model, mode="w")
         built.skipped, built.said = done.skipped, done.said
@@ -558,7 +560,8 @@ class Index(Reopens, Explains, TellsFit):
 
     def check(self) -> list[str]:
         """Read every file of the index again; return the names of corrupted ones."""
-        return self.engine.verify() + self.side_stores.verify()
+        damaged = damaged_facts(self.path, self.manifest)
+        return damaged + self.engine.verify() + self.side_stores.verify()
 
     def __len__(self) -> int:
         return len(self.engine)

@@ -66,7 +66,7 @@ class World:
         if state.num_processes != expected:
             raise LexLIPError(
                 f"{state.num_processes} process(es) started where {expected} must train together: "
-                f"start them with torchrun --nproc_per_node {expected} -m pretrain.stage1 ..., "
+                f"start them with torchrun --nproc_per_node {expected} -m -- pretrain.stage1 ..., "
                 f"or set processes={state.num_processes}"
             )
         return cls(state.process_index, state.num_processes)

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from lexlip.errors import LexLIPError
 from lexlip.storage.files import MANIFEST
 
-Mark = tuple[int, int, int]
+Mark = tuple[int, int, int, int]
 _TRIES, _LOOKS = 20, 5
 _PAUSE = 0.01
 """Seconds; between the two renames of a replacement there is nothing in the folder's place."""
@@ -30,7 +30,9 @@ T = TypeVar("T", bound=Closes)
 def mark(path: Path) -> Mark | None:
     """Return what tells the index at `path` from one that replaces it; None for no index.
 
-    A manifest is a new file in every index, also in one that is equal in all it says.
+    A manifest is a new file in every index, also in one that is equal in all it says, and in a copy
+    that keeps the dates: no program chooses the time of a change (`st_ctime_ns`), and inodes are
+    used again.
     """
     for _ in range(_LOOKS):
         try:
@@ -38,7 +40,7 @@ def mark(path: Path) -> Mark | None:
         except OSError:
             time.sleep(_PAUSE)
         else:
-            return facts.st_ino, facts.st_mtime_ns, facts.st_size
+            return facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns, facts.st_size
     return None
 
 

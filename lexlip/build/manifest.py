@@ -16,12 +16,18 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, document_rows, quantisation_error
 from lexlip.models.fingerprints import check_same
 from lexlip.models.speaker import HasVectors, KeepsLengths
-from lexlip.storage.files import MANIFEST, read_json
+from lexlip.storage.files import MANIFEST, heal
+from lexlip.storage.seal import read_sealed
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
 FORMAT = "lexlip-index/2"
+_MOST = 2**24
+"""More terms than any vocabulary has."""
+
+_LARGEST = 1e9
+"""More than any scale is: 255 over the weight of a heavy word."""
 ORIGIN = (
     "checkpoint",
     "model",
@@ -117,7 +123,11 @@ def normalises(manifest: Mapping[str, Any]) -> bool:
 
 
 def is_index(path: Path) -> bool:
-    """Return whether a folder holds the manifest of an index."""
+    """Return whether a folder holds the manifest of an index.
+
+    One that a killed replacement had moved aside is put back first.
+    """
+    heal(path)
     return (path / MANIFEST).is_file()
 
 
@@ -136,13 +146,38 @@ def read_manifest(path: Path) -> dict[str, Any]:
         When it is missing, unreadable, or of another format.
     """
     require_index(path)
-    manifest = read_json(path / MANIFEST)
+    manifest = read_sealed(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise LexLIPError(
             f"{path} has format {manifest.get('format')!r}, this lexlip reads {FORMAT!r}: "
             "build the index again with lexlip index --replace"
         )
+    try:
+        wrong = _absurd(manifest)
+        Recipe.of(manifest)
+    except LexLIPError as error:
+        wrong = str(error)
+    if wrong:
+        raise LexLIPError(f"{path / MANIFEST} is damaged ({wrong}): restore it, or build anew")
     return manifest
+
+
+def _absurd(manifest: Mapping[str, Any]) -> str | None:
+    """Return what no index has, in words, None where all is as it may be."""
+    for name in ("checkpoint", "model", "vocabulary", "engine"):
+        if not isinstance(manifest.get(name), str):
+            return f"{name} is {manifest.get(name)!r:.40}"
+    scale, most = manifest.get("scale"), manifest.get("max_terms")
+    if type(scale) not in (int, float) or not 0 < scale < _LARGEST:  # type: ignore[operator]
+        return f"scale is {scale!r:.40}"
+    for name, number, least in (
+        ("max_terms", most, 1),
+        ("vector_size", manifest.get("vector_size") or 0, 0),
+        ("said", manifest.get("said") or 0, 0),
+    ):
+        if type(number) is not int or not least <= number <= _MOST:
+            return f"{name} is {number!r:.40}"
+    return None
 
 
 def check_model(path: Path, manifest: Mapping[str, Any], model: Speaker) -> Speaker:

@@ -30,7 +30,8 @@ from lexlip.data.roots import Sources
 from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, with_said
-from lexlip.storage.files import MANIFEST, check_replaceable, check_writable, write_json, write_text
+from lexlip.storage.files import MANIFEST, check_replaceable, check_writable, write_text
+from lexlip.storage.seal import write_sealed
 
 ENGINE, SKIPPED = "engine", "skipped.jsonl"
 
@@ -129,7 +130,7 @@ def begin(
         reason = f" ({begun[0].skipped[0][1]})" if begun else ""
         raise LexLIPError(f"no readable picture in {origin['source']}{reason}")
     manifest = new_manifest(begun[-1].weights, origin, recipe)
-    write_json(folder / MANIFEST, manifest)
+    write_sealed(folder / MANIFEST, manifest)
     return manifest, begun
 
 
@@ -150,7 +151,7 @@ def note_skipped(
     now |= dict(skipped)
     if now != noted:
         rows = ({"id": name, "reason": reason} for name, reason in now.items())
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows), follow=False)
 
 
 def impacts_of(chunk: Chunk, manifest: Mapping[str, Any]) -> csr_array:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import readable
+from lexlip.cli.common import one_line, readable
 from lexlip.models.runtime import quiet
 
 
@@ -32,13 +32,14 @@ def demo(
     quiet()
     index = demonstration(folder)
     with Index.open(index) as opened:
-        typer.echo(f"{SCENES} drawn pictures of coloured shapes, in {index.parent}")
+        typer.echo(one_line(f"{SCENES} drawn pictures of coloured shapes, in {index.parent}"))
         for text in QUERIES:
             query = Query.parse(text)
             prepared = opened.prepare(query)
             hits = opened.search(prepared, 3)
             reasons = opened.explain_all([hit.id for hit in hits], prepared)
-            typer.echo(f'\nlexlip search {index} "{text}"')
+            typer.echo()
+            typer.echo(one_line(f'lexlip search {index} "{text}"'))
             fits = opened.fits(hits, prepared, reasons)
             output.show(opened, prepared.resolved, hits, reasons, False, False, fits)
     if page:

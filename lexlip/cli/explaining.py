@@ -99,7 +99,7 @@ def _print(found: Explanation) -> None:
             row, column = divmod(patch, found.patches.grid[1])
             place = ["-" if patch < 0 else f"{row + 1}, {column + 1}"]
         cells = [str(word.query), str(word.impact), str(word.score), *place]
-        table.add_row(escape(word.word), *cells)
+        table.add_row(escape(one_line(word.word)), *cells)
     table.add_row("sum", "", "", str(found.score), style="bold")
     console.print(table)
     if found.account.score is not None:
@@ -113,7 +113,8 @@ def _print(found: Explanation) -> None:
             terms = list(word["terms"].items())
             raised = " ".join(f"{term}:{weight:.2f}" for term, weight in terms[: 2 * _SHOWN])
             raised += f" and {more} more" if (more := len(terms) - 2 * _SHOWN) > 0 else ""
-            table.add_row(escape(word["word"]), escape(raised), f"{word['attention']:.2f}")
+            shown = map(escape, map(one_line, (word["word"], raised)))
+            table.add_row(*shown, f"{word['attention']:.2f}")
         console.print(table)
 
 
@@ -124,7 +125,7 @@ def _ordered(account: Account) -> Table:
     table = Table(f"ordered by {account.ordered_by}", "query", "weight", "score", box=None)
     for word in shown:
         numbers = (word.query, word.weight, word.score)
-        table.add_row(escape(word.word), *(f"{number:.4f}" for number in numbers))
+        table.add_row(escape(one_line(word.word)), *(f"{number:.4f}" for number in numbers))
     if many:
         rest = sum(word.score for word in account.words[_SHOWN:-_SHOWN])
         table.add_row(f"{len(account.words) - len(shown)} other words", "", "", f"{rest:.4f}")

@@ -86,7 +86,8 @@ def up_to_date(paths: Sequence[Path], index: Path | None, model: str | None) -> 
     for reason in reasons[:_LINES]:
         typer.echo(f"skipped: {one_line(reason)}", err=True)
     if len(reasons) > _LINES:
-        typer.echo(f"{len(reasons) - _LINES} more are in {done.index}/skipped.jsonl", err=True)
+        more = f"{len(reasons) - _LINES} more are in {done.index}/skipped.jsonl"
+        typer.echo(one_line(more), err=True)
     counts = {"new": added.written, "of known bytes": added.alike, "deleted": added.pruned}
     news = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     if news:

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import Device, readable
+from lexlip.cli.common import Device, one_line, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.lexical.words import SIZE
 from lexlip.models.runtime import quiet, use_device
@@ -77,12 +77,13 @@ def lexicalise(
         speaker.save_pretrained(folder)
     facts = speaker.facts
     typer.echo(
-        f"{out}: {len(speaker.code):,} words, fitted to {facts['pictures']:,} pictures and "
-        f"{facts['texts']:,} texts"
+        f"{one_line(str(out))}: {len(speaker.code):,} words, fitted to {facts['pictures']:,} "
+        f"pictures and {facts['texts']:,} texts"
     )
     if skipped:
         typer.echo(
-            f"{len(skipped)} pictures were skipped ({skipped[0][0]}: {skipped[0][1]})", err=True
+            one_line(f"{len(skipped)} pictures were skipped ({skipped[0][0]}: {skipped[0][1]})"),
+            err=True,
         )
     if facts["pictures"] < FEW:
         typer.echo(

@@ -117,7 +117,7 @@ def show(
         console.print("nothing found: no word of the query is in the model's lexicon")
         return
     heaviest = replace(asked, parts=(Part(asked.parts[0].content[:12]),))
-    console.print(f"query: {escape(str(heaviest))}", style="dim", highlight=False)
+    console.print(f"query: {escape(one_line(str(heaviest)))}", style="dim", highlight=False)
     if not hits:
         filtered = bool(filtered or asked.musts or asked.exclusions)
         limit = " that the filter lets through" if filtered else ""
@@ -141,7 +141,7 @@ def show(
         if thumbnails:
             cells.append(_thumbnail(originals.find(hit.id)))
         if reasons:
-            cells.append(escape(_why(reasons[number])))
+            cells.append(escape(one_line(_why(reasons[number]))))
         table.add_row(*cells)
     console.print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -137,7 +138,9 @@ def search(
                 )
             )
         elif trec is not None:
-            typer.echo("\n".join(output.as_trec(trec, hits)), nl=bool(hits))
+            lines = output.as_trec(trec, hits)
+            kept = map(one_line, lines) if sys.stdout.isatty() else lines
+            typer.echo("\n".join(kept), nl=bool(hits))
         elif paths or paths0:
             found, gone = output.as_paths(path, opened.manifest, hits)
             for name in output.print_paths(found, "\0" if paths0 else "\n"):
@@ -184,9 +187,9 @@ def words(
         return
     width = max(abs(weight) for _, weight in found)
     for word, weight in found:
-        typer.echo(f"{weight:7.3f}  {word:<20} {'#' * round(30 * abs(weight) / width)}")
+        typer.echo(f"{weight:7.3f}  {one_line(word):<20} {'#' * round(30 * abs(weight) / width)}")
     if conditions:
-        typer.echo(conditions)
+        typer.echo(one_line(conditions))
 
 
 @app.command(cls=QueryCommand)
@@ -204,5 +207,5 @@ def align(
     found = require_places(load(model)).align(picture, text)
     save_drawing(draw(picture, found), out)
     for number, word in enumerate(found.words):
-        typer.echo(f"{word:<20} {int((found.patches == number).sum()):4} patches")
+        typer.echo(f"{one_line(word):<20} {int((found.patches == number).sum()):4} patches")
     typer.echo(f"drawn in {one_line(str(out))}")

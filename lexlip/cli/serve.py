@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import Device, readable
+from lexlip.cli.common import Device, one_line, readable
 from lexlip.cli.keys import doubts, read_key
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads, use_device
@@ -129,7 +129,7 @@ def run(
     limits = limits or Limits(most_connections())
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    typer.echo(f"{', '.join(map(str, what))}: {address} (Ctrl+C stops)")
+    typer.echo(one_line(f"{', '.join(map(str, what))}: {address} (Ctrl+C stops)"))
     server = Server(
         application, limits, log_level="warning", access_log=False, server_header=False, ws="none",
         proxy_headers=False, timeout_graceful_shutdown=5,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lexlip.cli.app import app
-from lexlip.cli.common import load, readable
+from lexlip.cli.common import load, one_line, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
@@ -74,7 +75,7 @@ def tune(
             f"{point.agreement:.3f}", *(f"{100 * share:.1f}" for share in point.recall.values()),
         ]  # fmt: skip
         table.add_row(*map(str, figures), style="bold" if point == found.best else None)
-    console.print(found.queries, style="dim")
+    console.print(escape(one_line(found.queries)), style="dim")
     console.print(table)
     if found.best is not None:
         way = found.best.setting
@@ -83,7 +84,7 @@ def tune(
             + ("" if found.commands else "; the index has it already")
         )
     for command in found.commands:
-        typer.echo(f"  {command}")
+        typer.echo(f"  {one_line(command)}")
 
 
 def _tune_rerankers(

@@ -18,6 +18,7 @@ from lexlip.data.exif import TURNS, orientation_of, photo_facts
 from lexlip.data.formats import open_bytes, open_file
 from lexlip.data.jpeg import check_jpeg
 from lexlip.data.limits import check_pixels, reason
+from lexlip.data.png import check_png
 from lexlip.errors import LexLIPError
 
 SUFFIXES = frozenset(
@@ -127,6 +128,7 @@ def read_photo(
             facts, orientation = photo_facts(picture) | facts, orientation_of(picture)
             turn = turn if orientation == 1 else TURNS.get(orientation)
             picture.load()  # and not verify(), which lets truncated files pass
+            check_png(picture, source, name)
             picture = _reduced(eight_bits(picture, name), at_least)
             shape = picture.size
             image = to_rgb(picture if turn is None else picture.transpose(turn))

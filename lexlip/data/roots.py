@@ -18,8 +18,8 @@ from lexlip.data.collection import Collection
 from lexlip.data.images import SUFFIXES
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
-from lexlip.storage.files import read_json, write_json
 from lexlip.storage.ids import is_id
+from lexlip.storage.seal import read_sealed, write_sealed
 
 FILE = "sources.json"
 FORMAT = "lexlip-sources/1"
@@ -122,11 +122,14 @@ class Sources:
         if not (folder / FILE).is_file():
             first = manifest.get("pictures")
             return cls((Root(**first),) if first else ())
-        found = read_json(folder / FILE)
+        found = read_sealed(folder / FILE)
         try:
             if found["format"] != FORMAT:
                 raise KeyError(found["format"])
             roots = tuple(Root(**root) for root in found["roots"])
+            texts = [text for r in roots for text in (r.path, r.prefix, r.split or "")]
+            if not all(isinstance(text, str) for text in (*texts, *found["exclude"])):
+                raise TypeError("a name is no text")
             return cls(roots, tuple(found["exclude"]))
         except (KeyError, TypeError):
             raise LexLIPError(
@@ -136,7 +139,8 @@ class Sources:
     def write(self, folder: Path) -> None:
         """Write them into an index."""
         roots = [{"path": r.path, "split": r.split, "prefix": r.prefix} for r in self.roots]
-        write_json(folder / FILE, {"format": FORMAT, "roots": roots, "exclude": list(self.exclude)})
+        facts = {"format": FORMAT, "roots": roots, "exclude": list(self.exclude)}
+        write_sealed(folder / FILE, facts)
 
     def root_of(self, id: str) -> int:
         """Return the number of the root that an id belongs to, -1 for none."""

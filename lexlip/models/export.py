@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from lexlip.errors import LexLIPError
+from lexlip.models.digests import FILES, digests
 from lexlip.models.export_files import (
     FOLDER,
     FORMAT,
@@ -120,7 +121,8 @@ def export(model: LexLIP, folder: str | os.PathLike[str], weights: Path | None =
         raw.no_truncation()
         raw.no_padding()
         (new / TOKENIZER).write_text(raw.to_str(), encoding="utf-8")
-        write_json(new / MANIFEST, _facts(model, patches, weights))
+        facts = _facts(model, patches, weights)
+        write_json(new / MANIFEST, {**facts, FILES: digests(new)})
 
 
 def _facts(model: LexLIP, patches: int, weights: Path | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from lexlip.data.given import as_pictures
 from lexlip.data.in_order import in_batches
 from lexlip.errors import LexLIPError, require
 from lexlip.lexicon import Lexicon
+from lexlip.models.digests import check_digests
 from lexlip.models.export_files import FORMAT, GRAPHS, LEXICON, TOKENIZER, export_folder
 from lexlip.models.fingerprints import check_same
 from lexlip.models.localisation.base import (
@@ -130,11 +131,16 @@ class ExportedLexLIP(SpeakerMixin):
 
     @cached_property
     def _text(self) -> Any:
-        return open_session(self.folder / GRAPHS["text"])
+        return self._graph("text")
 
     @cached_property
     def _image(self) -> Any:
-        return open_session(self.folder / GRAPHS["image"])
+        return self._graph("image")
+
+    def _graph(self, name: str) -> Any:
+        file = GRAPHS[name]
+        check_digests(self.folder, self.facts, [file, f"{file}.data"])
+        return open_session(self.folder / file)
 
     @property
     def image_side(self) -> int | None:
@@ -338,6 +344,7 @@ class ExportedLexLIP(SpeakerMixin):
             facts = read_json(found / MANIFEST)
             if facts["format"] != FORMAT:
                 raise KeyError(facts["format"])
+            check_digests(found, facts, [LEXICON, TOKENIZER])
             arrays = load_file(found / LEXICON)
             raw = Tokenizer.from_file(str(found / TOKENIZER))
             lexicon = Lexicon(tuple(facts["tokens"]), arrays["lexicon_ids"])

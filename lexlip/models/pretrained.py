@@ -18,6 +18,7 @@ from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon, vocabulary
 from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
+from lexlip.models.digests import check_checkpoint
 from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
 from lexlip.models.pixels import Prepared
@@ -47,6 +48,7 @@ class SavedModel(PreTrainedModel):
             When the checkpoint is missing, corrupted, or of another model.
         """
         kwargs["output_loading_info"] = True
+        check_checkpoint(name)
         try:
             loaded: Any = super().from_pretrained(name, *args, **kwargs)
             model, report = loaded

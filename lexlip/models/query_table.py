@@ -28,6 +28,7 @@ from lexlip.data.given import as_texts
 from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.lexicon import Lexicon
+from lexlip.models.digests import FILES, check_digests, digests
 from lexlip.models.localisation.base import ReadText
 from lexlip.models.localisation.results import Raised, TextProvenance
 from lexlip.models.localisation.seen import checked_terms
@@ -240,7 +241,7 @@ class QueryTable(SpeakerMixin):
         with atomic_directory(Path(folder) / FOLDER) as new:
             save_file(tensors, new / "table.safetensors")
             (new / "tokenizer.json").write_text(self.tokenizer.raw.to_str(), encoding="utf-8")
-            write_json(new / MANIFEST, manifest)
+            write_json(new / MANIFEST, {**manifest, FILES: digests(new)})
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str]) -> QueryTable:
@@ -258,8 +259,11 @@ class QueryTable(SpeakerMixin):
         if not is_table(name):
             raise LexLIPError(f"no query table at {folder}: {advice}")
         manifest = read_json(folder / MANIFEST)
+        if not isinstance(manifest, dict):
+            raise LexLIPError(f"{folder / MANIFEST} is corrupted: {advice}")
         if manifest.get("format") != FORMAT:
             raise LexLIPError(f"{folder} has format {manifest.get('format')!r:.60}: {advice}")
+        check_digests(folder, manifest)
         try:
             tensors = load_file(folder / "table.safetensors")
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

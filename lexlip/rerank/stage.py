@@ -168,4 +168,4 @@ class SecondStage:
         """Save tuned shares; those of these rerankers are overwritten."""
         kept = {**self.settings.get("shares", {}), **shares}
         self.settings = {"format": 1, "shares": kept, "ambiguous": ambiguous}
-        write_json(self.path, self.settings)
+        write_json(self.path, self.settings, follow=False)

@@ -6,6 +6,7 @@ reader, or the next run after a power cut, never meets half a file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ except ImportError:  # Windows, where folders have no locks: leftovers of killed
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"
+_TRIES = 100
 
 
 def _sibling(path: Path, kind: str) -> Path:
@@ -52,7 +54,7 @@ def fsync_tree(path: Path) -> None:
         _fsync_directory(Path(folder))
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) -> None:
     """Write `data` to `path` atomically, making the parent folders.
 
     Parameters
@@ -61,8 +63,12 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         The file; an old one is replaced only when the new one is complete.
     data
         Its whole content.
+    follow
+        Write where a link leads. Not in an index: one from elsewhere leads to no file of yours.
     """
     target = Path(os.path.realpath(path))
+    if not follow:
+        target = Path(os.path.realpath(Path(path).parent)) / Path(path).name
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "tmp")
     try:
@@ -77,9 +83,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     _fsync_directory(target.parent)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, follow: bool = True) -> None:
     """Write `text` as UTF-8 to `path` atomically (see `write_bytes`)."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), follow)
 
 
 def _plain(value: Any) -> Any:
@@ -89,7 +95,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
-def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+def write_json(path: str | os.PathLike[str], obj: Any, follow: bool = True) -> None:
     """Write `obj` as indented UTF-8 JSON to `path` atomically.
 
     Raises
@@ -110,7 +116,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
         data = text.encode()
     except UnicodeEncodeError:  # a path that is not UTF-8
         data = json.dumps(obj, indent=2, allow_nan=False, default=_plain).encode()
-    write_bytes(path, data + b"\n")
+    write_bytes(path, data + b"\n", follow)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -127,7 +133,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise LexLIPError(f"{path} does not exist: check the folder's name") from None
     except OSError as error:
         raise LexLIPError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of 10,000 digits too
         raise LexLIPError(f"{path} is not valid JSON ({error}): write it anew") from None
 
 
@@ -239,16 +245,50 @@ def _own_sibling(target: Path) -> tuple[Path, int | None]:
             return temporary, descriptor
 
 
+def heal(path: str | os.PathLike[str], marker: str = MANIFEST) -> None:
+    """Put a folder back that a killed process had moved aside, and not yet replaced.
+
+    Nothing happens where there is something at `path`, where a living process is replacing it, or
+    where the place cannot be written.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    marker
+        What was moved aside must hold a file of this name.
+    """
+    target = Path(os.path.realpath(path))
+    if fcntl is None or os.path.lexists(target):
+        return
+    beside = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-[0-9a-f]{{12}}")
+    with suppress(OSError):
+        found = [Path(entry) for entry in os.scandir(target.parent) if beside.fullmatch(entry.name)]
+        old = [folder for folder in found if ".old-" in folder.name and (folder / marker).is_file()]
+        owned: list[int] = []
+        try:
+            for folder in found if old else ():
+                if (descriptor := _lock(folder)) is None:
+                    return  # its owner lives, and is between its two renames
+                owned.append(descriptor)
+            if old:
+                os.rename(max(old, key=lambda folder: folder.stat().st_mtime_ns), target)
+                _fsync_directory(target.parent)
+        finally:
+            for descriptor in owned:
+                os.close(descriptor)
+
+
 @contextmanager
 def atomic_directory(
-    path: str | os.PathLike[str], *, marker: str | None = MANIFEST
+    path: str | os.PathLike[str], *, marker: str | None = MANIFEST, replace: bool = True
 ) -> Iterator[Path]:
     """Fill a temporary folder which becomes `path` when the block ends without an exception.
 
     A folder that was at `path` is moved aside, the new one takes its place, then the old one is
     deleted. These are two renames: a power cut between them leaves both folders, complete, under
-    hidden names beside `path`. After an exception the old folder is as it was. Temporary folders of
-    killed processes are removed first.
+    hidden names beside `path`, and `heal` puts the old one back. After an exception the old folder
+    is as it was. Temporary folders of killed processes are removed first.
 
     Parameters
     ----------
@@ -256,6 +296,8 @@ def atomic_directory(
         The folder to make.
     marker
         A non-empty folder is replaced only if it holds a file of this name. None replaces any.
+    replace
+        False refuses to replace anything that came to be at `path` meanwhile.
 
     Yields
     ------
@@ -278,6 +320,8 @@ def atomic_directory(
     ['manifest.json']
     """
     target = Path(os.path.realpath(path))
+    if marker is not None:
+        heal(target, marker)
     check_replaceable(target, marker)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -289,7 +333,10 @@ def atomic_directory(
         yield temporary
         fsync_tree(temporary)
         check_replaceable(target, marker)
-        _swap(temporary, target)
+        if replace:
+            _swap(temporary, target)
+        else:
+            _place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -300,16 +347,50 @@ def atomic_directory(
 
 def _swap(temporary: Path, target: Path) -> None:
     """Rename `temporary` to `target`, deleting what was there only after that."""
-    old = _sibling(target, "old")
-    replaces = target.exists()
-    if replaces:
-        os.rename(target, old)
-    try:
-        os.rename(temporary, target)
-    except BaseException:
-        if replaces:
-            os.rename(old, target)
-        raise
+    aside: list[Path] = []
+    for _ in range(_TRIES):
+        old = _sibling(target, "old")
+        with suppress(FileNotFoundError):
+            os.rename(target, old)
+            aside.append(old)
+        try:
+            os.rename(temporary, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another process put its own there just now: the last one stays
+            _put_back(aside, target)
+            raise
+        except BaseException:
+            _put_back(aside, target)
+            raise
+        break
+    else:
+        raise LexLIPError(f"{target} is replaced by others all the time: try again")
     _fsync_directory(target.parent)
-    if replaces:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in aside:
+        # By another name first: what is moved aside is whole, whenever this process ends.
+        gone = _sibling(target, "tmp")
+        with suppress(OSError):
+            os.rename(old, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _put_back(aside: list[Path], target: Path) -> None:
+    if aside:
+        os.rename(aside[-1], target)
+
+
+def _place(temporary: Path, target: Path) -> None:
+    """Rename `temporary` to `target`, where nothing may be but an empty folder."""
+    try:
+        with suppress(OSError):
+            target.rmdir()
+        os.rename(temporary, target)
+    except OSError as error:
+        if not os.path.lexists(target):
+            raise
+        raise LexLIPError(
+            f"{target} came to be meanwhile, by another process ({error.strerror}): it stays as it "
+            "is; add to it, or replace it"
+        ) from None
+    _fsync_directory(target.parent)

@@ -40,7 +40,10 @@ def _gather(places: Places[_Rows]) -> tuple[NDArray, NDArray, NDArray]:
     """Return starts, terms and weights of the vectors at these places; none is an empty one."""
     starts = np.zeros(len(places) + 1, dtype=np.int64)
     for source, where, rows in places.spans:
-        starts[where + 1] = source.starts[rows + 1] - source.starts[rows]
+        first, last = source.starts[rows], source.starts[rows + 1]
+        if first.min() < 0 or (first > last).any() or last.max() > source.terms.size:
+            raise ValueError("a vector beyond the last")
+        starts[where + 1] = last - first
     starts = np.cumsum(starts)
     terms, weights = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
     for source, where, rows in places.spans:
@@ -123,4 +126,6 @@ class FloatVectors(PartStore[_Rows]):
         """Return the vectors of N ids, float32 [N, V]; an unknown id has an empty row."""
         snapshot = self._current()
         starts, terms, weights = _gather(snapshot.find(ids))
+        if terms.size and not 0 <= terms.min() <= terms.max() < snapshot.facts.get("width", 0):
+            raise ValueError("a term beyond the last")  # scipy trusts its numbers
         return csr_array((weights, terms, starts), shape=(len(ids), snapshot.facts.get("width", 0)))

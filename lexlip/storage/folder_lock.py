@@ -56,17 +56,21 @@ class FolderLock:
                 f"{folder} is open for writing elsewhere ({owner or 'owner unknown'}): "
                 "close that engine or process first"
             ) from None
-        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        owner = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
         try:
+            since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            owner = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
             self._owner.unlink(missing_ok=True)  # of a killed process, perhaps another user's
-            self._owner.write_text(owner, "utf-8")
+            with open(self._owner, "xb") as file:  # a new file: a link there is never followed
+                file.write(owner.encode())
         except BaseException:
-            self._lock.release()
+            self.release()
             raise
 
     def release(self) -> None:
         """Let the next writer in. LOCK stays: removing it could remove a newer lock."""
-        with suppress(OSError):
-            self._owner.write_bytes(b"")
-        self._lock.release()
+        try:
+            with suppress(OSError):
+                nofollow = getattr(os, "O_NOFOLLOW", 0)
+                os.close(os.open(self._owner, os.O_WRONLY | os.O_TRUNC | nofollow))
+        finally:
+            self._lock.release()

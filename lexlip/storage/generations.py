@@ -32,6 +32,7 @@ from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
 FORMAT = "lexlip-generations/1"
 CURRENT = "CURRENT"
 _OURS = re.compile(r"part-\d+|gen-\d+\.json|\.(gen-\d+\.json|CURRENT)\.tmp-[0-9a-f]+")
+_PART, _DIGEST = re.compile(r"part-\d+"), re.compile("[0-9a-f]{64}")
 _TRIES = 100
 T = TypeVar("T")
 
@@ -91,6 +92,37 @@ class Generation:
                         "restore it, or build anew"
                     )
 
+    def check_digests(self, parts: Iterable[str]) -> None:
+        """Read every byte of some parts, before what they hold is written anew with new checksums.
+
+        Raises
+        ------
+        LexLIPError
+            Names the first file that is not what was written.
+        """
+        for part in parts:
+            for name, (_, digest) in self.parts[part].items():
+                path = self.folder / part / name
+                if sha256_file(path) != digest:
+                    raise LexLIPError(
+                        f"{path} is damaged: its checksum differs; nothing was written. Restore "
+                        "it, or build anew"
+                    )
+
+    def named(self, parts: Iterable[Any]) -> list[str]:
+        """Return names of parts that `data` holds, each of this generation.
+
+        Raises
+        ------
+        LexLIPError
+            When there is no such part: a name may lead out of the folder.
+        """
+        names = list(parts)
+        for name in names:
+            if not isinstance(name, str) or name not in self.parts:
+                raise LexLIPError(f"{self.folder} has no part {name!r:.60}: build the index anew")
+        return names
+
 
 def current_mark(path: str | os.PathLike[str]) -> str | None:
     """Return the line of CURRENT, None where there is none: says whether anything changed."""
@@ -115,19 +147,36 @@ def _read(folder: Path, line: str) -> Generation:
         raise LexLIPError(f"{path} cannot be read ({error.strerror}): build anew") from None
     if sha256(raw).hexdigest() != found[2]:
         raise LexLIPError(f"{path} is damaged: its checksum differs; restore it, or build anew")
-    manifest = json.loads(raw)
-    if manifest.get("format") != FORMAT:
-        raise LexLIPError(
-            f"{path} has format {manifest.get('format')!r}, this lexlip reads {FORMAT!r}: "
-            "build the index again"
-        )
-    parts = {
-        part: {name: (size, digest) for name, (size, digest) in files.items()}
-        for part, files in manifest["parts"].items()
-    }
-    return Generation(
-        folder, manifest["generation"], parts, manifest["data"], manifest["following"], line
+    try:
+        manifest = json.loads(raw)
+        if manifest.get("format") == FORMAT:
+            return _parsed(folder, line, manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise LexLIPError(f"{path} is no manifest of parts ({error!r:.80}): build anew") from None
+    raise LexLIPError(
+        f"{path} has format {manifest.get('format')!r:.40}, this lexlip reads {FORMAT!r}: "
+        "build the index again"
     )
+
+
+def _parsed(folder: Path, line: str, manifest: dict[str, Any]) -> Generation:
+    """Return the generation that a manifest describes; ValueError where it describes none."""
+    parts: dict[str, dict[str, tuple[int, str]]] = {}
+    for part, files in manifest["parts"].items():
+        if not _PART.fullmatch(part):
+            raise ValueError(f"a part {part!r:.40}")
+        parts[part] = {}
+        for name, (size, digest) in files.items():
+            outside = {"", ".", ".."} & set(name.split("/")) or "\\" in name or ":" in name
+            if outside or type(size) is not int or not _DIGEST.fullmatch(digest):
+                raise ValueError(f"a file {name!r:.40}")
+            parts[part][name] = size, digest
+    numbers = manifest["generation"], manifest["following"]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("numbers that are none")
+    if not isinstance(manifest["data"], dict):
+        raise ValueError("data that are no table")
+    return Generation(folder, numbers[0], parts, manifest["data"], numbers[1], line)
 
 
 def open_current(path: str | os.PathLike[str], load: Callable[[Generation], T]) -> T:
@@ -159,8 +208,16 @@ def open_current(path: str | os.PathLike[str], load: Callable[[Generation], T]) 
     raise LexLIPError(f"{folder} changes faster than it can be opened: try again")
 
 
-def verify(path: str | os.PathLike[str]) -> list[str]:
+def verify(
+    path: str | os.PathLike[str], load: Callable[[Generation], object] | None = None
+) -> list[str]:
     """Read every byte of the current generation and compare it with the recorded checksums.
+
+    Parameters
+    ----------
+    path
+    load
+        Opens what the bytes say, once they are right: what it raises is told as well.
 
     Returns
     -------
@@ -181,6 +238,8 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
             for name, (_, digest) in files.items():
                 if sha256_file(folder / part / name) != digest:
                     damaged.append(f"{part}/{name} is damaged: its checksum differs")
+        if load is not None and not damaged:
+            load(generation)
 
     if current_mark(folder) is None:
         raise LexLIPError(f"{folder} holds no index: build it first")
@@ -313,9 +372,9 @@ class GenerationWriter:
                 }
                 raw = json.dumps(manifest, ensure_ascii=False, allow_nan=False).encode()
                 name = f"gen-{number:06}.json"
-                write_bytes(self.folder / name, raw)
+                write_bytes(self.folder / name, raw, follow=False)
                 line = f"{name} {sha256(raw).hexdigest()}\n"
-                write_bytes(self.folder / CURRENT, line.encode())
+                write_bytes(self.folder / CURRENT, line.encode(), follow=False)
         finally:
             # Ask the disk: the rename may have come through and only the flush after it failed.
             if line and current_mark(self.folder) == line:

@@ -29,6 +29,7 @@ from lexlip.storage.generations import (
     verify,
 )
 from lexlip.storage.ids import closed, read_only
+from lexlip.storage.sound import Sound
 
 R = TypeVar("R")
 
@@ -161,6 +162,7 @@ class PartStore(ABC, Generic[R]):
     def __init__(self, path: str | os.PathLike[str], mode: Literal["r", "w"], small: int) -> None:
         self.path, self._small = Path(path), small
         self._snapshot: Snapshot[R] | None = None
+        self._sound = Sound()
         self._writer = GenerationWriter(self.path) if mode == "w" else None
         try:
             self._snapshot = open_current(self.path, self._load)
@@ -188,14 +190,17 @@ class PartStore(ABC, Generic[R]):
             )
         self._check(facts)
         parts = []
-        for name in facts.get("parts", ()):
+        for name in generation.named(facts.get("parts", ())):
             folder = generation.folder / name
             try:
                 (rows, count), ids = self._open(folder, facts), Ids(folder)
                 if count != len(ids):
                     raise ValueError("ids and rows differ in number")
-            except (ValueError, KeyError, IndexError, EOFError) as error:
-                raise LexLIPError(f"{folder} is damaged ({error}): build the index anew") from None
+            except (LexLIPError, OSError):
+                raise
+            except Exception as error:  # numpy does not list how a damaged header fails
+                reason = " ".join(str(error).split())
+                raise LexLIPError(f"{folder} is damaged ({reason}): build the index anew") from None
             parts.append(_Part(name, ids, rows))
         return Snapshot(generation, parts)
 
@@ -226,6 +231,8 @@ class PartStore(ABC, Generic[R]):
         found = zip(news, places.source.tolist(), places.row.tolist(), strict=True)
         added = {new.encode(): (source, row) for new, source, row in found if source >= 0}
         if added:
+            read = np.unique(places.source[places.source >= 0]).tolist()
+            self._sound.check(snapshot.generation, [snapshot.parts[at].name for at in read])
             self._add(added, places.sources, snapshot.facts)
 
     def _add(
@@ -269,6 +276,7 @@ class PartStore(ABC, Generic[R]):
     ) -> None:
         """Make a part of merged parts, then of added rows in their sources, without those gone."""
         writer = self._writable()
+        self._current().generation.check_digests(part.name for part in merged)
         places: dict[bytes, tuple[int, int]] = {}
         for number, part in enumerate(merged):  # the newest of an id comes last
             places.update((name, (number, row)) for row, name in enumerate(part.ids.all()))
@@ -305,7 +313,7 @@ class PartStore(ABC, Generic[R]):
     def verify(self) -> list[str]:
         """Compare every file with its recorded SHA-256; one line for each that is damaged."""
         self._current()
-        return verify(self.path)
+        return verify(self.path, self._load)
 
     def reopen(self) -> bool:
         """Go on to the newest state; True when there is a newer one."""

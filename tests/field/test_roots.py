@@ -10,7 +10,7 @@ import pytest
 
 from lexlip import Index
 from lexlip.errors import LexLIPError
-from lexlip.storage.files import read_json, write_json
+from lexlip.storage.seal import read_sealed, write_sealed
 from tests.support.trees import picture, pictures
 
 
@@ -130,9 +130,8 @@ def test_a_moved_folder_is_found_again(lexlip, make, tmp_path, leave):
     old.rename(new)
     if leave != "nothing":
         old.mkdir()  # where a disk was mounted
-    (path / "manifest.json").write_text(  # to show that no model is loaded
-        (path / "manifest.json").read_text().replace("checkpoint0", "gone")
-    )
+    facts = read_sealed(path / "manifest.json")  # to show that no model is loaded
+    write_sealed(path / "manifest.json", {**facts, "checkpoint": str(tmp_path / "gone")})
     done = lexlip("index", new, "-o", path)
     assert "0 new, 2 unchanged; 2 pictures" in done.stdout
     assert f"the pictures of {old} are now in {new}" in done.stderr
@@ -170,8 +169,8 @@ def without_model(make, tmp_path):
     def run(*names, options=()):
         folder = pictures(tmp_path / "pics", *names)
         path = make(folder, options=options)
-        manifest = read_json(path / "manifest.json")
-        write_json(path / "manifest.json", {**manifest, "checkpoint": str(tmp_path / "gone")})
+        manifest = read_sealed(path / "manifest.json")
+        write_sealed(path / "manifest.json", {**manifest, "checkpoint": str(tmp_path / "gone")})
         return folder, path, manifest["checkpoint"]
 
     return run

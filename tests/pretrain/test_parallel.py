@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -196,6 +197,22 @@ def test_a_bad_step_of_one_process_is_skipped_by_all_and_one_log_is_written(two)
     saved = load_file(two / "run" / "train_state" / "state.safetensors")
     steps = [v for k, v in saved.items() if k.startswith("optim.") and k.endswith(".step")]
     assert steps and all(step == 5 for step in steps)
+
+
+@pytest.mark.slow
+def test_the_documented_line_starts(tiny_run, tmp_path):
+    """As docs/training.md has it, but for the numbers, the config and the folder."""
+    root = Path(__file__).resolve().parents[2]
+    (line,) = re.findall(r"    (torchrun --standalone .*)", (root / "docs/training.md").read_text())
+    line = line.replace("my.toml", tiny_run).replace("runs/mine", str(tmp_path / "run"))
+    line = line.replace("_node 4", "_node 2").replace("processes=4", "processes=2")
+    command = [sys.executable, "-m", "torch.distributed.run", *line.split()[1:], "stage1.epochs=1"]
+    environ = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    checkpoint = loop.Checkpoint(tmp_path / "run" / "stage1")
+    checkpoint.verify()
+    assert checkpoint.finished
 
 
 def test_a_launcher_that_runs_one_process_is_found_out(tiny_run, monkeypatch):

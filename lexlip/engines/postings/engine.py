@@ -29,14 +29,17 @@ from lexlip.engines.base import (
     check_terms,
 )
 from lexlip.engines.postings.browsing import Browses
-from lexlip.engines.postings.parts import Documents, Part, check_width, write_masks
+from lexlip.engines.postings.merging import check_read, to_merge
+from lexlip.engines.postings.parts import Documents, check_width, write_masks
 from lexlip.engines.postings.rows import Rows
 from lexlip.engines.postings.snapshot import FORMAT, Snapshot
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds
 from lexlip.filters.where import Where
+from lexlip.storage.blame import blames_damage
 from lexlip.storage.generations import GenerationWriter, current_mark, open_current, verify
 from lexlip.storage.ids import check_ids, closed, read_only
+from lexlip.storage.sound import Sound
 from lexlip.storage.vectors import CodedVectors
 from lexlip.views import Vectors
 
@@ -44,6 +47,11 @@ _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""
 
 
+@blames_damage(
+    "verify",
+    "search candidates locate contributions ids impacts frequencies fetch ordered counts copy "
+    "delete commit compact",
+)
 class PostingsEngine(Browses):
     """An engine in a folder (`lexlip.engines.base.Engine`) that needs nothing but numpy and numba.
 
@@ -88,6 +96,7 @@ class PostingsEngine(Browses):
         self.path = Path(self._temporary.name if self._temporary else path or "").absolute()
         self._lock = threading.RLock()
         self._writer: GenerationWriter | None = None
+        self._sound = Sound()
         self._snapshot: Snapshot | None = None
         self._forget()
         if mode == "w":
@@ -135,7 +144,9 @@ class PostingsEngine(Browses):
     def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
         """Add documents with the impacts and vectors of others; see `Engine.copy`."""
         self._writable()
-        impacts, coded = self._current().taken([name.encode() for name in check_ids(of)])
+        snapshot, names = self._current(), [name.encode() for name in check_ids(of)]
+        self._sound.check(snapshot.generation, [p.name for p, it in snapshot.find(names) if it])
+        impacts, coded = snapshot.taken(names)
         self._put(Documents.of(ids, impacts, columns, coded))
 
     def _put(self, added: Documents) -> None:
@@ -223,7 +234,8 @@ class PostingsEngine(Browses):
             for part, mask in alive.items()
         }
         added = self._added()
-        merged = _to_merge(living, len(added.names) if added else 0, everything)
+        merged = to_merge(living, len(added.names) if added else 0, everything, _SMALL)
+        check_read(snapshot, merged, alive)
         blocks = [part.documents(alive[part]) for part in merged if living[part]]
         if added:
             blocks.append(added)
@@ -380,7 +392,7 @@ class PostingsEngine(Browses):
     def verify(self) -> list[str]:
         """Compare every file with its recorded SHA-256; see `Engine.verify`."""
         self._current()
-        return verify(self.path)
+        return verify(self.path, Snapshot)
 
     def close(self) -> None:
         """Let go of the files; what was not committed is lost. Closing twice is fine."""
@@ -393,19 +405,3 @@ class PostingsEngine(Browses):
             if self._temporary is not None:
                 self._temporary.cleanup()
                 self._temporary = None
-
-
-def _to_merge(living: Mapping[Part, int], added: int, everything: bool) -> list[Part]:
-    """Choose the parts that a commit of `added` documents merges into its new part.
-
-    From the smallest up: those that the new part would reach in size, and those that are mostly
-    dead. So a document is rewritten once per doubling of the collection, and never more than half
-    of a part is dead.
-    """
-    chosen = []
-    for part in sorted(living, key=living.__getitem__):
-        mostly_dead = living[part] * 2 < len(part.ids)
-        if everything or mostly_dead or (added and living[part] <= max(added, _SMALL)):
-            chosen.append(part)
-            added += living[part]
-    return chosen

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,8 @@ def _open_columns(folder: Path, count: int) -> dict[str, Column]:
     columns = {}
     for number, row in enumerate(read_json(folder / "columns.json")):
         stem = f"column-{number}"
+        if row["kind"] not in get_args(Kind) or not isinstance(row["name"], str):
+            raise ValueError(f"a column {row!r:.40}")
         words: Any = ()
         if row["kind"] == "str":
             words = _Words(Strings(folder, f"{stem}-words"))
@@ -171,8 +173,11 @@ class Part:
             if lengths != {len(self.segment)}:
                 raise ValueError("ids, columns, vectors and postings differ in length")
             self.alive = None if bits is None else np.unpackbits(bits, count=len(self.segment))
-        except (ValueError, KeyError, TypeError, EOFError) as error:
-            raise LexLIPError(f"{folder} is damaged ({error}): build the index anew") from None
+        except (LexLIPError, OSError):
+            raise
+        except Exception as error:  # a damaged header of an array fails in ways numpy does not list
+            reason = " ".join(str(error).split())
+            raise LexLIPError(f"{folder} is damaged ({reason}): build the index anew") from None
         self.living = len(self.ids) if self.alive is None else int(self.alive.sum())
 
     def find(self, names: Collection[bytes]) -> dict[bytes, int]:
@@ -257,5 +262,20 @@ def write_masks(folder: Path, masks: Mapping[str, NDArray[np.uint8]]) -> None:
 
 
 def read_mask(folder: Path, name: str) -> NDArray[np.uint8]:
-    """Read the packed mask of a part."""
-    return np.load(folder / f"{name}.npy", allow_pickle=False)
+    """Read the packed mask of a part.
+
+    Raises
+    ------
+    LexLIPError
+        When it is damaged.
+    """
+    try:
+        bits: NDArray[np.uint8] = np.load(folder / f"{name}.npy", allow_pickle=False)
+        if bits.dtype != np.uint8 or bits.ndim != 1:
+            raise ValueError(f"{bits.dtype} of shape {bits.shape}")
+        return bits
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise LexLIPError(f"{folder} is damaged ({reason}): build the index anew") from None

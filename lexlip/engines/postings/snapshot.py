@@ -35,7 +35,11 @@ class Snapshot:
         folder, self.generation = generation.folder, generation
         self.parts: list[Part] = []
         self.kinds: dict[str, Kind] = {}
-        for name, masks in generation.data.get("parts", {}).items():
+        named = generation.data.get("parts", {})
+        if not isinstance(named, dict):
+            raise LexLIPError(f"{generation.folder} names no parts: build the index anew")
+        generation.named([*named, *(name for name in named.values() if name is not None)])
+        for name, masks in named.items():
             bits = read_mask(folder / masks, name) if masks else None
             self.parts.append(Part(folder / name, bits))
             self.kinds = merge_kinds(self.kinds, self.parts[-1].columns)

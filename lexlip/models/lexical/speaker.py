@@ -24,6 +24,7 @@ from lexlip.data.given import as_item, as_pictures, as_texts
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.card import CARD, push
+from lexlip.models.digests import FILES, check_digests, digests
 from lexlip.models.dual import open_dual_encoder
 from lexlip.models.dual.base import DualEncoder, SeesPatches
 from lexlip.models.lexical.card import lexical_card
@@ -292,14 +293,15 @@ class LexicalSpeaker(SpeakerMixin):
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        facts = {name: fact for name, fact in self.facts.items() if name != "encoder"}
+        facts = {name: it for name, it in self.facts.items() if name not in ("encoder", FILES)}
         if copy_encoder:
             self.encoder.save_pretrained(target / ENCODER)
         else:
             facts["encoder"] = self.facts.get("encoder") or place_of(self.encoder)
         save_file(self.code.arrays(), target / WORDS)
         words = list(self.lexicon.tokens[-len(self.code) :])
-        facts = {"model_type": MODEL_TYPE, "format": FORMAT, **facts, "words": words}
+        listed = digests(target, (CONFIG, CARD))
+        facts = {"model_type": MODEL_TYPE, "format": FORMAT, **facts, "words": words, FILES: listed}
         write_json(target / CONFIG, facts)
         self.card().save(target / CARD)
 
@@ -327,6 +329,7 @@ class LexicalSpeaker(SpeakerMixin):
                 f"{name} has format {facts.get('format')!r}, this lexlip reads {FORMAT!r}: "
                 "write it again with lexlip lexicalise"
             )
+        check_digests(folder, facts, [WORDS])
         try:
             arrays = load_file(folder / WORDS)
             code = (LearnedCode if "rows" in arrays else WordCode).of(arrays)
@@ -335,10 +338,15 @@ class LexicalSpeaker(SpeakerMixin):
                 f"{folder / WORDS} is missing or corrupted: write the checkpoint again with lexlip "
                 "lexicalise"
             ) from error
-        words = facts.pop("words")
+        words, files = facts.pop("words"), {FILES: facts.pop(FILES, {})}
         kept = {key: value for key, value in facts.items() if key not in ("model_type", "format")}
         place = kept.get("encoder") or {"name": folder / ENCODER}
-        speaker = cls(lambda: open_dual_encoder(**place), code, words, kept)
+
+        def encoder() -> DualEncoder:
+            check_digests(folder, files)
+            return open_dual_encoder(**place)
+
+        speaker = cls(encoder, code, words, kept)
         speaker.name_or_path = os.fspath(name)
         return speaker
 

@@ -25,7 +25,7 @@ def simulate(batches, small=2048):
 
     parts, written = {}, 0
     for batch in batches:
-        merged = postings._to_merge(parts, batch, False)
+        merged = postings.to_merge(parts, batch, False, postings._SMALL)
         size = batch + sum(parts[part] for part in merged)
         parts = {part: count for part, count in parts.items() if part not in merged}
         parts[Sized(size)] = size

@@ -28,6 +28,7 @@ from lexlip.models.speaker import (
     said_term,
 )
 from lexlip.models.word_tokenizer import lexicon_tokenizer
+from lexlip.storage.files import read_json, write_json
 from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 
@@ -147,6 +148,10 @@ def test_another_encoder_in_its_place_is_refused(saved, tmp_path):
     other = small_clip(copy / "encoder", small_tokenizer())
     weights = (other / "model.safetensors").read_bytes()
     (other / "model.safetensors").write_bytes(weights[:-4] + b"\0\0\0\x3f")
+    with pytest.raises(LexLIPError, match="corrupted: its checksum differs"):
+        load(copy).words_of("red dog")
+    facts = read_json(copy / "config.json")
+    write_json(copy / "config.json", {**facts, "files": {}})  # as an older lexlip wrote it
     with pytest.raises(LexLIPError, match="another encoder"):
         load(copy).words_of("red dog")
 
