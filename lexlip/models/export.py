@@ -203,7 +203,7 @@ def keep_export(model: Any, checkpoint: str | os.PathLike[str] | None) -> Path |
             return found
         local = weights.is_file() and os.access(checkpoint, os.W_OK)
         folder = Path(checkpoint) / FOLDER if local else cached_export(model.fingerprint)
-        export(model, folder, weights if local else None)
+        export(model, folder, weights if weights.is_file() else None)
         return folder
     except (LexLIPError, OSError) as error:
         log.warning("searches will load torch, and start slowly: %s", error)

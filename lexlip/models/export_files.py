@@ -39,7 +39,11 @@ def export_folder(name: str | os.PathLike[str], fingerprint: str | None = None) 
     if fingerprint is None or gone:
         return None
     cached = cached_export(fingerprint)
-    return cached if (cached / MANIFEST).is_file() else None
+    if not (cached / MANIFEST).is_file():
+        return None
+    if os.path.isdir(name):  # one that could not be written to: of these weights, certainly
+        return cached if _is_of(cached, Path(name)) else None
+    return cached if _is_young(cached, Path(name)) else None
 
 
 def may_export() -> bool:
@@ -74,3 +78,9 @@ def _is_young(export: Path, checkpoint: Path) -> bool:
         return file is None or not file.is_file() or sample_of(file) == known
     except (LexLIPError, OSError, KeyError, TypeError):
         return False
+
+
+def _is_of(export: Path, checkpoint: Path) -> bool:
+    """Say whether an export is known to be of the weights that a folder holds."""
+    known = read_json(export / MANIFEST).get("weights")
+    return bool(known) and (checkpoint / known["file"]).is_file() and _is_young(export, checkpoint)

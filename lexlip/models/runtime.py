@@ -74,7 +74,7 @@ def on_device(network: Any) -> Any:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return network.to(name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = " ".join(str(error).split())[:100]
         raise LexLIPError(
             f"no device {name!r} in this torch ({reason}): give --device cpu, or install the torch "

@@ -210,7 +210,7 @@ def test_an_export_of_other_weights_is_not_taken(home, make_model, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_to_has_its_export_in_the_cache(
-    checkpoint, tmp_path, monkeypatch
+    checkpoint, make_model, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("lexlip.models.export.os.access", lambda *_: False)
     folder = tmp_path / "locked"
@@ -220,6 +220,10 @@ def test_a_checkpoint_that_cannot_be_written_to_has_its_export_in_the_cache(
     assert not (folder / FOLDER).exists()
     assert isinstance(load(folder), LexLIP)
     assert isinstance(load(folder, network.fingerprint), ExportedLexLIP)
+    # Other weights are not taken for these, whatever an index was made with.
+    other = tmp_path / "other"
+    make_model(seed=3).save_pretrained(other)
+    assert isinstance(load(other, network.fingerprint), LexLIP)
 
 
 def test_an_export_of_another_format_is_made_anew(home, tmp_path):
