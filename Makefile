@@ -12,6 +12,8 @@ RESUME ?=
 SET ?=
 # For make fuzz.
 SECONDS ?= 600
+# Processes that run tests at the same time.
+JOBS ?= 2
 # For make index: a checkpoint other than RUN/stage2, a folder other than RUN/index.
 MODEL =
 OUT =
@@ -77,8 +79,8 @@ demo-checkpoint: RUN := runs/demo
 demo-checkpoint: install
 	@$(LEXLIP) pretrain.pack_demo $(PLACE)
 
-test: install lint ## linters, types and all tests
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: install lint ## linters, types and all tests, in JOBS processes
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 fuzz: $(READY) ## damage to small indexes with new seeds, for SECONDS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)
