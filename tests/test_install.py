@@ -54,8 +54,9 @@ def index(tmp_path):
 def commands(*settings):
     """Return what make install would run, as lists of words."""
     done = subprocess.run(
-        ["make", "-n", "-B", "install", *settings],
+        ["make", "--no-print-directory", "-n", "-B", "install", *settings],
         cwd=ROOT, capture_output=True, text=True, check=True,
+        env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")},
     )  # fmt: skip
     return [shlex.split(line) for line in done.stdout.splitlines()]
 

@@ -91,7 +91,7 @@ def test_an_encoder_that_is_gone_or_another_one_is_one_line(clip, images, tmp_pa
     with pytest.raises(LexLIPError, match=f"{copy} holds another encoder than the words"):
         load(tmp_path / "words").embed_text(["red"])
     shutil.rmtree(copy)
-    with pytest.raises(LexLIPError, match=f"no dual encoder at {copy}") as raised:
+    with pytest.raises(LexLIPError, match=f"no checkpoint at {copy}") as raised:
         load(tmp_path / "words").embed_text(["red"])
     assert "\n" not in str(raised.value)
 
