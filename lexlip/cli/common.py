@@ -13,8 +13,8 @@ from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 
 __all__ = [
-    "Checkpoint", "Device", "LexiconTable", "in_our_words", "load", "load_speaker", "one_line",
-    "quiet", "read_item", "read_query", "readable", "save_drawing",
+    "Checkpoint", "Device", "FolderIndex", "FolderModel", "LexiconTable", "in_our_words", "load",
+    "load_speaker", "one_line", "quiet", "read_item", "read_query", "readable", "save_drawing",
 ]  # fmt: skip
 
 Checkpoint = Annotated[str, typer.Option("--model", "-m", help="checkpoint folder or hub name")]
@@ -24,6 +24,16 @@ Device = Annotated[
         envvar="LEXLIP_DEVICE",
         help="where networks run: auto (a GPU if one is there), cpu, cuda, cuda:1, mps ...",
     ),
+]
+FolderModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="for folders: any model; for an index: checkpoint, if moved"
+    ),
+]
+FolderIndex = Annotated[
+    Path | None,
+    typer.Option("--index", help="where the index of folders is; by default among your data"),
 ]
 LexiconTable = Annotated[
     Path | None,

@@ -13,6 +13,8 @@ from lexlip.cli.app import app
 from lexlip.cli.common import (
     Checkpoint,
     Device,
+    FolderIndex,
+    FolderModel,
     LexiconTable,
     in_our_words,
     load,
@@ -61,15 +63,8 @@ def search(
         float | None,
         typer.Option(help="leave out pictures that fit less: 3 (vectors), or a share: 0.7"),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="for folders: any model; for an index: checkpoint, if moved"
-        ),
-    ] = None,
-    index: Annotated[
-        Path | None, typer.Option(help="where the index of folders is; by default among your data")
-    ] = None,
+    model: FolderModel = None,
+    index: FolderIndex = None,
     device: Device = None,
     encoder: Annotated[
         str, typer.Option(help="of texts: auto (a query table where there is one), network, table")

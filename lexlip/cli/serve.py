@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lexlip.cli.app import app
-from lexlip.cli.common import Device, one_line, readable
+from lexlip.cli.common import Device, FolderIndex, FolderModel, one_line, readable
 from lexlip.cli.keys import doubts, read_key
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads, use_device
@@ -31,15 +31,8 @@ def serve(
         list[Path],
         typer.Argument(metavar="INDEX|FOLDER...", help="an index, or folders of pictures"),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="for folders: any model; for an index: checkpoint, if moved"
-        ),
-    ] = None,
-    index: Annotated[
-        Path | None, typer.Option(help="where the index of folders is; by default among your data")
-    ] = None,
+    model: FolderModel = None,
+    index: FolderIndex = None,
     device: Device = None,
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
