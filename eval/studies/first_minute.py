@@ -11,6 +11,7 @@ or of a folder that was searched before. Then ``lexlip serve`` answers queries w
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import statistics
@@ -34,6 +35,17 @@ QUERIES = (
 )  # fmt: skip
 
 
+_LAUNCH = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+seconds = time.perf_counter() - started
+most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(json.dumps([done.returncode, seconds, most, done.stderr[-500:]]))
+"""
+"""A small process between: the memory of whoever starts a process counts as its own at first."""
+
+
 def process(command: Sequence[str]) -> tuple[float, float]:
     """Run a process; return its seconds and the most memory that it had, in MB.
 
@@ -42,17 +54,12 @@ def process(command: Sequence[str]) -> tuple[float, float]:
     LexLIPError
         When it fails.
     """
-    started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, used = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - started
-    assert child.stderr is not None
-    said = child.stderr.read().decode(errors="replace")
-    child.stderr.close()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, *command]
+    told = subprocess.run(launcher, stdout=subprocess.PIPE, text=True, check=True).stdout
+    code, seconds, memory, said = json.loads(told)
+    if code:
         raise LexLIPError(f"{' '.join(command[1:4])} fails: {' '.join(said.split())[-200:]}")
-    return seconds, used.ru_maxrss / 1024
+    return seconds, memory
 
 
 def requests(target: str, count: int) -> list[float]:
