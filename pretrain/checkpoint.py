@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from lexlip.errors import LexLIPError
 from lexlip.models.card import CARD
+from lexlip.models.digests import digests
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from pretrain.task import Task
 
@@ -65,7 +66,7 @@ class Checkpoint:
                 (folder / "train_state").mkdir()
                 save_file(tensors, folder / "train_state" / "state.safetensors")
                 write_json(folder / "train_state" / "progress.json", dict(progress))
-                listed = {"format": FORMAT, **progress, "files": _digests(folder)}
+                listed = {"format": FORMAT, **progress, "files": digests(folder, (CARD,))}
                 write_json(folder / MANIFEST, listed)
         except (OSError, SafetensorError) as error:
             kept = f"keeps step {self.progress['step']}" if self.progress else "holds no checkpoint"
@@ -153,12 +154,3 @@ class Checkpoint:
             if state:
                 optimizer.state[parameter] = state
         return int(self.progress["step"])
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file below a folder but the card, which people may edit, by its path."""
-    return {
-        file.relative_to(folder).as_posix(): sha256_file(file)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != CARD
-    }

@@ -23,11 +23,12 @@ from lexlip.data.draw import COLOURS, SHAPES
 from lexlip.data.scenes import Pattern, Predicate, Scene, make_scenes, matches
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
+from lexlip.models.digests import digests
 from lexlip.models.export import export
 from lexlip.models.export_files import FOLDER, GRAPHS
 from lexlip.models.exported import ExportedLexLIP
 from lexlip.models.lexlip import LexLIP
-from lexlip.models.shipped import FORMAT, hashes_of, load_shipped
+from lexlip.models.shipped import FORMAT, load_shipped
 from lexlip.settings import option
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 from pretrain import fit_query_table as queries
@@ -151,7 +152,7 @@ def pack(network: LexLIP, bench: Workbench, chosen: Settings, made_by: str) -> d
         for name in GRAPHS.values():
             halve(new / FOLDER / name)
         table.save_pretrained(new, fit=asdict(chosen.queries))
-        files = hashes_of(new)
+        files = digests(new)
         size = sum((new / name).stat().st_size for name in files)
         if size >= MOST:
             raise LexLIPError(f"the model has {size} bytes, {MOST} are allowed: make it smaller")

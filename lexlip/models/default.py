@@ -7,7 +7,6 @@ times as long for a picture. Any other model is chosen with ``-m`` or LEXLIP_MOD
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from lexlip.errors import LexLIPError
 from lexlip.models.hub import reaches, snapshot
+from lexlip.storage.files import sha256_file
 
 VARIABLE = "LEXLIP_MODEL"
 """Environment variable that names another model."""
@@ -127,7 +127,7 @@ def fetch(
     try:
         for name, (_, digest) in model.files.items():
             path = Path(hf_hub_download(model.name, name, revision=model.revision))
-            if check and digest and _sha256(path) != digest:
+            if check and digest and sha256_file(path) != digest:
                 with suppress(OSError):
                     os.remove(os.path.realpath(path))
                     os.remove(path)
@@ -136,8 +136,3 @@ def fetch(
         reason = " ".join(str(error).split())[:200]
         raise LexLIPError(f"{model.name} cannot be fetched ({reason}): {advice}") from None
     return path.parents[len(Path(name).parts) - 1]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lexlip.errors import LexLIPError
-from lexlip.storage.files import MANIFEST, read_json, sha256_file
+from lexlip.models.digests import FILES, digests
+from lexlip.storage.files import MANIFEST, read_json
 
 if TYPE_CHECKING:
     from lexlip.models.exported import ExportedLexLIP
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 FORMAT = "lexlip-demo/1"
 SHIPPED = Path(__file__).parents[1] / "data" / "demo"
 """Where the package has it."""
-
-
-def hashes_of(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file in a folder but its manifest, by the path in it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: sha256_file(path) for name, path in names.items() if name != MANIFEST}
 
 
 def facts_of(folder: Path = SHIPPED) -> dict[str, Any]:
@@ -38,7 +32,7 @@ def facts_of(folder: Path = SHIPPED) -> dict[str, Any]:
     advice = "install lexlip again"
     try:
         facts: dict[str, Any] = read_json(folder / MANIFEST)
-        right = facts["format"] == FORMAT and facts["files"] == hashes_of(folder)
+        right = facts["format"] == FORMAT and facts[FILES] == digests(folder)
     except (KeyError, TypeError, OSError) as error:
         raise LexLIPError(f"the model at {folder} is corrupted: {advice}") from error
     if not right:
