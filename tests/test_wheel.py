@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -123,8 +124,12 @@ def test_the_page_of_a_folder(installed, images, tmp_path):
     try:
         line = next(line for line in server.stdout if "http://" in line)
         address = re.search(r"http://[\d.:]+", line)[0]
-        with urllib.request.urlopen(f"{address}/search?q=a+red+dog", timeout=60) as answer:
-            assert {hit["id"] for hit in json.load(answer)["hits"]} <= {"one.png", "two.png"}
+        ids, end = set(), time.monotonic() + 60
+        while not ids and time.monotonic() < end:  # the page is there before the pictures are
+            with urllib.request.urlopen(f"{address}/search?q=a+red+dog", timeout=60) as answer:
+                ids = {hit["id"] for hit in json.load(answer)["hits"]}
+            time.sleep(0.1)
+        assert ids and ids <= {"one.png", "two.png"}
         with urllib.request.urlopen(f"{address}/", timeout=60) as answer:
             assert b"<html" in answer.read()
     finally:
