@@ -44,12 +44,15 @@ def load(
     [('red', 2.1), ('heart', 2.0)]
     """
     from lexlip.errors import require
+    from lexlip.models.bounds import check_bounds
     from lexlip.models.dual.files import is_sparse_encoder, model_type
     from lexlip.models.export_files import export_folder
     from lexlip.models.hub import check_there
 
-    if export_folder(name, fingerprint) is None:
+    if (exported := export_folder(name, fingerprint)) is None:
         check_there(name)
+    if exported is None or os.path.isdir(name):  # the hub is not asked about what is exported
+        check_bounds(name)
     if is_lexical(name):
         from lexlip.models.lexical.speaker import LexicalSpeaker
 
@@ -59,10 +62,10 @@ def load(
         from lexlip.models.sparse_encoder import SparseSpeaker
 
         return SparseSpeaker.from_pretrained(name)
-    if (found := export_folder(name, fingerprint)) is not None:
+    if exported is not None:
         from lexlip.models.exported import ExportedLexLIP
 
-        return ExportedLexLIP.from_pretrained(name, found, table)
+        return ExportedLexLIP.from_pretrained(name, exported, table)
     from lexlip.models.dual import refuse_dual_encoder
 
     refuse_dual_encoder(name)

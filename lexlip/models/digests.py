@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lexlip.errors import LexLIPError
+from lexlip.models.bounds import VOCABULARIES, check_bounds
 from lexlip.storage.files import MANIFEST, read_json, sha256_file
 
 FILES = "files"
 """Their key in a manifest: {path in the folder: SHA-256}."""
 
-TOKENIZERS = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model",
-)  # fmt: skip
+TOKENIZERS = tuple(name for name in VOCABULARIES if name != "merges.txt")
 _UNUSED = ("train_state/", "README.md")
 """What encoding never reads; training compares it itself."""
 
@@ -69,12 +67,13 @@ def check_checkpoint(name: str | os.PathLike[str]) -> None:
     Raises
     ------
     LexLIPError
-        When one is missing or corrupted, or when there is no tokenizer: what loads it would make
-        up one of five words.
+        When one is missing or corrupted, when sizes are absurd (`lexlip.models.bounds`), or when
+        there is no tokenizer: what loads it would make up one of five words.
     """
     folder = Path(name)
     if not (folder / "config.json").is_file():
         return
+    check_bounds(folder)
     if (folder / MANIFEST).is_file():
         check_digests(folder, read_json(folder / MANIFEST))
     if not any((folder / file).is_file() for file in TOKENIZERS):

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from scipy.sparse import csr_array, vstack
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -47,17 +46,24 @@ class SavedModel(PreTrainedModel):
         LexLIPError
             When the checkpoint is missing, corrupted, or of another model.
         """
-        kwargs["output_loading_info"] = True
+        kwargs |= {"output_loading_info": True, "use_safetensors": True}
         check_checkpoint(name)
         try:
             loaded: Any = super().from_pretrained(name, *args, **kwargs)
             model, report = loaded
             model.processor = Processor.from_pretrained(name)
             model.record = read_record(name)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             reason = " ".join(str(error).split())[:200]
             raise LexLIPError(
                 f"no checkpoint at {name}: give a folder that training wrote ({reason})"
+            ) from error
+        except LexLIPError:
+            raise
+        except Exception as error:  # of all kinds, for settings and weights that make no sense
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise LexLIPError(
+                f"the checkpoint at {name} is corrupted: put back a copy ({reason})"
             ) from error
         if report["missing_keys"]:  # transformers would leave them as they come from memory
             raise LexLIPError(

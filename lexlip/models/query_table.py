@@ -28,6 +28,7 @@ from lexlip.data.given import as_texts
 from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.lexicon import Lexicon
+from lexlip.models.bounds import check_size
 from lexlip.models.digests import FILES, check_digests, digests
 from lexlip.models.localisation.base import ReadText
 from lexlip.models.localisation.results import Raised, TextProvenance
@@ -258,6 +259,8 @@ class QueryTable(SpeakerMixin):
         advice = "fit one with the job pretrain.fit_query_table (training needs a clone of lexlip)"
         if not is_table(name):
             raise LexLIPError(f"no query table at {folder}: {advice}")
+        for file in (MANIFEST, "tokenizer.json"):
+            check_size(folder / file)
         manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict):
             raise LexLIPError(f"{folder / MANIFEST} is corrupted: {advice}")

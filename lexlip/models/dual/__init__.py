@@ -9,6 +9,7 @@ import os
 import shlex
 
 from lexlip.errors import LexLIPError, require
+from lexlip.models.bounds import check_bounds
 from lexlip.models.dual.base import DualEncoder
 from lexlip.models.dual.files import KINDS, kind_of
 from lexlip.models.hub import check_there, snapshot
@@ -81,12 +82,15 @@ def open_dual_encoder(
     if revision is not None and not os.path.isdir(name):
         kept = snapshot(os.fspath(name), revision)
         if kind_of(kept) in ("onnx", "immich"):  # the hub need not be asked
+            check_bounds(kept)
             from lexlip.models.dual.onnx_open import open_onnx
 
             opened = open_onnx(kept, None, precision)
             opened.name_or_path, opened.revision = os.fspath(name), revision
             return opened
     kind = kind_of(name, revision)
+    if kind is not None:
+        check_bounds(name, revision)
     if kind in ("onnx", "immich"):
         from lexlip.models.dual.onnx_open import open_onnx
 

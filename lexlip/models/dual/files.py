@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from lexlip.models.bounds import check_size
 from lexlip.models.dual.families import FAMILIES
 from lexlip.models.dual.graphs import IMMICH, TRANSFORMERS_JS, precisions
 from lexlip.models.hub import stay_offline_if_unreachable
@@ -50,11 +51,19 @@ def find_file(name: str | os.PathLike[str], file: str, revision: str | None = No
 
 
 def read_json(name: str | os.PathLike[str], file: str, revision: str | None = None) -> Any:
-    """Return the content of a checkpoint's JSON file, None where it is missing or not JSON."""
+    """Return the content of a checkpoint's JSON file, None where it is missing or not JSON.
+
+    Raises
+    ------
+    LexLIPError
+        When it is larger than that of any model.
+    """
     path = find_file(name, file, revision)
+    if path is not None:
+        check_size(path)
     try:
         return None if path is None else json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

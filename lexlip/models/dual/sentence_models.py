@@ -75,7 +75,8 @@ def load_sentence_transformers(name: str | os.PathLike[str], kind: str) -> Any:
     load: Callable[..., Any] = getattr(sentence_transformers, kind)
     try:
         device = None if device_name() == "auto" else device_name()  # None lets the library choose
-        return load(str(name), device=device, trust_remote_code=trusted)
+        weights = {"use_safetensors": True}
+        return load(str(name), device=device, trust_remote_code=trusted, model_kwargs=weights)
     except Exception as error:  # the library, and code that checkpoints bring, raise of all kinds
         if "trust_remote_code" in str(error) and not trusted:
             raise LexLIPError(
