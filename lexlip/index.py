@@ -29,6 +29,7 @@ from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import prepare
 from lexlip.rerank.account import Account, account
 from lexlip.rerank.fit import TellsFit
+from lexlip.rerank.many import SearchesMany
 from lexlip.rerank.phases import (
     DEPTH,
     PHASES,
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
-@blames_damage("check", "search explain explain_all account rerank add update delete compact stats")
-class Index(Reopens, Explains, TellsFit):
+@blames_damage(
+    "check", "search search_many explain explain_all account rerank add update delete compact stats"
+)
+class Index(Reopens, Explains, TellsFit, SearchesMany):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
     An index holds its engine's last commit: a killed writer loses the documents since

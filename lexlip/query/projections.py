@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_QUERY_TERMS
-from lexlip.query.terms import term_of
+from lexlip.query.terms import distinct, term_of
 from lexlip.query.tree import Part
 
 
@@ -42,11 +42,12 @@ class Projected(NamedTuple):
 def project_parts(
     speaker: Any,
     parts: Sequence[Part],
+    vectors: Sequence[NDArray[np.float32]],
     boosts: Mapping[int, float],
     max_terms: int,
     max_weight: int,
 ) -> Projected:
-    """Encode the parts of a query and add them up.
+    """Add up the parts of a query.
 
     Parameters
     ----------
@@ -54,21 +55,17 @@ def project_parts(
         That `HasVectors`.
     parts : sequence of Part
         Texts, pictures, and words with weights.
+    vectors : sequence of float32 [d]
+        Of each part, as `part_vectors` returns them.
     boosts : mapping
         {term id: factor}: its projection is multiplied by the factor.
     max_terms : int
         Words that find, at most.
     max_weight : int
         Weight of the heaviest one.
-
-    Raises
-    ------
-    LexLIPError
-        For a picture that cannot be read, a word with a weight that is not in the lexicon, or too
-        many of them.
     """
     weights = np.array([part.weight for part in parts], np.float32)
-    total: NDArray[Any] = weights @ np.stack(_vectors(speaker, parts))
+    total: NDArray[Any] = weights @ np.stack(vectors)
     for term, factor in boosts.items():
         projections = speaker.project(total)
         along = speaker.vector_of({term: 1.0})
@@ -88,10 +85,19 @@ def project_parts(
     return Projected(vector, exact, terms, speaker.picture_scores(vector))
 
 
-def _vectors(speaker: Any, parts: Sequence[Part]) -> list[NDArray[np.float32]]:
-    """Unit vectors of the parts: one batch of texts, one batch of pictures."""
+def part_vectors(speaker: Any, parts: Sequence[Part]) -> list[NDArray[np.float32]]:
+    """Return unit vectors of parts of one query or of many, in one batch of texts, one of pictures.
+
+    Raises
+    ------
+    LexLIPError
+        For a picture that cannot be read, a word with a weight that is not in the lexicon, or too
+        many of them.
+    """
     found: dict[int, NDArray[np.float32]] = {}
-    kinds: dict[bool, list[int]] = {}
+    for items, places in distinct(parts).values():
+        vectors = speaker.vectors_of(items, getattr(speaker, "query_batch", 32))
+        found.update((number, vectors[row]) for number, row in places.items())
     for number, part in enumerate(parts):
         if isinstance(part.content, tuple):
             words: dict[int, float] = {}
@@ -101,9 +107,4 @@ def _vectors(speaker: Any, parts: Sequence[Part]) -> list[NDArray[np.float32]]:
             if len(words) > MAX_QUERY_TERMS:
                 raise LexLIPError(f"the query has {len(words)} words: at most {MAX_QUERY_TERMS}")
             found[number] = speaker.vector_of(words)
-        else:
-            kinds.setdefault(isinstance(part.content, str), []).append(number)
-    for numbers in kinds.values():
-        items: list[Any] = [parts[number].content for number in numbers]
-        found.update(zip(numbers, speaker.vectors_of(items), strict=True))
     return [found[number] for number in range(len(parts))]

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from lexlip.data.given import as_item
-from lexlip.engines.base import Condition
 from lexlip.errors import LexLIPError
-from lexlip.impacts import (
-    MAX_IMPACT,
-    MAX_QUERY_TERMS,
-    MAX_QUERY_WEIGHT,
-    quantise_query,
-    query_terms,
-)
-from lexlip.models.speaker import FIND_TERMS, QUERY_TERMS, HasVectors
+from lexlip.impacts import MAX_IMPACT, MAX_QUERY_WEIGHT
 from lexlip.models.typed import as_meant
-from lexlip.query.counts import check_terms
 from lexlip.query.parser import parse
 from lexlip.query.prepared import PreparedQuery
-from lexlip.query.projections import project_parts
-from lexlip.query.terms import DUST, add_up, condition_terms, encode_parts, terms_of
+from lexlip.query.preparing import prepare_queries
+from lexlip.query.terms import DUST
 from lexlip.query.tree import MAX_PARTS, MAX_WEIGHT, Part, Phrase, Tree, Words, picture_path
 
 if TYPE_CHECKING:
@@ -226,50 +217,7 @@ class Query(Tree):
             When nothing is looked for, a picture cannot be read, or a word that must be there, or
             must not, is one that the model does not know.
         """
-        check_terms(max_terms, max_weight)
-        conditions = tuple(
-            Condition(condition_terms(model, phrase.text), phrase.at_least, phrases is self.musts)
-            for phrases in (self.musts, self.exclusions)
-            for phrase in phrases
-        )
-        parts = self.summands
-        if not any(_looked_for(part) for part in parts):
-            raise LexLIPError(
-                f"query {str(self)[:200]!r} says only what is not wanted: add what to look for"
-            )
-        boosts = {t: factor for word, factor in self.boosts for t in terms_of(model, word)}
-        if isinstance(model, HasVectors):
-            found = project_parts(model, parts, boosts, max_terms or FIND_TERMS, max_weight)
-            return PreparedQuery(
-                found.terms,
-                found.exact,
-                conditions,
-                self.penalty,
-                self,
-                model,
-                vector=found.vector,
-                picture_scores=found.picture_scores,
-            )
-        given = all(isinstance(part.content, tuple) for part in parts)
-        vectors, seen = encode_parts(model, parts, views)
-        size = len(model.lexicon.tokens)
-        total = add_up(size, parts, vectors, normalise=len(parts) > 1 and not given)
-        for term, factor in boosts.items():
-            total[term] *= factor
-        exact = query_terms(csr_array(total[None]))
-        if given and len(exact) > MAX_QUERY_TERMS:
-            raise LexLIPError(f"the query has {len(exact)} words: at most {MAX_QUERY_TERMS}")
-        whole = all(weight == int(weight) for weight in exact.values())
-        if given and whole and np.abs(total).max() <= max_weight:
-            terms = {term: int(weight) for term, weight in exact.items()}
-        else:
-            magnitudes = csr_array(np.abs(total)[None])
-            most = MAX_QUERY_TERMS if given else max_terms or QUERY_TERMS
-            kept = quantise_query(magnitudes, max_weight, most)
-            terms = {t: w if exact[t] > 0 else -w for t, w in query_terms(kept).items()}
-            if total.max() > 0 and max(terms.values()) < 0:  # drowned by what is subtracted
-                terms[int(total.argmax())] = 1
-        return PreparedQuery(terms, exact, conditions, self.penalty, self, model, seen)
+        return prepare_queries([self], model, max_terms, max_weight, views)[0]
 
     def resolved(self, model: Speaker, max_terms: int | None = None) -> Query:
         """Return the words that the query adds up to; see `PreparedQuery.resolved`."""
@@ -314,24 +262,74 @@ def prepare(
     max_terms, max_weight, views
         As for `Query.prepare`.
     """
-    if isinstance(item, PreparedQuery):
+    asked = as_query(item)
+    if isinstance(asked, PreparedQuery):
+        return asked
+    return asked.prepare(model(), max_terms, max_weight, views)
+
+
+def prepare_many(
+    items: Iterable[Any],
+    model: Callable[[], Speaker],
+    max_terms: int | None = None,
+    max_weight: int = MAX_QUERY_WEIGHT,
+    views: bool = False,
+) -> list[PreparedQuery]:
+    """Encode queries of any kind: one batch of all texts, one batch of all pictures.
+
+    Parameters
+    ----------
+    items : iterable
+        As for `prepare`.
+    model, max_terms, max_weight, views
+        As for `prepare`.
+
+    Raises
+    ------
+    LexLIPError
+        As `prepare`; it names the query by its number, from 1.
+    """
+    if isinstance(items, str | bytes | Mapping | Tree | np.ndarray):
+        raise LexLIPError(f"{type(items).__name__} is one query: give a list of queries")
+    asked: list[Query | PreparedQuery] = []
+    for number, item in enumerate(items, 1):
+        with named(number):
+            asked.append(as_query(item))
+    queries = [query for query in asked if isinstance(query, Query)]
+    if not queries:
+        return [query for query in asked if isinstance(query, PreparedQuery)]
+    speaker = model()
+    try:
+        found = iter(prepare_queries(queries, speaker, max_terms, max_weight, views))
+    except LexLIPError:  # of one of them: the first one that cannot be prepared alone
+        for number, query in enumerate(asked, 1):
+            if isinstance(query, Query):
+                with named(number):
+                    query.prepare(speaker, max_terms, max_weight, views)
+        raise
+    return [query if isinstance(query, PreparedQuery) else next(found) for query in asked]
+
+
+@contextmanager
+def named(number: int) -> Iterator[None]:
+    """Put the number of a query, from 1, in front of what is wrong with it."""
+    try:
+        yield
+    except LexLIPError as error:
+        raise LexLIPError(f"query {number}: {error}") from None
+
+
+def as_query(item: Any) -> Query | PreparedQuery:
+    """Return an item of any kind as a query that is to be encoded, or as one that is prepared."""
+    if isinstance(item, Query | PreparedQuery):
         return item
     if isinstance(item, Mapping):
         if not any(isinstance(term, str) for term in item):
             return PreparedQuery(item, item)
-        item = Query.from_words(item)
-    if not isinstance(item, Query):
-        content = as_item(item)
-        named = isinstance(item, str) and isinstance(content, Path)
-        item = Query((Part(picture_path(item) if named else content),))
-    return item.prepare(model(), max_terms, max_weight, views)
-
-
-def _looked_for(part: Part) -> bool:
-    """True when a part can have words of positive weight."""
-    if isinstance(part.content, tuple):
-        return not part.content or any(weight > 0 for _, weight in part.content)
-    return part.weight > 0
+        return Query.from_words(item)
+    content = as_item(item)
+    named_picture = isinstance(item, str) and isinstance(content, Path)
+    return Query((Part(picture_path(item) if named_picture else content),))
 
 
 def _one_form(part: Part) -> Part | None:

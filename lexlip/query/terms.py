@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +124,22 @@ def add_up(
     return total
 
 
-def encode_parts(
-    model: Speaker, parts: Sequence[Part], views: bool = False
-) -> tuple[list[Vector], QueryViews]:
-    """Encode the parts of a query: one batch of texts, one batch of pictures.
+class EncodedPart(NamedTuple):
+    """A part of a query, encoded.
+
+    Attributes
+    ----------
+    words : Vector
+    views : Views or None
+        What rerankers look at, of a text or a picture, where it was asked for.
+    """
+
+    words: Vector
+    views: Views | None = None
+
+
+def encode_parts(model: Speaker, parts: Sequence[Part], views: bool = False) -> list[EncodedPart]:
+    """Encode parts of one query or of many: one batch of texts, one batch of pictures.
 
     Parameters
     ----------
@@ -134,41 +148,42 @@ def encode_parts(
     views : bool
         Encode what rerankers look at in the same pass.
 
-    Returns
-    -------
-    list of (term ids, float64 weights)
-        Of each part.
-    sequence of (float, Views)
-        Of each text and picture, with its weight; empty without `views`.
-
     Raises
     ------
     LexLIPError
         For a picture that cannot be read, and for a word with a weight that is not in the lexicon.
     """
-    vectors: list[Vector] = []
-    seen: list[tuple[float, Views]] = []
-    encoded = {}
-    for kind, some in _by_kind(parts).items():
-        items: Any = [part.content for part in some]
+    found: dict[int, EncodedPart] = {}
+    for kind, (items, places) in distinct(parts).items():
+        looks = None
         if views:
             sees = require_views(model)
             look = sees.represent_text if kind == "text" else sees.represent_image
-            weights, found = look(items)
-            seen += [(part.weight, found.take([row])) for row, part in enumerate(some)]
+            weights, looks = look(items)
         elif kind == "text":
             weights = model.encode_text(items)
         else:
             weights = require_images(model).encode_image(items)
-        encoded[kind] = iter(_rows(weights))
-    for part in parts:
+        rows = _rows(weights)
+        for number, row in places.items():
+            found[number] = EncodedPart(rows[row], looks and looks.take([row]))
+    for number, part in enumerate(parts):
         if isinstance(part.content, tuple):
             ids = [term_of(model, word) for word, _ in part.content]
             values = [weight for _, weight in part.content]
-            vectors.append((np.array(ids, dtype=np.int64), np.array(values, dtype=np.float64)))
-        else:
-            vectors.append(next(encoded[_kind(part)]))
-    return vectors, seen
+            pair = np.array(ids, dtype=np.int64), np.array(values, dtype=np.float64)
+            found[number] = EncodedPart(pair)
+    return [found[number] for number in range(len(parts))]
+
+
+def views_in_order(parts: Sequence[Part], encoded: Sequence[EncodedPart]) -> QueryViews:
+    """Return the views of one query's texts and pictures with their weights, kind by kind."""
+    pairs = list(zip(parts, encoded, strict=True))
+    kinds = dict.fromkeys(kind_of(part) for part, one in pairs if one.views is not None)
+    return [
+        (part.weight, one.views) for kind in kinds for part, one in pairs
+        if one.views is not None and kind_of(part) == kind
+    ]  # fmt: skip
 
 
 def views_of(model: Speaker | None, parts: Sequence[Part]) -> QueryViews:
@@ -184,20 +199,45 @@ def views_of(model: Speaker | None, parts: Sequence[Part]) -> QueryViews:
     some = [part for part in parts if not isinstance(part.content, tuple)]
     if model is None or not some:
         raise LexLIPError("weighted words cannot be reranked: ask with a text or a picture")
-    return encode_parts(model, some, views=True)[1]
+    return views_in_order(some, encode_parts(model, some, views=True))
 
 
-def _kind(part: Part) -> str:
+def kind_of(part: Part) -> str:
+    """Return "text", "picture", or "words" for words with weights, which need no model."""
+    if isinstance(part.content, tuple):
+        return "words"
     return "text" if isinstance(part.content, str) else "picture"
 
 
-def _by_kind(parts: Sequence[Part]) -> dict[str, list[Part]]:
-    """Return texts and pictures apart; words with weights need no model."""
-    found: dict[str, list[Part]] = {}
-    for part in parts:
-        if not isinstance(part.content, tuple):
-            found.setdefault(_kind(part), []).append(part)
-    return found
+def distinct(parts: Sequence[Part]) -> dict[str, tuple[list[Any], dict[int, int]]]:
+    """Return the texts and the pictures to encode, each once.
+
+    Returns
+    -------
+    dict
+        Kind -> (items, {number of a part: its place among the items}). Texts come by their length,
+        so that those of one batch are padded little.
+    """
+    found: dict[str, dict[Any, list[int]]] = {}
+    for number, part in enumerate(parts):
+        if (kind := kind_of(part)) != "words":
+            same = isinstance(part.content, str | Path)
+            key = part.content if same else _Alone(part.content)
+            found.setdefault(kind, {}).setdefault(key, []).append(number)
+    batches: dict[str, tuple[list[Any], dict[int, int]]] = {}
+    for kind, numbers in found.items():
+        keys = sorted(numbers, key=len) if kind == "text" else list(numbers)
+        items = [key.content if isinstance(key, _Alone) else key for key in keys]
+        places = {number: at for at, key in enumerate(keys) for number in numbers[key]}
+        batches[kind] = items, places
+    return batches
+
+
+@dataclass(frozen=True, eq=False)
+class _Alone:
+    """A picture in memory, which is compared with no other."""
+
+    content: Any
 
 
 def _rows(weights: csr_array) -> list[Vector]:

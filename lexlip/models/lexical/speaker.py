@@ -116,6 +116,15 @@ class LexicalSpeaker(SpeakerMixin):
         """Numbers per vector, d."""
         return self.code.width
 
+    @property
+    def query_batch(self) -> int:
+        """Queries that go through the encoder together.
+
+        One for graphs of 8 bits: they scale activations by the largest one of a batch, so that a
+        query would depend on those beside it.
+        """
+        return 1 if getattr(self.encoder, "precision", None) == "int8" else 32
+
     def embed_text(self, texts: Sequence[str], batch_size: int = 128) -> Array:
         """Texts to the encoder's own unit vectors, float32 [N, d]; a long one in windows."""
         tokenizer: Any = getattr(self.encoder, "tokenizer", None)
