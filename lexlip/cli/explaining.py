@@ -59,7 +59,7 @@ def explain(
     from lexlip.index import Index
 
     if not text.strip():
-        raise LexLIPError('the query is empty: lexlip explain INDEX "a red heart" IMAGE')
+        raise LexLIPError('the query is empty: lexlip explain INDEX "two hearts" IMAGE')
     query = read_query(text)
     quiet()
     with Index.open(path, load(model)) as opened:
@@ -107,14 +107,16 @@ def _print(found: Explanation) -> None:
     for text in found.as_dict()["texts"]:
         console.print()
         subtracted = " (subtracted)" if text["weight"] < 0 else ""
-        heads = (f"word of the text{subtracted}", "raised", "attention (no part of the score)")
+        heads = [f"word of the text{subtracted}", "raised"]
+        if attention := any(word["attention"] is not None for word in text["words"]):
+            heads += ["attention (no part of the score)"]
         table = Table(*heads, box=None)
         for word in text["words"]:
             terms = list(word["terms"].items())
             raised = " ".join(f"{term}:{weight:.2f}" for term, weight in terms[: 2 * _SHOWN])
             raised += f" and {more} more" if (more := len(terms) - 2 * _SHOWN) > 0 else ""
             shown = map(escape, map(one_line, (word["word"], raised)))
-            table.add_row(*shown, f"{word['attention']:.2f}")
+            table.add_row(*shown, *([f"{word['attention']:.2f}"] if attention else []))
         console.print(table)
 
 

@@ -53,7 +53,8 @@ class TracedText:
     provenance : TextProvenance
         For the terms of the query.
     attention : list of (str, float)
-        Share of each word in the text tower's attention: a comparison, no part of a score.
+        Share of each word in the text tower's attention: a comparison, no part of a score. Empty
+        where no tower reads texts, as with a query table.
     """
 
     text: str
@@ -155,14 +156,15 @@ class Explanation:
         return {word: _rounded(one / max(float(one.max()), 1e-9)) for word, one in maps.items()}
 
     def _text(self, traced: TracedText) -> dict[str, Any]:
-        pairs = zip(traced.provenance.by_word(), traced.attention, strict=True)
+        raised = traced.provenance.by_word()
+        shares: list[float | None] = [round(share, 4) for _, share in traced.attention]
         words = [
             {
                 "word": word,
                 "terms": {self.tokens[term]: round(weight, 4) for term, weight in terms.items()},
-                "attention": round(share, 4),
+                "attention": share,
             }
-            for (word, terms), (_, share) in pairs
+            for (word, terms), share in zip(raised, shares or [None] * len(raised), strict=True)
         ]
         return {"text": traced.text, "weight": traced.weight, "words": words}
 
@@ -204,9 +206,9 @@ def explain(
 
     Examples
     --------
-    >>> found = explain(index, "a.jpg", Query.parse("a red heart"), "a.jpg")     # doctest: +SKIP
-    >>> found.score, found.words[0], found.patch("red")                           # doctest: +SKIP
-    (20810, Contribution(word='red', query=64, impact=211), 12)
+    >>> found = explain(index, "a.jpg", Query.parse("two hearts"), "a.jpg")     # doctest: +SKIP
+    >>> found.score, found.words[0], found.patch("two")                           # doctest: +SKIP
+    (27212, Contribution(word='hearts', query=64, impact=220), 12)
     """
     model = index.model
     if pixels:

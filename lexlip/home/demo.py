@@ -21,7 +21,7 @@ SCENES, SEED, SIZE = 500, 1, 256
 """Pictures that the model has not seen, the seed that they are drawn with, and their side in
 pixels: the model reads 64, and finds as much in those that are drawn larger."""
 
-QUERIES = ("a heart in the snow", "heart + moon -night", "a blue diamond")
+QUERIES = ("a heart in the snow", "red + moon -night", "two hearts")
 """Queries that show what a search can do."""
 
 

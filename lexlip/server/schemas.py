@@ -92,7 +92,7 @@ class Search(BaseModel):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"q": "a red heart -moon", "k": 24},
+                {"q": "two hearts -moon", "k": 24},
                 {"q": "must:heart", "words": {"red": 40, "blue": -10}, "k": 24},
             ]
         },
@@ -187,9 +187,9 @@ class Found(BaseModel):
         json_schema_extra={
             "example": {
                 "query": {
-                    "text": "red^64 heart^58 -moon",
-                    "read_as": '"a red heart" -moon',
-                    "words": [{"word": "red", "weight": 64}, {"word": "heart", "weight": 58}],
+                    "text": "hearts^64 two^36 -moon",
+                    "read_as": '"two hearts" -moon',
+                    "words": [{"word": "hearts", "weight": 64}, {"word": "two", "weight": 36}],
                     "conditions": ["-moon"],
                 },
                 "hits": [
@@ -197,8 +197,8 @@ class Found(BaseModel):
                         "rank": 1,
                         "id": "17.png",
                         "image": "MTcucG5n",
-                        "score": 20810,
-                        "words": [{"word": "red", "score": 12160}],
+                        "score": 27212,
+                        "words": [{"word": "hearts", "score": 14080}],
                         "metadata": {"folder": "", "modified": "2024-05-31T17:05:00"},
                     }
                 ],
@@ -263,7 +263,9 @@ class TextWord(BaseModel):
 
     word: str
     terms: dict[str, float]
-    attention: float = Field(description="share of the text tower's attention; no part of a score")
+    attention: float | None = Field(
+        description="share of the text tower's attention, null without one; no part of a score"
+    )
 
 
 class TracedText(BaseModel):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from lexlip import Index, Query
+from lexlip.cli import app
 from lexlip.data.scenes import make_scenes
 from lexlip.home.demo import QUERIES, SCENES, SEED, demonstration
+from lexlip.server import create_app
 from tests.test_layering import ROOT
 
 HEAVY = ("torch", "transformers", "pandas", "sklearn", "pyserini", "pyarrow", "datasets")
@@ -37,17 +42,20 @@ def test_it_answers_in_the_terminal_without_torch(home):
     assert len(re.findall(r"^ 1 ", done.stdout, re.M)) == len(QUERIES)
 
 
-def shapes(scene, colour=None):
-    """The shapes that a scene shows, in one colour or in any."""
-    return {group.shape for group in scene.groups if colour in (None, group.colour)}
+def shapes(scene):
+    return {group.shape for group in scene.groups}
+
+
+def red(scene):
+    return "red" in {group.colour for group in scene.groups}
 
 
 def test_the_right_pictures_are_on_top(home):
     scenes = make_scenes(SCENES, SEED)
     right = {
         "a heart in the snow": lambda it: "heart" in shapes(it) and it.ground == "snow",
-        "heart + moon -night": lambda it: {"heart", "moon"} <= shapes(it) and it.ground != "night",
-        "a blue diamond": lambda it: "diamond" in shapes(it, "blue"),
+        "red + moon -night": lambda it: "moon" in shapes(it) and red(it) and it.ground != "night",
+        "two hearts": lambda it: any((g.shape, g.count) == ("heart", 2) for g in it.groups),
     }
     assert set(right) == set(QUERIES)
     with Index.open(home / "demo.lex") as index:
@@ -62,3 +70,22 @@ def test_it_is_made_once(home):
     before = os.stat(home / "demo.lex" / "manifest.json").st_mtime_ns
     assert demonstration(home) == home / "demo.lex"
     assert os.stat(home / "demo.lex" / "manifest.json").st_mtime_ns == before
+
+
+def test_its_hits_are_explained_word_by_word(home):
+    """A query table reads the texts: it knows which word raised what, and has no attention."""
+    with Index.open(home / "demo.lex") as index:
+        hit = index.search("a moon at night", 1)[0]
+    line = ["explain", str(home / "demo.lex"), "a moon at night", hit.id]
+    shown = CliRunner().invoke(app, line)
+    assert shown.exit_code == 0 and "attention" not in shown.output
+    assert re.search(r"^ *night +night:\S+ dark:", shown.output, re.M)
+    told = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
+    with TestClient(create_app(home / "demo.lex"), base_url="http://127.0.0.1") as client:
+        image = client.get("/search", params={"q": "a moon at night", "k": 1}).json()["hits"][0]
+        asked = {"image": image["image"], "q": "a moon at night"}
+        answer = client.get("/explain", params=asked)
+    assert answer.status_code == 200, answer.text
+    for texts in (told["texts"], answer.json()["texts"]):
+        assert [word["word"] for word in texts[0]["words"]] == ["a", "moon", "at", "night"]
+        assert {word["attention"] for word in texts[0]["words"]} == {None}
