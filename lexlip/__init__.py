@@ -3,7 +3,7 @@
 >>> from lexlip import Index, LexLIP
 >>> model = LexLIP.from_pretrained("runs/demo/stage2")                      # doctest: +SKIP
 >>> index = Index.create("photos.lex", model, "photos/")                    # doctest: +SKIP
->>> index.search("two red hearts", k=5)                                    # doctest: +SKIP
+>>> index.search("two hearts", k=5)                                        # doctest: +SKIP
 [Hit(id='a.png', score=31875), ...]
 """
 

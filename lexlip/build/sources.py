@@ -45,8 +45,8 @@ def given(source: Any, split: str | None = None) -> Source | None:
 
     Examples
     --------
-    >>> given({1: "a red circle", 2: "two stars"})
-    {'1': 'a red circle', '2': 'two stars'}
+    >>> given({1: "two hearts", 2: "two stars"})
+    {'1': 'two hearts', '2': 'two stars'}
     >>> given(["trip/a.jpg", "trip/b.jpg"]).ids
     ['trip/a.jpg', 'trip/b.jpg']
     """

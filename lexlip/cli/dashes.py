@@ -1,4 +1,4 @@
-"""Arguments that begin with a dash: a query such as ``-blue red circle`` is no option."""
+"""Arguments that begin with a dash: a query such as ``-moon two hearts`` is no option."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def queries_apart(args: list[str], options: dict[str, bool]) -> list[str]:
 
     Examples
     --------
-    >>> queries_apart(["-blue red circle", "-k", "-3"], {"-k": False})
-    ['−blue red circle', '-k', '-3']
+    >>> queries_apart(["-moon two hearts", "-k", "-3"], {"-k": False})
+    ['−moon two hearts', '-k', '-3']
     """
     found: list[str] = []
     value = False  # whether this argument is the value of the option before it

@@ -167,7 +167,7 @@ def words(
 
     check_count("k", k)
     if not item.strip():
-        raise LexLIPError('the text is empty: lexlip words "a red heart" -m CKPT')
+        raise LexLIPError('the text is empty: lexlip words "two hearts" -m CKPT')
     read, loaded, conditions = read_item(item), load(model), ""
     if isinstance(read, Query):
         read = in_our_words(read, lexicon_map)

@@ -236,8 +236,8 @@ class CaptionIndex(ComparedSystem):
 
     Examples
     --------
-    >>> captions = CaptionIndex({"a": ["a red star"], "b": ["stars", "a blue star"], "c": []})
-    >>> captions.ids, np.isfinite(captions.scores("the blue star")).tolist()
+    >>> captions = CaptionIndex({"a": ["a red flower"], "b": ["flowers", "a blue flower"], "c": []})
+    >>> captions.ids, np.isfinite(captions.scores("the blue flower")).tolist()
     (['a', 'b'], [True, True])
     """
 

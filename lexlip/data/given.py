@@ -45,8 +45,8 @@ def as_item(item: Any) -> str | Picture:
 
     Examples
     --------
-    >>> as_item("a red circle")
-    'a red circle'
+    >>> as_item("two hearts")
+    'two hearts'
     >>> as_item("a.jpg").name
     'a.jpg'
     """

@@ -40,8 +40,8 @@ def load(
     Examples
     --------
     >>> model = load("runs/demo/stage2")                        # doctest: +SKIP
-    >>> model.words_of("a red heart", top_k=2)                 # doctest: +SKIP
-    [('red', 2.1), ('heart', 2.0)]
+    >>> model.words_of("two hearts", top_k=2)            # doctest: +SKIP
+    [('hearts', 1.05), ('two', 0.81)]
     """
     from lexlip.errors import require
     from lexlip.models.bounds import check_bounds

@@ -22,13 +22,13 @@ USES = {
     "LexLIP": """from lexlip import Index, LexLIP
 
 model = LexLIP.from_pretrained("{name}")
-print(model.words_of("a large red heart", top_k=5))
+print(model.words_of("a large heart", top_k=5))
 index = Index.create("photos.lex", model, "photos/")
-hits = index.search("a large red heart", k=5)""",
+hits = index.search("a large heart", k=5)""",
     "DenseDualEncoder": """from lexlip.models.dense_control import DenseDualEncoder
 
 model = DenseDualEncoder.from_pretrained("{name}")
-query = model.encode_query(["a large red heart"])  # unit rows
+query = model.encode_query(["a large heart"])  # unit rows
 scores = query @ model.encode_document(["photo.jpg"]).T""",
 }
 WHAT = {

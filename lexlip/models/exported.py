@@ -73,8 +73,8 @@ class ExportedLexLIP(SpeakerMixin):
     Examples
     --------
     >>> model = ExportedLexLIP.from_pretrained("runs/demo/stage2")       # doctest: +SKIP
-    >>> model.words_of("a red heart", top_k=2)                          # doctest: +SKIP
-    [('red', 2.1), ('heart', 2.0)]
+    >>> model.words_of("two hearts", top_k=2)                     # doctest: +SKIP
+    [('hearts', 1.05), ('two', 0.81)]
     """
 
     def __init__(

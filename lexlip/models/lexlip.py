@@ -78,9 +78,9 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
     Examples
     --------
     >>> model = LexLIP.from_pretrained("runs/demo/stage2")        # doctest: +SKIP
-    >>> queries = model.encode_query(["a red heart"])            # doctest: +SKIP
+    >>> queries = model.encode_query(["two hearts"])             # doctest: +SKIP
     >>> model.decode(queries, top_k=2)                            # doctest: +SKIP
-    [[('red', 2.1), ('heart', 2.0)]]
+    [[('hearts', 1.05), ('two', 0.81)]]
     """
 
     def __init__(self, config: LexLIPConfig) -> None:
@@ -326,8 +326,8 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
 
         Examples
         --------
-        >>> model.trace_text("a red heart").by_word()                   # doctest: +SKIP
-        [('a', {}), ('red', {2417: 2.1}), ('heart', {4418: 2.0, 2461: 0.7})]
+        >>> model.trace_text("two hearts").by_word()                    # doctest: +SKIP
+        [('two', {89: 0.81}), ('hearts', {39: 1.05, 60: 0.70})]
         """
         return text_provenance(self, text, terms)
 
@@ -336,8 +336,8 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
 
         Examples
         --------
-        >>> model.text_attention("a red heart")                         # doctest: +SKIP
-        [('a', 0.21), ('red', 0.33), ('heart', 0.46)]
+        >>> model.text_attention("two hearts")                          # doctest: +SKIP
+        [('two', 0.77), ('hearts', 0.23)]
         """
         return text_attention(self, text)
 

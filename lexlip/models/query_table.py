@@ -76,7 +76,7 @@ class QueryTable(SpeakerMixin):
     --------
     >>> table = QueryTable.from_pretrained("runs/demo/stage2")       # doctest: +SKIP
     >>> index = Index.open("photos.lex", table)                      # doctest: +SKIP
-    >>> index.search("a red heart -moon")                           # doctest: +SKIP
+    >>> index.search("two hearts")                                 # doctest: +SKIP
     [Hit(id='17.png', score=20810), ...]
     """
 

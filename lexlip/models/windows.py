@@ -74,8 +74,8 @@ def windows(text: str, read: Read, size: int) -> list[str]:
     >>> from tokenizers import Tokenizer, models, pre_tokenizers
     >>> words = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
-    >>> windows("two red circles and a star", words.encode, 4)
-    ['two red circles', 'and a star']
+    >>> windows("two brown dogs on a beach", words.encode, 4)
+    ['two brown dogs', 'on a beach']
     """
     if len(text.encode(errors="replace")) <= size:  # a token has a byte or more
         return [text]

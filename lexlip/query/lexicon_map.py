@@ -31,11 +31,11 @@ class LexiconMap:
 
     Examples
     --------
-    >>> table = LexiconMap({"红色": "red", "圆": "circle", "的": "", "rote Kreise": "red circles"})
-    >>> table.text("两个 红色的圆"), table.text("große Rote Kreise")
-    ('两个 red circle', 'große red circles')
-    >>> print(table.query(Query.parse("红色 + 2:圆 -圆>=20")))
-    red + 2:circle -circle>=20
+    >>> table = LexiconMap({"红色": "red", "心": "heart", "的": "", "rote Blumen": "red flowers"})
+    >>> table.text("两个 红色的心"), table.text("große Rote Blumen")
+    ('两个 red heart', 'große red flowers')
+    >>> print(table.query(Query.parse("红色 + 2:心 -心>=20")))
+    red + 2:heart -heart>=20
     """
 
     entries: Mapping[str, str]

@@ -131,7 +131,7 @@ class PreparedQuery:
 
         Examples
         --------
-        >>> print(index.prepare(Query.parse("a red circle -heart")).resolved)   # doctest: +SKIP
+        >>> print(index.prepare(Query.parse("a heart -moon")).resolved)   # doctest: +SKIP
         red^64 circle^58 hollow^18 -heart
         """
         if self.query is None or self.speaker is None:

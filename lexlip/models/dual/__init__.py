@@ -76,7 +76,7 @@ def open_dual_encoder(
     Examples
     --------
     >>> encoder = open_dual_encoder("openai/clip-vit-base-patch32")     # doctest: +SKIP
-    >>> encoder.embed_text(["a red star"]).shape                        # doctest: +SKIP
+    >>> encoder.embed_text(["two dogs"]).shape                        # doctest: +SKIP
     (1, 512)
     """
     if revision is not None and not os.path.isdir(name):

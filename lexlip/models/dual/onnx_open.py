@@ -53,7 +53,7 @@ def open_onnx(
     Examples
     --------
     >>> encoder = open_onnx("Xenova/clip-vit-base-patch32")             # doctest: +SKIP
-    >>> encoder.embed_text(["a red star"]).shape                        # doctest: +SKIP
+    >>> encoder.embed_text(["two dogs"]).shape                        # doctest: +SKIP
     (1, 512)
     """
     layout = TRANSFORMERS_JS

@@ -14,7 +14,7 @@ from lexlip.server.picture_files import id_of, read_posted
 from lexlip.server.service import Service, ServiceOf
 
 router = APIRouter()
-_EXAMPLES = ["a red heart -moon"]
+_EXAMPLES = ["two hearts -moon"]
 _Pictures = Annotated[
     Sequence[schemas.Token],
     Query(
