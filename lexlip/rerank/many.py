@@ -98,7 +98,7 @@ class SearchesMany:
 
         Examples
         --------
-        >>> some = ["a red heart", "two blue moons", Query.parse("star -night")]  # doctest: +SKIP
+        >>> some = ["two hearts", "two moons", Query.parse("star -night")]  # doctest: +SKIP
         >>> [hits[0].id for hits in index.search_many(some, k=3)]                 # doctest: +SKIP
         ['17.png', '204.png', '88.png']
         """
