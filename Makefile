@@ -82,7 +82,7 @@ demo-checkpoint: install
 test: install lint ## linters, types and all tests, in JOBS processes
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-fuzz: $(READY) ## damage to small indexes with new seeds, for SECONDS
+fuzz: $(READY) ## queries, filters, indexes, pictures, requests that nobody wrote, for SECONDS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)
 
 lint: $(READY) ## ruff and mypy

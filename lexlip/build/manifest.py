@@ -149,7 +149,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_sealed(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise LexLIPError(
-            f"{path} has format {manifest.get('format')!r}, this lexlip reads {FORMAT!r}: "
+            f"{path} has format {manifest.get('format')!r:.40}, this lexlip reads {FORMAT!r}: "
             "build the index again with lexlip index --replace"
         )
     try:
@@ -177,7 +177,20 @@ def _absurd(manifest: Mapping[str, Any]) -> str | None:
     ):
         if type(number) is not int or not least <= number <= _MOST:
             return f"{name} is {number!r:.40}"
+    place = manifest.get("pictures")
+    if place is not None and not _is_place(place):
+        return f"pictures is {place!r:.40}"
     return None
+
+
+def _is_place(place: Any) -> bool:
+    """Say whether this is where pictures came from: a path, and the split of a data set."""
+    return (
+        isinstance(place, dict)
+        and isinstance(place.get("path"), str)
+        and isinstance(place.get("split"), str | None)
+        and set(place) <= {"path", "split"}
+    )
 
 
 def check_model(path: Path, manifest: Mapping[str, Any], model: Speaker) -> Speaker:

@@ -68,13 +68,15 @@ def kind_of(value: Any) -> Kind | None:
         except UnicodeEncodeError:
             raise LexLIPError(f"{value!r:.60} is not valid Unicode: mend the text") from None
         if size > MAX_TEXT_BYTES:
-            raise LexLIPError(f"{value[:40]!r}... has {size} bytes: at most {MAX_TEXT_BYTES}")
+            raise LexLIPError(f"{value[:40]!r:.60}... has {size} bytes: at most {MAX_TEXT_BYTES}")
         return "str"
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, (int, np.integer)):
         if abs(int(value)) > MAX_WHOLE:
-            raise LexLIPError(f"{value} is beyond 2**53 = {MAX_WHOLE}: give such numbers as text")
+            raise LexLIPError(
+                f"{_shown(value)} is beyond 2**53 = {MAX_WHOLE}: give such numbers as text"
+            )
         return "int"
     if isinstance(value, (float, np.floating)):
         return None if math.isnan(value) else "float"
@@ -99,6 +101,13 @@ def common_kind(one: Kind | None, two: Kind | None) -> Kind | None:
     if {one, two} == {"int", "float"}:
         return "float"
     raise LexLIPError(f"{KIND_NAMES[one]} and {KIND_NAMES[two]} do not go into one column")
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message; Python does not write whole numbers of over 4,300 digits."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length():,} bits"
+    return f"{value!r:.80}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +170,7 @@ class Column:
                 other = next(iter(first.values()), None)
                 seen = f" (value {other[0]} is {other[1]!r:.40})" if other else ""
                 raise LexLIPError(
-                    f"{column}, value {place}, {value!r:.40}: {error}{seen}"
+                    f"{column}, value {place}, {_shown(value)}: {error}{seen}"
                 ) from None
             if own is not None:
                 first.setdefault(own, (place, value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,10 @@ _SIGNS: dict[type[ast.cmpop], str] = {
 }
 TEXT_SIGNS = ("startswith", "contains")
 """Methods of text columns: folder.startswith("2024/")."""
+
+_FILE = "<filter>"
+# Python warns of 2020and; a filter is refused, or it is not.
+warnings.filterwarnings("ignore", category=SyntaxWarning, module=re.escape(_FILE))
 
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -101,7 +106,7 @@ class _Parser:
     def parse(self) -> Expression:
         """Read the whole text."""
         try:
-            tree = ast.parse(self.text, mode="eval")
+            tree = ast.parse(self.text, _FILE, mode="eval")
         except SyntaxError as error:
             at = max(0, (error.offset or 1) - 1) if error.lineno in (None, 1) else len(self.text)
             single = re.search(r"(?<![=!<>])=(?![=])", self.text)
@@ -114,14 +119,14 @@ class _Parser:
             raise self.error(at, fix) from None
         except (ValueError, RecursionError, MemoryError):
             raise LexLIPError(
-                f"filter {self.text[:60]!r} cannot be read: no NUL characters, fewer parentheses"
+                f"filter {self.text!r:.60} cannot be read: no NUL characters, fewer parentheses"
             ) from None
         return self.expression(tree.body, 0)
 
     def error(self, at: int, fix: str) -> LexLIPError:
         place = self.text[at : at + 20]
-        where = f"at character {at + 1}, {place!r}" if place else "at its end"
-        return LexLIPError(f"filter {self.text[:200]!r} is wrong {where}: {fix}")
+        where = f"at character {at + 1}, {place!r:.60}" if place else "at its end"
+        return LexLIPError(f"filter {self.text!r:.200} is wrong {where}: {fix}")
 
     def wrong(self, node: ast.AST, fix: str) -> LexLIPError:
         line = self.text.split("\n")[: getattr(node, "lineno", 1)]
@@ -163,7 +168,7 @@ class _Parser:
             there = self.counted(left, Compare(name, "not in", ()))
             return there if isinstance(sign, ast.IsNot) else Not(there)
         if name is not None and other is not None:
-            raise self.wrong(right, f"compare with a constant; text goes in quotes, {other!r}")
+            raise self.wrong(right, f"compare with a constant; text goes in quotes, {other!r:.60}")
         if name is None and other is None:
             raise self.wrong(left, "compare a column with a constant, such as year >= 2020")
         if written in ("in", "not in"):

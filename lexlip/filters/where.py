@@ -116,8 +116,8 @@ class Where:
             kind = kinds[compare.column]
             if compare.sign in TEXT_SIGNS and kind != "str":
                 raise LexLIPError(
-                    f"filter {self.text!r}: column {compare.column!r} holds {KIND_NAMES[kind]}: "
-                    f"{compare.sign} is for text"
+                    f"filter {self.text!r:.200}: column {compare.column!r:.100} holds "
+                    f"{KIND_NAMES[kind]}: {compare.sign} is for text"
                 )
             values = compare.value if isinstance(compare.value, tuple) else (compare.value,)
             for value in values:
@@ -126,21 +126,25 @@ class Where:
                         kind, "a number without quotes"
                     )
                     raise LexLIPError(
-                        f"filter {self.text!r}: column {compare.column!r} holds "
+                        f"filter {self.text!r:.200}: column {compare.column!r:.100} holds "
                         f"{KIND_NAMES[kind]}: compare it with {advice}, not with {value!r:.40}"
                     )
             if kind == "bool" and compare.sign in ("<", "<=", ">", ">="):
+                name = f"{compare.column:.100}"
                 raise LexLIPError(
-                    f"filter {self.text!r}: column {compare.column!r} holds truth values: "
-                    f"write {compare.column} or not {compare.column}, not {compare.sign}"
+                    f"filter {self.text!r:.200}: column {name!r:.100} holds truth values: "
+                    f"write {name} or not {name}, not {compare.sign}"
                 )
 
     def _unknown(self, name: str, kinds: Mapping[str, Kind]) -> str:
         if not kinds:
-            return f"filter {self.text!r}: the documents have no metadata: search without a filter"
+            advice = "the documents have no metadata: search without a filter"
+            return f"filter {self.text!r:.200}: {advice}"
         near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.6)
-        there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(kinds))}"
-        return f"filter {self.text!r}: no document has a column {name!r}: {there}"
+        there = (
+            f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(kinds)):.500}"
+        )
+        return f"filter {self.text!r:.200}: no document has a column {name!r:.100}: {there}"
 
     def mask(self, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
         """Return where the filter is true.

@@ -49,8 +49,8 @@ _SIGNS: dict[str, str] = {
 def signs(text: str) -> tuple[str, list[int]]:
     """Return a text with the signs of a keyboard, and where each of its characters stood.
 
-    Dashes become a hyphen where no space follows them: in ``sea – sun`` a dash is punctuation. A
-    minus sign is one anywhere.
+    Dashes become a hyphen where no space follows them: in ``sea – sun`` a dash is punctuation, and
+    so it is at the end of a text, or of what stands between quotes. A minus sign is one anywhere.
 
     Returns
     -------
@@ -68,11 +68,14 @@ def signs(text: str) -> tuple[str, list[int]]:
         return text, list(range(len(text) + 1))
     parts: list[str] = []
     places: list[int] = []
+    within = False  # quotes
     for place, character in enumerate(text):
         new = character
+        if character in DOUBLE_QUOTES and parts[-1:] != ["\\"]:
+            within = not within and not "".join(parts[-1:]).isalnum()
         if character in _SIGNS:
             new = _SIGNS[character]
-        elif character in _DASHES and not _ends(text, place + 1):
+        elif character in _DASHES and not _ends(text, place + 1, within):
             new = "-"
         elif character.isspace():
             new = " "
@@ -81,10 +84,12 @@ def signs(text: str) -> tuple[str, list[int]]:
     return "".join(parts), [*places, len(text)]
 
 
-def _ends(text: str, at: int) -> bool:
-    """Say whether a space, or nothing, follows."""
+def _ends(text: str, at: int, within: bool) -> bool:
+    """Say whether a space, or nothing, follows; within quotes also a quote, escaped or not."""
     following = text[at : at + 1]
-    return not following or following.isspace() or following in BLANK
+    escaped = following == "\\"
+    last = within and text[at + escaped : at + escaped + 1] in DOUBLE_QUOTES
+    return not following or following.isspace() or following in BLANK or last
 
 
 def as_meant(text: str) -> str:

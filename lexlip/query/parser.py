@@ -99,8 +99,8 @@ class _Parser:
     def error(self, at: int, fix: str) -> LexLIPError:
         """Say where the grammar broke, and what to write."""
         place = self.text[at : at + 20]
-        where = f"at character {at + 1}, {place!r}" if place.strip() else "at its end"
-        return LexLIPError(f"query {self.text[:200]!r} is wrong {where}: {fix}")
+        where = f"at character {at + 1}, {place!r:.60}" if place.strip() else "at its end"
+        return LexLIPError(f"query {self.text!r:.200} is wrong {where}: {fix}")
 
     def parse(self) -> Tree:
         """Read the whole text."""
@@ -241,7 +241,8 @@ class _Parser:
     def word(self, start: int, word: str, tail: str, sign: str, weight: float, given: bool) -> None:
         """Take word^number: words side by side are one part, as long as their weights agree."""
         if sign == "-" and not given:
-            raise self.error(start, f"to subtract a word write {word[:40]}^-{tail[1:].strip('-')}")
+            shown = "".join(c for c in word[:40] if c.isprintable())
+            raise self.error(start, f"to subtract a word write {shown}^-{tail[1:40].strip('-')}")
         value = math.copysign(self.number(tail[1:].strip("-"), start), -1 if "-" in tail[:2] else 1)
         if self.run or sign == "+" or weight != self.times:
             self.flush()

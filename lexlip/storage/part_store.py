@@ -185,12 +185,15 @@ class PartStore(ABC, Generic[R]):
         facts = generation.data
         if generation.number > 1 and facts.get("format") != self.FORMAT:
             raise LexLIPError(
-                f"{generation.folder} has format {facts.get('format')!r}, this lexlip reads "
+                f"{generation.folder} has format {facts.get('format')!r:.40}, this lexlip reads "
                 f"{self.FORMAT!r}: build the index again"
             )
         self._check(facts)
+        named, rows = facts.get("parts", []), facts.get("rows", 0)
+        if not isinstance(named, list) or type(rows) is not int or rows < 0:
+            raise LexLIPError(f"{generation.folder} is damaged (its parts): build the index anew")
         parts = []
-        for name in generation.named(facts.get("parts", ())):
+        for name in generation.named(named):
             folder = generation.folder / name
             try:
                 (rows, count), ids = self._open(folder, facts), Ids(folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
@@ -221,6 +223,39 @@ def test_what_is_not_in_the_language_is_refused_in_one_line(text, match):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "year == 0x" + "f" * 4000,
+        "-0x" + "f" * 4000 + " < year",
+        "year in [" + "9" * 4000 + "]",
+        "\\\x01" * 3000,
+        "a" * 60_000 + " == 1",
+        "year == " + "b" * 60_000,
+        "a" * 60_000,
+        "folder < " + "1" * 10,
+        "folder.contains('" + "\U000e0001" * 9000 + "') and year.contains('a')",
+        "year >= 'a' and folder == '" + "\x01" * 9000 + "'",
+        "flag < True or folder == '" + "\x01" * 9000 + "'",
+    ],
+)
+def test_a_refusal_is_short(text):
+    """Whatever was typed: numbers that Python does not write, names and texts of any length."""
+    kinds = {"year": "int", "folder": "str", "flag": "bool"}
+    with pytest.raises(LexLIPError) as refusal:
+        Where.parse(text).check(kinds)
+    assert len(str(refusal.value)) < 800 and "\n" not in str(refusal.value)
+    with pytest.raises(LexLIPError):
+        Where.parse("nobody == 1").check({"c" * 90 + str(n): "int" for n in range(64)})
+
+
+def test_nothing_but_the_answer_is_said():
+    """Python warns of a number that a word follows at once."""
+    code = "from lexlip.filters.where import Where; Where.parse('year >= 2003and flag')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_place_is_counted_in_characters():
     with pytest.raises(LexLIPError, match="at character 19, 'trip'"):
         Where.parse("é == 'ü' and x == trip"[:13] + "é == trip")
@@ -297,6 +332,7 @@ def test_kinds():
         ([[1]], "is a list"),
         ([np.datetime64("2024-01-01")], "datetime64.*dates as text"),
         ([2**53 + 1], "as text"),
+        ([2**20_000], "a number of 20,001 bits"),
         (["\udcff"], "Unicode"),
         (["x" * 40_000], "at most 32766"),
         ("trip", "give a list"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lexlip import Query
 from lexlip.errors import LexLIPError
-from lexlip.models.typed import as_meant
+from lexlip.models.typed import _DASHES, _MINUSES, as_meant
 from lexlip.query.query import Part
 
 
@@ -76,6 +76,27 @@ def test_what_is_printed_is_read_again(texts, words, phrases, boosts, penalty):
     for word, factor in boosts:
         query = query.boost(word, factor)
     assert str(query) == "" if query == Query() else Query.parse(str(query)) == query
+
+
+@pytest.mark.parametrize("dash", sorted(set(_DASHES) - set(_MINUSES)))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sun {}",
+        "t{}shirt 11{}",
+        '"sun {}" -blue',
+        'must:"sun {}" {}"red car" {}x',
+        '2:"a {}"',
+        '2:l:"{}" 3:l:"{}" x',
+        '"a {}\\" b"',
+    ],
+)
+def test_a_dash_at_the_end_is_read_again(text, dash):
+    query = Query.parse(text.replace("{}", dash))
+    assert Query.parse(str(query)) == query
+    if dash == "–" and "must" in text:
+        assert [phrase.text for phrase in query.musts] == ["sun –"]
+        assert [phrase.text for phrase in query.exclusions] == ["red car", "x"]
 
 
 def test_pictures_are_paths_or_what_they_show(images, tmp_path):

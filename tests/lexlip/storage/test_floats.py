@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -127,6 +128,23 @@ def test_damage_is_said(tmp_path):
     vectors.close()
     file.write_bytes(data[:-4])
     with pytest.raises(LexLIPError, match="weights.npy is damaged"):
+        FloatVectors(tmp_path / "v")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rows": -9}, {"rows": True}, {"rows": "x"}, {"parts": {}}, {"parts": "part-000001"}]
+)
+def test_a_signed_manifest_that_is_no_store_has_is_said(tmp_path, wrong):
+    vectors = FloatVectors(tmp_path / "v", "w")
+    vectors.write(["a"], csr_array([[1.0, 0.5]]))
+    vectors.close()
+    current = tmp_path / "v" / "CURRENT"
+    manifest = tmp_path / "v" / current.read_text().split()[0]
+    facts = json.loads(manifest.read_text())
+    facts["data"] |= wrong
+    manifest.write_text(json.dumps(facts))
+    current.write_text(f"{manifest.name} {sha256(manifest.read_bytes()).hexdigest()}\n")
+    with pytest.raises(LexLIPError, match="damaged"):
         FloatVectors(tmp_path / "v")
 
 
