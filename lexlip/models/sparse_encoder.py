@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from lexlip.data.given import as_items, as_pictures, as_texts
@@ -154,11 +153,9 @@ class SparseSpeaker(SpeakerMixin):
         """Whether the model was trained with the plain product, not the cosine."""
         return self.encoder.similarity_fn_name == "dot"
 
-    def similarity(self, queries: csr_array, documents: csr_array) -> NDArray[np.float32]:  # type: ignore[override]
-        """Similarity of all pairs as the model was trained for, a product or a cosine, [Q, D]."""
-        if self.keeps_lengths:
-            return np.asarray((queries @ documents.T).toarray(), np.float32)
-        return SpeakerMixin.similarity(queries, documents)
+    def compared(self, weights: csr_array) -> csr_array:
+        """Rows as they are for a product, of length one for a cosine."""
+        return weights if self.keeps_lengths else super().compared(weights)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the SparseEncoder as sentence-transformers does."""

@@ -333,17 +333,34 @@ class SpeakerMixin:
         """Weights [N, V] to words, heaviest first."""
         return self.lexicon.decode(weights, top_k)
 
+    def compared(self, weights: csr_array) -> csr_array:
+        """Rows as their products are compared: of length one, since training took the cosine."""
+        return unit_normalise(weights)
+
+    def similarity(self, queries: csr_array, documents: csr_array) -> NDArray[np.float32]:
+        """Similarity of all pairs, float32 [Q, D]: the one that training optimises."""
+        products = self.compared(queries) @ self.compared(documents).T
+        return np.asarray(products.toarray(), np.float32)
+
     @staticmethod
-    def similarity(queries: csr_array, documents: csr_array) -> NDArray[np.float32]:
-        """Cosine of all pairs, float32 [Q, D]: the similarity that training optimises."""
-        return (unit_normalise(queries) @ unit_normalise(documents).T).toarray()
+    def sparsity(weights: csr_array) -> dict[str, float]:
+        """Return the mean number of words of a row, and the mean share of words that it lacks.
+
+        Examples
+        --------
+        >>> SpeakerMixin.sparsity(csr_array([[1.0, 2.0, 0.0, 0.0]]))
+        {'active_dims': 2.0, 'sparsity_ratio': 0.5}
+        """
+        rows, width = weights.shape
+        active = float(csr_array(weights).count_nonzero()) / max(1, rows)
+        return {"active_dims": active, "sparsity_ratio": 1 - active / max(1, width)}
 
     def intersection(
-        self: Speaker, query: csr_array, document: csr_array, top_k: int = 10
+        self, query: csr_array, document: csr_array, top_k: int = 10
     ) -> list[list[tuple[str, float]]]:
         """Words that two vectors share, with the products that make up their similarity."""
-        shared = unit_normalise(query).multiply(unit_normalise(document))
-        return self.decode(csr_array(shared), top_k)
+        shared = self.compared(query).multiply(self.compared(document))
+        return self.decode(csr_array(shared), top_k)  # type: ignore[misc]
 
     def words_of(self: Speaker, item: Any, top_k: int = 20) -> list[tuple[str, float]]:
         """The heaviest words of one text or picture."""
