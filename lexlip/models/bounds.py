@@ -88,8 +88,8 @@ def check_bounds(name: str | os.PathLike[str], revision: str | None = None) -> N
     else:
         configs, pictures = [_CONFIG], [_PREPROCESSING]
         for file in (_CONFIG, _PREPROCESSING, VOCABULARIES[0]):
-            if (path := find_file(name, file, revision)) is not None:
-                check_size(path)
+            if (place := find_file(name, file, revision)) is not None:
+                check_size(place)
     for file in configs:
         for key, value in _settings(read_json(name, file, revision)):
             if key in _ATTENTION and isinstance(value, str) and "/" in value:

@@ -1,4 +1,4 @@
-"""Row 9 of the failure matrix: a checkpoint from anybody runs no code, and costs little to refuse."""
+"""Row 9 of the failure matrix: a checkpoint from anybody runs no code, and is cheap to refuse."""
 
 from __future__ import annotations
 
