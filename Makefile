@@ -46,7 +46,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
 $(READY): pyproject.toml .ci/constraints.txt
-	@echo "lexlip: installing all extras into .venv, once: 3.1 GB, and 4 GB more where pip takes torch with CUDA,"
+	@echo "lexlip: installing all extras into .venv, once: 3.3 GB, and 4 GB more where pip takes torch with CUDA,"
 	@echo "lexlip: as on Linux. Without CUDA: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lexlip: Python >= 3.11 is needed: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv .venv

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from lexlip.errors import LexLIPError
 from lexlip.models.card import CARD
 from lexlip.models.digests import digests
+from lexlip.models.sentence_files import SENTENCE_FILES
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from pretrain.task import Task
 
@@ -66,7 +67,8 @@ class Checkpoint:
                 (folder / "train_state").mkdir()
                 save_file(tensors, folder / "train_state" / "state.safetensors")
                 write_json(folder / "train_state" / "progress.json", dict(progress))
-                listed = {"format": FORMAT, **progress, "files": digests(folder, (CARD,))}
+                unread = (CARD, *SENTENCE_FILES)
+                listed = {"format": FORMAT, **progress, "files": digests(folder, unread)}
                 write_json(folder / MANIFEST, listed)
         except (OSError, SafetensorError) as error:
             kept = f"keeps step {self.progress['step']}" if self.progress else "holds no checkpoint"

@@ -28,6 +28,7 @@ from lexlip.models.export import export
 from lexlip.models.export_files import FOLDER, GRAPHS
 from lexlip.models.exported import ExportedLexLIP
 from lexlip.models.lexlip import LexLIP
+from lexlip.models.sentence_files import write_sentence_files
 from lexlip.models.shipped import FORMAT, load_shipped
 from lexlip.settings import option
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
@@ -152,6 +153,7 @@ def pack(network: LexLIP, bench: Workbench, chosen: Settings, made_by: str) -> d
         for name in GRAPHS.values():
             halve(new / FOLDER / name)
         table.save_pretrained(new, fit=asdict(chosen.queries))
+        write_sentence_files(new, table=True)
         files = digests(new)
         size = sum((new / name).stat().st_size for name in files)
         if size >= MOST:

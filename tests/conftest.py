@@ -80,6 +80,7 @@ def caches_of_the_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("MTEB_CACHE", str(tmp_path_factory.mktemp("mteb")))
         yield
 
 

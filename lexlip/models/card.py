@@ -18,6 +18,21 @@ LICENCES = {
     "scenes": "Scenes are drawn by lexlip itself; no licence of others binds them.",
     "flickr8k": "Flickr8k's pictures and captions may be used for non-commercial research only.",
 }
+SPARSE_TAGS = (
+    "sentence-transformers", "sparse-encoder", "sparse", "lexlip", "image-text-retrieval",
+    "image-search",
+)  # fmt: skip
+"""Tags by which the hub's filters find a sparse encoder of pictures."""
+
+SENTENCE_USE = """from PIL import Image
+from sentence_transformers import SparseEncoder
+
+# pip install 'lexlip[st]': the flag lets the library import lexlip; this repository holds no code.
+model = SparseEncoder("{name}", trust_remote_code=True)
+queries = model.encode_query(["{query}"])
+pictures = model.encode_document([Image.open("photo.jpg")])
+print(model.similarity(queries, pictures), model.decode(pictures, top_k=5))"""
+
 USES = {
     "LexLIP": """from lexlip import Index, LexLIP
 
@@ -62,22 +77,46 @@ def model_card(model: Any, name: str = "PATH_OR_NAME") -> ModelCard:
     kind, record = type(model).__name__, model.record
     chosen = record.get("settings", {})
     towers = _towers(chosen.get("model", {}))
-    tags = ["lexlip", "image-retrieval", "sparse" if kind == "LexLIP" else "dense"]
+    sparse = kind == "LexLIP"
+    source, bases = chosen.get("data", {}).get("source", ""), list(filter(on_hub, towers.values()))
     from huggingface_hub import ModelCard, ModelCardData
 
     data = ModelCardData(
-        library_name="lexlip",
-        tags=tags,
+        library_name="sentence-transformers" if sparse else "lexlip",
+        tags=list(SPARSE_TAGS) if sparse else ["lexlip", "image-retrieval", "dense"],
         pipeline_tag="feature-extraction",
-        base_model=[tower for tower in towers.values() if on_hub(tower)] or None,
+        base_model=bases or None,
+        base_model_relation="finetune" if bases else None,
+        datasets=[source] if on_hub(source) else None,
     )
     title = f"{kind}, {chosen['name']}" if "name" in chosen else kind
     parts = [f"# {title}", f"This model {WHAT.get(kind, 'is a model of lexlip')}."]
     parts += [_shape(model, towers), _training(record), _metrics(record)]
     if kind in USES:
-        parts.append(f"## Use\n\n```python\n{USES[kind].format(name=name)}\n```")
+        parts.append(uses(name, USES[kind], sparse))
     parts.append(_licence(chosen, towers))
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(filter(None, parts)) + "\n")
+
+
+def uses(name: str, ours: str, sparse: bool = True, query: str = "a large heart") -> str:
+    """Return the section of a card that shows how a model is used.
+
+    Parameters
+    ----------
+    name : str
+        What a user passes to ``from_pretrained``.
+    ours : str
+        Code for lexlip, with ``{name}`` in it.
+    sparse : bool
+        Whether sentence-transformers opens it too.
+    query : str
+        An example.
+    """
+    snippets = {"lexlip": ours.format(name=name)}
+    if sparse:
+        snippets = {"sentence-transformers": SENTENCE_USE.format(name=name, query=query)} | snippets
+    blocks = [f"With {library}:\n\n```python\n{code}\n```" for library, code in snippets.items()]
+    return "\n\n".join(["## Use", *blocks])
 
 
 def push(

@@ -22,6 +22,7 @@ from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
 from lexlip.models.pixels import Prepared
 from lexlip.models.processing import Processor
+from lexlip.models.sentence_files import write_sentence_files
 from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.towers import TextTower, VisionTower, batches
 from lexlip.models.windows import Windows, in_windows, reading
@@ -167,6 +168,11 @@ class WordModel(SpeakerMixin, SavedModel):
             tokens = vocabulary(self.tokenizer)
             self.__dict__["_lexicon"] = Lexicon(tokens, self.lexicon_ids.cpu().numpy())
         return self.__dict__["_lexicon"]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
+        """Save all that `SavedModel` does, and how sentence-transformers opens the folder."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_sentence_files(save_directory)
 
     def _stack(self, rows: Sequence[Tensor]) -> csr_array:
         """Batches of weights over the allow-list [B, Va] to weights over the vocabulary [N, V]."""

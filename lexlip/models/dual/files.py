@@ -101,18 +101,28 @@ def modules_of(name: str | os.PathLike[str]) -> list[tuple[str, str]]:
     listed = read_json(name, MODULES)
     if not isinstance(listed, list):
         return []
-    return [(str(part.get("type")), str(part.get("path", ""))) for part in listed]
+    parts = [part for part in listed if isinstance(part, dict)]
+    return [(str(part.get("type")), str(part.get("path", ""))) for part in parts]
 
 
 def is_sparse_encoder(name: str | os.PathLike[str]) -> bool:
-    """Return whether a checkpoint is a SparseEncoder of sentence-transformers."""
+    """Return whether a checkpoint is a SparseEncoder of sentence-transformers, and none of ours.
+
+    Ours say so too (`lexlip.models.sentence_files`).
+    """
     facts = read_json(name, "config_sentence_transformers.json")
-    return isinstance(facts, dict) and facts.get("model_type") == "SparseEncoder"
+    sparse = isinstance(facts, dict) and facts.get("model_type") == "SparseEncoder"
+    return sparse and not is_ours(name)
+
+
+def is_ours(name: str | os.PathLike[str]) -> bool:
+    """Return whether a checkpoint's modules.json names a class of lexlip."""
+    return any(kind.startswith("lexlip.") for kind, _ in modules_of(name))
 
 
 def _sees(name: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint of sentence-transformers has dense vectors of texts and of pictures."""
-    if is_sparse_encoder(name):
+    if is_sparse_encoder(name) or is_ours(name):
         return False
     for kind, path in modules_of(name):
         inner = f"{path}/" if path else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lexlip.models.card import SPARSE_TAGS, on_hub, uses
+
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
@@ -28,10 +30,13 @@ def lexical_card(facts: Mapping[str, Any], name: str = "PATH_OR_NAME") -> ModelC
     """
     from huggingface_hub import ModelCard, ModelCardData
 
+    base = facts.get("encoder_name") or ""
     data = ModelCardData(
-        library_name="lexlip",
-        tags=["lexlip", "image-retrieval", "sparse", "dense"],
+        library_name="sentence-transformers",
+        tags=list(SPARSE_TAGS),
         pipeline_tag="feature-extraction",
+        base_model=base if on_hub(base) else None,
+        base_model_relation="adapter" if on_hub(base) else None,
         language=list(facts.get("languages", ())) or None,
     )
     rows = {
@@ -48,7 +53,7 @@ def lexical_card(facts: Mapping[str, Any], name: str = "PATH_OR_NAME") -> ModelC
         f"---\n{data.to_yaml()}\n---\n\n# A dual encoder in words\n\n"
         "This model turns pictures into weighted words for an inverted index, and texts into their "
         f"projections on these words. Its own vectors order what the words found.\n\n"
-        f"| | |\n|---|---|\n{table}\n\n## Use\n\n```python\n{USE.format(name=name)}\n```\n"
+        f"| | |\n|---|---|\n{table}\n\n{uses(name, USE, query='a dog on a beach')}\n"
         "\n## Licence\n\nlexlip's code is under Apache-2.0. The encoder's licence applies to its "
         "weights.\n"
     )

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from lexlip.data.given import as_item, as_pictures, as_texts
+from lexlip.data.given import as_item, as_items, as_pictures, as_texts
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon
 from lexlip.models.card import CARD, push
@@ -31,6 +31,7 @@ from lexlip.models.lexical.card import lexical_card
 from lexlip.models.lexical.code import Array, WordCode
 from lexlip.models.lexical.learned import LearnedCode
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
+from lexlip.models.sentence_files import SENTENCE_FILES, write_sentence_files
 from lexlip.models.speaker import FIND_TERMS, Represented, SpeakerMixin
 from lexlip.models.windows import in_windows, pool_vectors, reading
 from lexlip.models.word_tokenizer import SPECIAL, WordTokenizer, lexicon_tokenizer
@@ -194,9 +195,27 @@ class LexicalSpeaker(SpeakerMixin):
 
         Only positive ones. All words of either sign: `project`.
         """
-        texts = as_texts(texts)
-        asked = list(self.code.project(self.vectors_of(texts, batch_size)) if texts else ())
-        chosen = [self.code.choose(row, FIND_TERMS) for row in asked]
+        return self.ask(as_texts(texts), batch_size)
+
+    def ask(
+        self, items: Sequence[Any], batch_size: int = 128, count: int | None = FIND_TERMS
+    ) -> csr_array:
+        """Queries, texts or pictures (not both), to their projections on the words.
+
+        Parameters
+        ----------
+        items : sequence
+        batch_size : int
+        count : int, optional
+            Of the positive words that find best; None for all words, of either sign.
+
+        Returns
+        -------
+        csr_array float32 [N, V]
+        """
+        asked = list(self.code.project(self.vectors_of(items, batch_size)) if len(items) else ())
+        every = np.arange(len(self.code))
+        chosen = [every if count is None else self.code.choose(row, count) for row in asked]
         values = [row[ids] for row, ids in zip(asked, chosen, strict=True)]
         starts = np.cumsum([0, *map(len, chosen)])
         flat = (
@@ -204,7 +223,11 @@ class LexicalSpeaker(SpeakerMixin):
             np.concatenate([np.zeros(0, np.int64), *chosen]),
             starts,
         )
-        return self._spread(csr_array(flat, shape=(len(texts), len(self.code))))
+        return self._spread(csr_array(flat, shape=(len(items), len(self.code))))
+
+    def encode_document(self, items: Sequence[Any], batch_size: int = 32) -> csr_array:
+        """Documents, texts or pictures (not both), to the words that find them, float32 [N, V]."""
+        return self.represent(as_items(items), batch_size).weights
 
     def project(self, vector: Array) -> Array:
         """Return a vector's projections on the words, signed, over the vocabulary, float32 [V]."""
@@ -266,10 +289,9 @@ class LexicalSpeaker(SpeakerMixin):
 
         return places.align(self, picture, text)
 
-    @staticmethod
-    def similarity(queries: csr_array, documents: csr_array) -> NDArray[np.float32]:
-        """Products of all pairs, float32 [Q, D]: rows have the length that scores need."""
-        return np.asarray((queries @ documents.T).toarray(), np.float32)
+    def compared(self, weights: csr_array) -> csr_array:
+        """Rows as they are: they have the length that scores need."""
+        return weights
 
     def words_of(self, item: Any, top_k: int = 20) -> list[tuple[str, float]]:
         """The words that are true of a picture, or the words that a text asks for.
@@ -309,9 +331,10 @@ class LexicalSpeaker(SpeakerMixin):
             facts["encoder"] = self.facts.get("encoder") or place_of(self.encoder)
         save_file(self.code.arrays(), target / WORDS)
         words = list(self.lexicon.tokens[-len(self.code) :])
-        listed = digests(target, (CONFIG, CARD))
+        listed = digests(target, (CONFIG, CARD, *SENTENCE_FILES))
         facts = {"model_type": MODEL_TYPE, "format": FORMAT, **facts, "words": words, FILES: listed}
         write_json(target / CONFIG, facts)
+        write_sentence_files(target, normalise=False)
         self.card().save(target / CARD)
 
     def card(self, name: str = "PATH_OR_NAME") -> Any:

@@ -12,6 +12,7 @@ from lexlip.models.card import model_card
 from lexlip.models.dense_control import DenseDualEncoder
 from lexlip.models.lexlip import LexLIP
 from lexlip.storage.files import write_json
+from tests.support.cone_speaker import cone_speaker
 
 RECORD = {
     "step": 12,
@@ -43,8 +44,8 @@ def known(make_model):
 
 def test_a_card_says_what_training_noted(known):
     card = model_card(known)
-    assert card.data.library_name == "lexlip" and "sparse" in card.data.tags
     assert card.data.base_model == ["owner/vit"]
+    assert card.data.base_model_relation == "finetune"
     for fact in (
         "# LexLIP, small",
         "flickr8k, split `train`",
@@ -67,6 +68,28 @@ def test_a_card_without_a_record_claims_nothing(make_model):
         assert "Nothing is known of its training" in card.text
         assert use in card.text and kind.__name__ in card.text
         assert "Measured" not in card.text and "began as: not known" in card.text
+
+
+def test_the_hub_lists_models_with_words_among_its_sparse_encoders(known, make_model):
+    speaker, _ = cone_speaker(30, 20)
+    speaker.facts["encoder_name"] = "owner/clip"
+    for card in (model_card(known), speaker.card("me/words")):
+        # https://huggingface.co/models?library=sentence-transformers&other=sparse-encoder
+        assert card.data.library_name == "sentence-transformers"
+        assert {"sparse-encoder", "image-text-retrieval", "lexlip"} <= set(card.data.tags)
+        assert card.data.pipeline_tag == "feature-extraction"
+        first, second = (
+            card.text.index(f"With {it}:") for it in ("sentence-transformers", "lexlip")
+        )
+        assert first < card.text.index("trust_remote_code=True") < second
+    assert card.data.base_model == "owner/clip" and card.data.base_model_relation == "adapter"
+    assert 'SparseEncoder("me/words"' in card.text and 'load("me/words")' in card.text
+    known.record = {**RECORD, "settings": {**RECORD["settings"], "data": {
+        **RECORD["settings"]["data"], "source": "owner/pictures"}}}  # fmt: skip
+    assert model_card(known).data.datasets == ["owner/pictures"]
+    dense = model_card(make_model(kind=DenseDualEncoder))
+    assert dense.data.library_name == "lexlip" and "sparse-encoder" not in dense.data.tags
+    assert "SparseEncoder" not in dense.text
 
 
 @pytest.mark.parametrize("source", ["/home/someone/holiday", "~/holiday", "../photos/holiday"])
@@ -122,8 +145,9 @@ def test_what_is_uploaded_is_a_model_that_loads_and_nothing_else(known, hub, tmp
     repo, options = hub["upload"]
     assert repo == "me/small" and options["commit_message"] == "Upload LexLIP"
     assert set(hub["files"]) == {
-        "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
-        "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "config_sentence_transformers.json", "lexlip_config.json",
+        "model.safetensors", "modules.json", "preprocessor_config.json",
+        "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert b'LexLIP.from_pretrained("me/small")' in hub["files"]["README.md"]
     for name, content in hub["files"].items():
