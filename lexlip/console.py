@@ -85,6 +85,8 @@ def readable(command: Command) -> Command:
             raise  # the reader had enough: click ends quietly
         except LexLIPError as error:
             message = str(error)
+        except MemoryError:
+            message = "not enough memory: end other programs, or raise this process's limit"
         except OSError as error:
             if not error.strerror or error.filename is None:
                 raise

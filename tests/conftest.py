@@ -85,6 +85,20 @@ def caches_of_the_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def lucene():
+    """Skip where Lucene cannot run."""
+    from lexlip.engines.lucene.engine import lucene_jar
+    from lexlip.engines.lucene.java import find_java
+    from lexlip.errors import LexLIPError
+
+    try:
+        find_java(), lucene_jar()
+        import jnius_config  # noqa: F401
+    except (LexLIPError, ImportError) as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def captions() -> tuple[str, ...]:
     """Training captions of the tiny models; their words are the vocabulary."""
     return CAPTIONS

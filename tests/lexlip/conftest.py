@@ -9,20 +9,6 @@ import pytest
 pytest.register_assert_rewrite("tests.support.oracles")
 
 
-@pytest.fixture(scope="session")
-def lucene():
-    """Skip where Lucene cannot run."""
-    from lexlip.engines.lucene.engine import lucene_jar
-    from lexlip.engines.lucene.java import find_java
-    from lexlip.errors import LexLIPError
-
-    try:
-        find_java(), lucene_jar()
-        import jnius_config  # noqa: F401
-    except (LexLIPError, ImportError) as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
 def new_engine(request, tmp_path):
     """Return a function that makes an engine, each in a folder of its own unless given one."""

@@ -18,7 +18,7 @@ def odd(build, tmp_path):
 
 
 COMMANDS = [
-    ("search", "{0}", "a red circle"), ("search", "{0}", "a red circle", "--no-explain"),
+    ("search", "{0}", "a red circle"), ("search", "{0}", "a red circle", "--paths"),
     ("search", "{0}", "a red circle must:\x1b[31mred"), ("search", "{0}", f"xyzzy{ODD}"),
     ("explain", "{0}", "red", "0.png"), ("explain", "{0}", "red", "0.png", "-o", "{0}/w\x1b.png"),
     ("index", "{0}-missing", "-o", "{0}"), ("delete", "{0}", ODD), ("delete", "{0}", "0.png"),

@@ -142,7 +142,19 @@ def find_java(
     return _locate(minimum, os.environ if environ is None else environ, folders).home
 
 
-def _options(version: int) -> list[str]:
+_SMALL = [
+    "-Xmx256m",
+    "-XX:CompressedClassSpaceSize=64m",
+    "-XX:ReservedCodeCacheSize=48m",
+    "-XX:+UseSerialGC",
+]
+"""Where the process's memory is limited: a JVM maps 4 GB by default, and 0.7 GB with these."""
+
+_KEPT = 256 * 2**20
+"""Bytes of a limit that are kept for what runs beside the JVM: classes, mapped files, Python."""
+
+
+def _options(version: int, small: bool = False) -> list[str]:
     """Return the options for a JVM that is a guest: small, silent, leaving Ctrl-C to Python."""
     options = [
         "-Xmx1g",  # the index is memory-mapped, outside the heap; writing buffers 256 MB
@@ -153,7 +165,48 @@ def _options(version: int) -> list[str]:
     ]
     if version >= 23:  # where Java began to warn of the call Lucene 9 unmaps its files with
         options.append("--sun-misc-unsafe-memory-access=allow")
+    options += _SMALL if small else []
     return options + shlex.split(os.environ.get("LEXLIP_JAVA_OPTIONS", ""))
+
+
+def _fitting(java: Java) -> list[str]:
+    """Return options with which a JVM starts under this process's limit of memory.
+
+    A JVM that finds too little ends the process it is a guest of. So it is tried in a process of
+    its own, where there is a limit.
+    """
+    room = _room()
+    if room is None:
+        return _options(java.version)
+    program, quiet = java.home / "bin" / "java", f"-XX:ErrorFile={os.devnull}"
+
+    def starts(options: list[str], limit: int) -> bool:
+        limited = f'ulimit -v {limit // 1024}; exec "$@"'
+        command = ["/bin/sh", "-c", limited, "sh", str(program), *options, quiet, "-version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    for options in (_options(java.version), _options(java.version, small=True)):
+        # A JVM takes more where there is more: the larger room is no proof for the smaller one.
+        if starts(options, room - _KEPT) and starts(options, room):
+            return options
+    raise LexLIPError(
+        f"Java {java.version} does not start in the {room / 2**20:.0f} MB that the limit of this "
+        "process's memory (ulimit -v) leaves: raise it, or make the index with the engine postings"
+    )
+
+
+def _room() -> int | None:
+    """Return the bytes of address space that this process may still map; None without a limit."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return None
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        return max(0, limit - pages * resource.getpagesize())
+    except (ImportError, OSError):  # Windows, and systems without /proc: as before
+        return None
 
 
 def start(classpath: str | os.PathLike[str]) -> None:
@@ -179,7 +232,7 @@ def start(classpath: str | os.PathLike[str]) -> None:
         if jnius_config.vm_running:
             return
         java = _locate(MINIMUM, os.environ, USUAL_FOLDERS)
-        jnius_config.set_options(*_options(java.version))
+        jnius_config.set_options(*_fitting(java))
         jnius_config.set_classpath(os.fspath(classpath))
         # pyjnius reads these once, on import; child processes keep the user's own.
         before = {name: os.environ.get(name) for name in ("JAVA_HOME", "JVM_PATH")}
