@@ -33,7 +33,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases fuzz docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -84,6 +84,10 @@ test: install lint ## linters, types and all tests, in JOBS processes
 
 fuzz: $(READY) ## queries, filters, indexes, pictures, requests that nobody wrote, for SECONDS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)
+
+faults: $(READY) ## a fault at every system call of every change of an index: 1,100 calls, three faults
+	@for change in add delete compact create replace; do \
+	  echo "$$change: $$($(BIN)/python -m tests.reliability.commits $$change)"; done
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

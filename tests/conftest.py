@@ -220,6 +220,14 @@ def word_table(model):
 
 
 @pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> str:
+    """The config of a training that takes seconds: see `tests.support.tiny_run`."""
+    from tests.support.tiny_run import write_config
+
+    return str(write_config(tmp_path_factory.mktemp("tiny-run")))
+
+
+@pytest.fixture(scope="session")
 def demo_home(checkpoint, model, model_with_heads, word_table, photos, tmp_path_factory):
     """What `make demo` and a user would have, of tiny models: checkpoints, pictures, an index;
     to be read or copied.

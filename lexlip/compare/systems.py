@@ -21,6 +21,7 @@ from lexlip.data.images import ENOUGH
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError, require
+from lexlip.storage.arrays import save_array
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class DenseVectors(ComparedSystem):
         if not ids:
             raise LexLIPError(f"{originals.path} has no picture of {index.path}: give --pictures")
         with atomic_directory(index.path / DENSE) as folder:
-            np.save(folder / _VECTORS, np.concatenate(parts), allow_pickle=False)
+            save_array(folder, _VECTORS.removesuffix(".npy"), np.concatenate(parts))
             write_json(folder / _IDS, ids)
             facts = {
                 "format": FORMAT,

@@ -17,8 +17,18 @@ _SCAN = 20
 
 
 def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:
-    """Write an array as ``name.npy``."""
-    np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    """Write an array as ``name.npy``.
+
+    Not with numpy's own function: on a disk that is full or broken, that may say nothing and leave
+    a file that ends early. Small arrays are written when its C library closes the file, and what
+    comes of that it does not look at (numpy 2.4).
+
+    Raises
+    ------
+    OSError
+        When not all of it could be written.
+    """
+    save_blocks(folder, name, array.dtype, array.shape, [array])
 
 
 def save_smallest(folder: Path, name: str, array: NDArray[Any]) -> None:

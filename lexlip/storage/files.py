@@ -27,6 +27,7 @@ except ImportError:  # Windows, where folders have no locks: leftovers of killed
 
 MANIFEST = "manifest.json"
 _TRIES = 100
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def _sibling(path: Path, kind: str) -> Path:
@@ -77,10 +78,13 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) 
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        _fsync_directory(target.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a flush: say of what
+            error.filename = os.fspath(path)
         raise
-    _fsync_directory(target.parent)
 
 
 def write_text(path: str | os.PathLike[str], text: str, follow: bool = True) -> None:
@@ -308,7 +312,7 @@ def atomic_directory(
     ------
     LexLIPError
         When `path` is a file, or a folder with content and no `marker`, or may not be written
-        (before anything is made).
+        (before anything is made). When the disk is full, broken or read-only.
 
     Examples
     --------
@@ -337,8 +341,12 @@ def atomic_directory(
             _swap(temporary, target)
         else:
             _place(temporary, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise LexLIPError(
+                f"{path} cannot be written: {error.strerror}: make room, or give another place"
+            ) from None
         raise
     finally:
         if owned is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -9,6 +10,25 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from typer.testing import CliRunner
+
+FIGURES = "LEXLIP_FIGURES"
+"""Environment variable: a file to which the tests add what they measured, a JSON line each."""
+
+
+@pytest.fixture
+def figure(request):
+    """Return a function: keep a figure for docs/reliability.md, where it is asked for.
+
+    Numbers of one row and name are added up there; texts stand beside each other.
+    """
+
+    def figure(name, value):
+        if path := os.environ.get(FIGURES):
+            line = json.dumps({"test": request.node.originalname, "name": name, "value": value})
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    return figure
 
 
 @pytest.fixture

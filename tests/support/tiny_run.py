@@ -1,8 +1,8 @@
-"""What tests of training share: a run of six steps a stage, on a few drawn scenes."""
+"""A training of six steps a stage, on a few drawn scenes."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
 CONFIG = """
 name = "tiny"
@@ -51,10 +51,9 @@ kept_patches = 0.5
 SHAPE = "hidden_size = 32, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 64"
 
 
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory) -> str:
-    """A config: 240 captions in batches of 40, a checkpoint every second step."""
-    folder = tmp_path_factory.mktemp("tiny-run")
+def write_config(folder: Path) -> Path:
+    """Write a config of 240 captions in batches of 40, with a checkpoint every second step."""
     (folder / "texts.txt").write_text("a red circle\ntwo dogs\nthree small stars at night\n")
-    (folder / "tiny.toml").write_text(CONFIG.format(folder=folder, shape=SHAPE))
-    return str(folder / "tiny.toml")
+    path = folder / "tiny.toml"
+    path.write_text(CONFIG.format(folder=folder, shape=SHAPE))
+    return path
