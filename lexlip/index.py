@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from lexlip.build.documents import HoldsDocuments
 from lexlip.build.encode import Later, check_heads, chunks
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.explains import Explains
@@ -19,6 +20,8 @@ from lexlip.build.manifest import check_model, has_said, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.reopening import Reopens
 from lexlip.build.side_stores import SideStores
+from lexlip.build.sources import AnySource
+from lexlip.build.tables import Names
 from lexlip.build.write import ENGINE, Added, begin, build_from, check_new
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
@@ -26,7 +29,7 @@ from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.counts import check_search
 from lexlip.query.prepared import PreparedQuery
-from lexlip.query.query import prepare
+from lexlip.query.query import AnyQuery, prepare
 from lexlip.rerank.account import Account, account
 from lexlip.rerank.fit import TellsFit
 from lexlip.rerank.many import SearchesMany
@@ -47,13 +50,16 @@ from lexlip.storage.files import atomic_directory
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
+    from lexlip.rerank.rerankers import RerankerName
     from lexlip.rerank.stage import RerankedHit, SecondStage
 
 
 @blames_damage(
-    "check", "search search_many explain explain_all account rerank add update delete compact stats"
+    "check",
+    "search search_many explain explain_all account rerank add update delete compact stats "
+    "metadata words_of impacts facets",
 )
-class Index(Reopens, Explains, TellsFit, SearchesMany):
+class Index(HoldsDocuments, Reopens, Explains, TellsFit, SearchesMany):
     """Pictures (or texts) that can be searched with words, pictures or weighted words.
 
     An index holds its engine's last commit: a killed writer loses the documents since
@@ -110,13 +116,15 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         cls,
         path: str | os.PathLike[str],
         model: Speaker,
-        source: Any,
+        source: AnySource,
         recipe: Recipe = Recipe(),
         *,
         split: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         replace: bool = False,
         exclude: Sequence[str] = (),
+        id_column: str | None = None,
+        image_column: str | None = None,
         **options: Any,
     ) -> Index:
         """Encode a source and write a new index.
@@ -130,8 +138,11 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         path : path
             Folder of the index.
         model : Speaker
-        source : path, name, Collection or mapping
-            What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
+        source : path, name, Collection, mapping, iterable or table
+            A folder, a file, a pattern (``photos/**/*.jpg``), a list of paths, ``{id: picture}``,
+            ``{id: text}``, a pandas frame, a `datasets.Dataset` or rows: what
+            `lexlip.build.encode.as_source` and `lexlip.build.sources.given` read. Columns of a
+            table that are no ids, pictures or captions are metadata.
         recipe : Recipe
             How the index is made; kept in its manifest.
         split : str, optional
@@ -143,6 +154,10 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         exclude : sequence of str
             Files and folders to leave out, by name (``*.tmp.jpg``) or by path (``2024/raw``), now
             and when the folder is added again. Thumbnails and bins of NAS are left out anyway.
+        id_column, image_column : str, optional
+            Columns of a table with ids and pictures, where they are called neither `id` or
+            `image_id`, nor `image`, `path` or `file_name`. The only column of pictures in a data
+            set needs no name.
         **options
             Options of the recipe by name: ``engine="postings"``, which needs no Java, or
             ``keep_floats=True`` for `search(..., rescore=100)`, ``keep_views=True`` for
@@ -156,7 +171,7 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         """
         recipe = dataclasses.replace(recipe, **options)
         target, there = Path(path), check_new(path, recipe, replace)
-        sources, settled = first_source(source, split, exclude)
+        sources, settled = first_source(source, split, exclude, Names(id_column, image_column))
         documents = settled.documents
         check_heads(model, recipe)
         coming = chunks(model, documents, None, recipe)
@@ -243,12 +258,14 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
 
     def add(
         self,
-        source: Any,
+        source: AnySource,
         *,
         split: str | None = None,
         force: bool = False,
         prune: bool = False,
         exclude: Sequence[str] = (),
+        id_column: str | None = None,
+        image_column: str | None = None,
     ) -> Added:
         """Encode documents and add them, replacing those with the same id.
 
@@ -263,8 +280,8 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
 
         Parameters
         ----------
-        source : path, name, Collection or mapping
-            What `lexlip.build.encode.as_source` reads: pictures, or texts by id.
+        source : path, name, Collection, mapping, iterable or table
+            As for `create`.
         split : str, optional
         force : bool
             Encode unchanged pictures too.
@@ -272,6 +289,8 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
             Delete the pictures of this folder or table that are no longer in it.
         exclude : sequence of str
             More files and folders to leave out, now and later; see `create`.
+        id_column, image_column : str, optional
+            As for `create`.
 
         Raises
         ------
@@ -279,9 +298,17 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
             As `create`; with `prune`, when the source is only a part of what was indexed, or holds
             nothing. Nothing is changed then.
         """
-        return self._intake.add(source, split, force, prune, exclude)
+        names = Names(id_column, image_column)
+        return self._intake.add(source, split, force, prune, exclude, names)
 
-    def update(self, source: Any, *, split: str | None = None) -> Added:
+    def update(
+        self,
+        source: AnySource,
+        *,
+        split: str | None = None,
+        id_column: str | None = None,
+        image_column: str | None = None,
+    ) -> Added:
         """Encode documents again and replace them, metadata too; all must be in the index.
 
         `add` takes new documents as well, and skips pictures that have not changed.
@@ -291,7 +318,7 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         LexLIPError
             When ids are not in the index; nothing is changed then.
         """
-        return self._intake.update(source, split)
+        return self._intake.update(source, split, Names(id_column, image_column))
 
     @property
     def _intake(self) -> Intake:
@@ -312,7 +339,7 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
 
     def prepare(
         self,
-        item: Any,
+        item: AnyQuery,
         max_terms: int | None = None,
         max_weight: int = MAX_QUERY_WEIGHT,
         views: bool = False,
@@ -348,7 +375,7 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         return prepare(item, lambda: self.model, max_terms, max_weight, views)
 
     def query(
-        self, item: Any, max_terms: int | None = None, max_weight: int = MAX_QUERY_WEIGHT
+        self, item: AnyQuery, max_terms: int | None = None, max_weight: int = MAX_QUERY_WEIGHT
     ) -> dict[int, int]:
         """Turn a text (`str`), a `Query` or a picture (anything else) into ``{term id: weight}``.
 
@@ -364,9 +391,77 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         """
         return dict(self.prepare(item, max_terms, max_weight).terms)
 
+    @overload
     def search(
         self,
-        item: Any,
+        item: AnyQuery,
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        rerank: None = None,
+        depth: int | None = None,
+        min_fit: float | None = None,
+    ) -> Sequence[Hit | OrderedHit]: ...
+
+    @overload
+    def search(
+        self,
+        item: AnyQuery,
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        *,
+        rerank: Literal["none"],
+        depth: int | None = None,
+        min_fit: float | None = None,
+    ) -> Sequence[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        item: AnyQuery,
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        *,
+        rerank: Literal["vectors", "terms"],
+        depth: int | None = None,
+        min_fit: float | None = None,
+    ) -> Sequence[OrderedHit]: ...
+
+    @overload
+    def search(
+        self,
+        item: AnyQuery,
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        *,
+        rerank: RerankerName,
+        depth: int | None = None,
+        min_fit: float | None = None,
+    ) -> Sequence[RerankedHit]: ...
+
+    @overload
+    def search(
+        self,
+        item: AnyQuery,
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        rerank: str | None = None,
+        depth: int | None = None,
+        min_fit: float | None = None,
+    ) -> Sequence[Hit | OrderedHit | RerankedHit]: ...
+
+    def search(
+        self,
+        item: AnyQuery,
         k: int = 10,
         where: str | Where | None = None,
         rescore: int = 0,
@@ -499,7 +594,7 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         return self._second
 
     def rerank(
-        self, hits: Sequence[Hit], item: Any, name: str, share: float | None = None
+        self, hits: Sequence[Hit], item: AnyQuery, name: str, share: float | None = None
     ) -> list[RerankedHit]:
         """Reorder hits by a second look at them; see `lexlip.rerank.stage.SecondStage.rerank`.
 
@@ -516,7 +611,7 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         """
         return self.second_stage.rerank(hits, self.prepare(item, views=True), name, share)
 
-    def account(self, id: str, item: Any, rerank: str | None = None) -> Account:
+    def account(self, id: str, item: AnyQuery, rerank: str | None = None) -> Account:
         """Say what orders a list, and take a document's score in it apart.
 
         Parameters
@@ -565,9 +660,6 @@ class Index(Reopens, Explains, TellsFit, SearchesMany):
         """Read every file of the index again; return the names of corrupted ones."""
         damaged = damaged_facts(self.path, self.manifest)
         return damaged + self.engine.verify() + self.side_stores.verify()
-
-    def __len__(self) -> int:
-        return len(self.engine)
 
     def __enter__(self) -> Index:
         return self

@@ -88,7 +88,7 @@ def vocabulary(tokenizer: Any) -> tuple[str, ...]:
     return tuple(map(spelled, tokens))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lexicon:
     """A tokenizer's vocabulary with the allow-list of ids that may carry a weight.
 
@@ -152,6 +152,12 @@ class Lexicon:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        """Say how many words there are, and name some."""
+        words = [repr(self.tokens[number]) for number in self.ids[:3]]
+        said = ", ".join([*words, "..."] if len(self) > 3 else words)
+        return f"<Lexicon: {len(self):,} words of {len(self.tokens):,} tokens: {said}>"
 
     @cached_property
     def numbers(self) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,13 @@ from scipy.sparse import csr_array, hstack, vstack
 from lexlip.build.held import Held, Sorted
 from lexlip.build.progress import CHUNK, Progress, current
 from lexlip.build.recipe import Recipe
-from lexlip.build.sources import given
+from lexlip.build.sources import AnySource, given
+from lexlip.build.tables import NAMES, Names
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import looks, mean_of_looks
 from lexlip.data.exif import PHOTO_METADATA
 from lexlip.data.images import SUFFIXES, Photo
+from lexlip.data.left_out import LeftOut
 from lexlip.data.metadata import file_metadata
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
@@ -80,29 +83,56 @@ def loaded(model: Speaker | Later) -> Speaker:
 
 
 def as_source(
-    source: Any, split: str | None = None, exclude: Sequence[str] = ()
+    source: AnySource,
+    split: str | None = None,
+    exclude: Sequence[str] = (),
+    names: Names = NAMES,
 ) -> Collection | Mapping[str, str]:
     """Return a collection of pictures, or texts by id.
 
     Parameters
     ----------
-    source : Collection, path, name or mapping
-        Whatever `lexlip.data.collection.load_collection` reads; one picture file; what
-        `lexlip.build.sources.given` reads, such as a mapping of ids to pictures or to texts.
+    source : Collection, path, name, mapping, iterable or table
+        Whatever `lexlip.data.collection.load_collection` reads; one picture file; a pattern of
+        files (``photos/**/*.jpg``); what `lexlip.build.sources.given` reads, such as a mapping of
+        ids to pictures or to texts.
     split : str, optional
         For sources that have several.
     exclude : sequence of str
         Files and folders of a folder to leave out.
+    names : Names
+        What columns of a table are called.
     """
-    if isinstance(source, Collection):
+    if isinstance(source, Collection) and names == NAMES:
         return source
-    if (found := given(source, split)) is not None:
+    if (found := given(source, split, names)) is not None:
         return found
-    path = Path(os.fspath(source))
+    path = Path(os.fspath(cast(str, source)))
+    if path.parts[:1] == ("~",):
+        source = path = path.expanduser()
+    if glob.has_magic(str(path)) and not path.exists():
+        return _matching(path, split, exclude)
     if path.suffix.lower() in SUFFIXES and split is None and not path.is_dir():
         place = Place(str(path.resolve()))
         return Collection([path.name], [[]], [path], source=str(path), place=place)
-    return load_collection(os.fspath(source), split, exclude=exclude)
+    return load_collection(os.fspath(path), split, exclude=exclude)
+
+
+def _matching(pattern: Path, split: str | None, exclude: Sequence[str]) -> Collection:
+    """Return the pictures of a folder that match a pattern; their ids are those in the folder."""
+    parts = pattern.parts
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    folder = Path(*parts[:first])
+    if not folder.is_dir():
+        raise LexLIPError(f"{pattern}: there is no folder {folder}")
+    whole = load_collection(folder, split, exclude=exclude)
+    wanted = Path(*parts[first:]).as_posix()
+    found = {nfc(path.relative_to(folder).as_posix()) for path in folder.glob(wanted)}
+    if not (rows := [row for row, name in enumerate(whole.ids) if name in found]):
+        raise LexLIPError(f"{pattern}: no picture matches ({len(whole)} are in {folder})")
+    chosen = whole.select(rows)
+    chosen.left_out = LeftOut(closed=whole.left_out.closed, patterns=whole.left_out.patterns)
+    return chosen
 
 
 def check_excluding(documents: Any, exclude: Sequence[str]) -> None:
@@ -163,7 +193,7 @@ def chunks(
             if isinstance(source, Collection):
                 chunk = encode_pictures(model, source, numbers, known, recipe, batch_size, told)
             else:
-                chunk = _encode_texts(loaded(model), source, [ids[i] for i in numbers], recipe)
+                chunk = _encode_texts(loaded(model), source, ids, numbers, recipe)
                 told.advance(len(numbers))
             yield chunk
             # What is unchanged is gone through in large steps.
@@ -173,11 +203,17 @@ def chunks(
 
 
 def _encode_texts(
-    model: Speaker, source: Mapping[str, str], names: list[str], recipe: Recipe
+    model: Speaker,
+    source: Mapping[str, str],
+    ids: list[str],
+    numbers: Sequence[int],
+    recipe: Recipe,
 ) -> Chunk:
-    ids = [nfc(name) if isinstance(name, str) else name for name in names]
+    names = [ids[i] for i in numbers]
     encoded = _encode(model, [source[name] for name in names], recipe)
-    return Chunk(ids, columns={}, unchanged=0, skipped=[], **encoded)
+    told: Mapping[str, Sequence[Any]] = getattr(source, "columns", {})
+    columns = {name: [values[i] for i in numbers] for name, values in told.items()}
+    return Chunk(list(map(nfc, names)), columns=columns, unchanged=0, skipped=[], **encoded)
 
 
 def columns_of(source: Collection, numbers: Sequence[int]) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ from lexlip.query.contributions import Contribution, all_contributions
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
     from lexlip.query.prepared import PreparedQuery
+    from lexlip.query.query import AnyQuery
 
 
 class Explains:
@@ -27,10 +28,10 @@ class Explains:
         def model(self) -> Speaker:
             """The model that encodes."""
 
-        def prepare(self, item: Any) -> PreparedQuery:
+        def prepare(self, item: AnyQuery) -> PreparedQuery:
             """Encode a query once."""
 
-    def explain(self, id: str, item: Any) -> list[Contribution]:
+    def explain(self, id: str, item: AnyQuery) -> list[Contribution]:
         """Say why a document is found: the words that it shares with a query, heaviest first.
 
         Parameters
@@ -49,7 +50,7 @@ class Explains:
         """
         return self.explain_all([id], item)[0]
 
-    def explain_all(self, ids: Sequence[str], item: Any) -> list[list[Contribution]]:
+    def explain_all(self, ids: Sequence[str], item: AnyQuery) -> list[list[Contribution]]:
         """Say why each of several documents is found; faster than one after the other.
 
         Parameters

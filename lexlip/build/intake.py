@@ -13,6 +13,8 @@ from lexlip.build.encode import CHUNK, Chunk, Later, as_source, check_excluding,
 from lexlip.build.held import Held
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
+from lexlip.build.sources import AnySource
+from lexlip.build.tables import Names, Texts
 from lexlip.build.write import Added, note_skipped, write_chunks
 from lexlip.data.collection import Collection
 from lexlip.data.roots import Settled, Sources
@@ -25,9 +27,11 @@ from lexlip.storage.ids import check_ids, read_only
 _PART = 4096
 
 
-def first_source(source: Any, split: str | None, exclude: Sequence[str]) -> tuple[Sources, Settled]:
+def first_source(
+    source: AnySource, split: str | None, exclude: Sequence[str], names: Names
+) -> tuple[Sources, Settled]:
     """Read the source of a new index: its root, and its documents."""
-    documents = as_source(source, split, exclude)
+    documents = as_source(source, split, exclude, names)
     check_excluding(documents, exclude)
     return Sources(exclude=tuple(exclude)).settle(documents, lambda ids: [None for _ in ids])
 
@@ -53,10 +57,16 @@ class Intake:
     model: Later
 
     def add(
-        self, source: Any, split: str | None, force: bool, prune: bool, exclude: Sequence[str]
+        self,
+        source: AnySource,
+        split: str | None,
+        force: bool,
+        prune: bool,
+        exclude: Sequence[str],
+        names: Names,
     ) -> Added:
         """Encode what is new or has changed; see `lexlip.Index.add`."""
-        sources, settled = self._settle(source, split, exclude)
+        sources, settled = self._settle(source, split, exclude, names)
         if prune and settled.scope is None:
             raise LexLIPError("prune goes with a whole folder or table: leave out --prune")
         held = None if force else Held(self.engine, self._files)
@@ -66,9 +76,9 @@ class Intake:
         pruned = self.delete(gone) if prune and gone else 0
         return dataclasses.replace(done, gone=tuple(gone), pruned=pruned)
 
-    def update(self, source: Any, split: str | None) -> Added:
+    def update(self, source: AnySource, split: str | None, names: Names) -> Added:
         """Encode documents again that are there; see `lexlip.Index.update`."""
-        sources, settled = self._settle(source, split, ())
+        sources, settled = self._settle(source, split, (), names)
         documents = settled.documents
         ids = documents.ids if isinstance(documents, Collection) else list(documents)
         parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
@@ -97,6 +107,8 @@ class Intake:
         said = list(settled.notes)
         if isinstance(documents, Collection):
             said += documents.left_out.lines(documents.source)
+        elif isinstance(documents, Texts):
+            said += documents.left_out.notes
         note_skipped(self.path, settled.skipped)
         return Added(skipped=settled.skipped, said=tuple(said))
 
@@ -104,11 +116,11 @@ class Intake:
         return chunks(self.model, documents, held, Recipe.of(self.manifest))
 
     def _settle(
-        self, source: Any, split: str | None, exclude: Sequence[str]
+        self, source: AnySource, split: str | None, exclude: Sequence[str], names: Names
     ) -> tuple[Sources, Settled]:
         """Read a source, and give its pictures the ids that they have here."""
         wanted = Sources.read(self.path, self.manifest).excluding(exclude)
-        documents = as_source(source, split, wanted.exclude)
+        documents = as_source(source, split, wanted.exclude, names)
         check_excluding(documents, exclude)
         return wanted.settle(documents, self.engine.fetch)
 

@@ -22,7 +22,7 @@ from lexlip.data.left_out import LeftOut
 from lexlip.data.qrels import judgements
 from lexlip.data.readers import Pictures, Records, read_texts
 from lexlip.errors import LexLIPError
-from lexlip.filters.columns import nfc
+from lexlip.filters.columns import nfc, plain
 
 __all__ = ["Collection", "Place", "load_collection", "read_texts"]
 
@@ -54,7 +54,7 @@ class Collection:
     dropped_captions : int
         How many empty captions were left out.
     columns : mapping of str to sequence, optional
-        Metadata: a value (text, number, truth value or None) of each picture.
+        Metadata: a value (text, number, truth value, date or None) of each picture.
     place : Place, optional
         Where `load_collection` finds the same pictures again.
     left_out : LeftOut, optional
@@ -90,7 +90,7 @@ class Collection:
         self.source = source
         self.place = place
         self.dropped_captions = dropped_captions
-        self.columns = {name: list(values) for name, values in (columns or {}).items()}
+        self.columns = {name: list(map(plain, values)) for name, values in (columns or {}).items()}
         self._judged = judged or {}
         self._all = pictures
         self._rows: Sequence[int] = range(len(self.ids))

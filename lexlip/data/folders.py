@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lexlip.data.images import SUFFIXES
 from lexlip.data.left_out import LeftOut
-from lexlip.data.metadata import FILE_METADATA, kept_apart, rows_to_columns
+from lexlip.data.metadata import FILE_METADATA, kept_apart, not_columns, rows_to_columns
 from lexlip.data.raw import without_twins
 from lexlip.data.readers import (
     CAPTION_COLUMNS,
@@ -195,9 +195,10 @@ def read_image_folder(
             + (f" ({said})" if said else "")
         )
     ids = sorted(found)
-    columns = rows_to_columns(
-        (told.get(i, {}) for i in ids), ("file_name", *CAPTION_COLUMNS, *FILE_METADATA)
-    )
+    apart = ("file_name", *CAPTION_COLUMNS, *FILE_METADATA)
+    columns = rows_to_columns((told.get(i, {}) for i in ids), apart)
+    names = {name for row in told.values() for name in row} - set(apart)
+    left_out.notes.extend(not_columns(names, columns, source))
     pictures = [files.get(i) or source / i for i in ids]
     return Records(ids, [found[i] for i in ids], pictures, columns=columns, left_out=left_out)
 

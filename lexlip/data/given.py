@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,29 @@ def names_picture(text: str) -> bool:
     try:
         return not any(map(str.isspace, text)) or path.is_file()
     except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_FILE_LIKE = re.compile(r"\S*[\\/]\S*\.[A-Za-z0-9]{2,5}")
+
+
+def names_file(text: str) -> bool:
+    """Say whether a text is the name of a file or an address, and so nothing to index as a text.
+
+    So it is for the name of a picture with spaces in it that does not exist, for something like
+    ``scans/a.pdf``, and for a path in a folder that exists.
+
+    Examples
+    --------
+    >>> names_file("photos/a.psd"), names_file("my photos/a dog.jpg"), names_file("sun and/or sea")
+    (True, True, False)
+    """
+    if Path(text).suffix.lower() in SUFFIXES or _FILE_LIKE.fullmatch(text) or _URL.match(text):
+        return True
+    try:
+        return ("/" in text or os.sep in text) and Path(text).exists()
+    except (OSError, ValueError):
         return False
 
 

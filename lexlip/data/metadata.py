@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lexlip.errors import LexLIPError
-from lexlip.filters.columns import MAX_WHOLE, kind_of
+from lexlip.filters.columns import MAX_WHOLE, kind_of, plain
 
 FILE_METADATA = ("folder", "bytes", "modified")
 """Metadata of every picture file: the folder of its id, its size, its date."""
@@ -71,9 +73,9 @@ def _truth(text: str) -> bool:
 def rows_to_columns(rows: Iterable[Mapping[str, Any]], without: Iterable[str]) -> dict[str, Any]:
     """Turn one mapping a picture into columns, with None where a picture lacks one.
 
-    Values other than texts, numbers and truth values (lists, objects) are skipped. Values that do
-    not go together become text, and those that no column holds are missing: no cell of a table
-    stops a build.
+    Columns with other values than texts, numbers, truth values and dates (lists, objects) are left
+    out: `not_columns` says so. Values that do not go together become text, and those that no column
+    holds are missing: no cell of a table stops a build.
 
     Examples
     --------
@@ -84,11 +86,29 @@ def rows_to_columns(rows: Iterable[Mapping[str, Any]], without: Iterable[str]) -
     names = list(dict.fromkeys(name for row in rows for name in row if name not in left_out))
     columns = {}
     for name in names:
-        values = [row.get(name) for row in rows]
-        plain = all(value is None or isinstance(value, str | int | float) for value in values)
-        if plain and isinstance(name, str) and _kind(name):
+        values = [plain(row.get(name)) for row in rows]
+        held = all(value is None or isinstance(value, _HELD) for value in values)
+        if held and isinstance(name, str) and _kind(name):
             columns[name] = _of_one_kind(typed(values))
     return columns
+
+
+_HELD = (str, int, float, np.bool_, np.integer, np.floating)
+
+
+def not_columns(names: Iterable[Any], columns: Iterable[str], where: object) -> list[str]:
+    """Say which columns of a table became none of the index.
+
+    Examples
+    --------
+    >>> not_columns(["year", "boxes"], ["year"], "photos.csv")[0][:47]
+    "photos.csv: its column 'boxes' is left out: it "
+    """
+    return [
+        f"{where}: its column {name!r} is left out: it holds other values than text, numbers, "
+        "truth values and dates"
+        for name in sorted(set(names) - set(columns), key=str)
+    ]
 
 
 def _kind(value: Any) -> str | None:
@@ -108,7 +128,7 @@ def _of_one_kind(values: list[Any]) -> list[Any]:
     return [str(value) if kind else None for value, kind in zip(values, kinds, strict=True)]
 
 
-def kept_apart(names: Iterable[str], where: Path) -> list[str]:
+def kept_apart(names: Iterable[str], where: object) -> list[str]:
     """Say which columns of a table have the names of a file's own metadata: they are left out."""
     return [
         f"{where}: its column {name!r} is left out, that is the file's own: rename the column"

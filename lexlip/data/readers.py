@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lexlip.data.left_out import LeftOut
-from lexlip.data.metadata import FILE_METADATA, kept_apart, rows_to_columns
+from lexlip.data.metadata import FILE_METADATA, kept_apart, not_columns, rows_to_columns
 from lexlip.errors import LexLIPError, require
 from lexlip.filters.columns import nfc
 from lexlip.storage.files import read_json
@@ -85,9 +85,11 @@ def no_split(where: Path, wanted: Iterable[str], found: Iterable[str]) -> LexLIP
 
 
 def _is_plain(feature: Any) -> bool:
-    """Whether a column holds texts, numbers or truth values."""
+    """Whether a column holds texts, numbers, truth values, dates or times."""
     kind = str(getattr(feature, "dtype", ""))
-    return kind in ("bool", "string", "large_string") or kind.startswith(("int", "uint", "float"))
+    return kind in ("bool", "string", "large_string") or kind.startswith(
+        ("int", "uint", "float", "timestamp", "date", "time32", "time64")
+    )
 
 
 # --- parquet --------------------------------------------------------------------------------------
@@ -172,6 +174,7 @@ def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Rec
     notes = kept_apart(plain, source)
     plain = [name for name in plain if name not in FILE_METADATA]
     columns = {n: table[n][:] for n in plain if _is_plain(table.features[n])}
+    notes += not_columns(plain, columns, source)
     pictures = _Rows(table, folder)
     return Records(ids, captions, pictures, judged, columns, LeftOut(notes=notes))
 
@@ -233,9 +236,10 @@ def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
         told.setdefault(name, row)
     if splits is not None and not captions:
         raise no_split(source, splits, (str(s) for s in seen if s))
-    notes = kept_apart({name for row in told.values() for name in row}, source)
+    names = {name for row in told.values() for name in row}
     left_out = (*FILE_COLUMNS, *ID_COLUMNS, *CAPTION_COLUMNS, *FILE_METADATA)
     plain = rows_to_columns(told.values(), left_out)
+    notes = kept_apart(names, source) + not_columns(names - set(left_out), plain, source)
     records = list(captions), list(captions.values()), list(files.values())
     return Records(*records, columns=plain, left_out=LeftOut(notes=notes))
 

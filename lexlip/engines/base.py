@@ -249,10 +249,24 @@ class Engine(Protocol):
         """
         ...
 
-    def counts(self, column: str, most: int) -> list[tuple[Value, int]]:
+    def counts(self, column: str, most: int, where: Where | None = None) -> list[tuple[Value, int]]:
         """Return the most frequent values of a column, each as (value, documents).
 
         The most frequent value is the first; equal counts come in the order of values.
+
+        Parameters
+        ----------
+        column
+            One of `kinds`; documents have no value in another one.
+        most
+            Values that are returned.
+        where
+            Only documents that fulfil this filter are counted.
+
+        Raises
+        ------
+        LexLIPError
+            For a filter that does not fit the columns.
         """
         ...
 

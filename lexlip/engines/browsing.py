@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -44,7 +46,7 @@ class Facet:
     largest: Value | None = None
 
 
-def facets(engine: Engine, most: int = 100) -> list[Facet]:
+def facets(engine: Engine, most: int = 100, where: Where | None = None) -> list[Facet]:
     """Return what each column holds, by name.
 
     Parameters
@@ -52,6 +54,13 @@ def facets(engine: Engine, most: int = 100) -> list[Facet]:
     engine : Engine
     most : int
         Values of a column that are counted, the most frequent ones.
+    where : Where, optional
+        Only of documents that fulfil this filter.
+
+    Raises
+    ------
+    LexLIPError
+        For a filter that does not fit the columns.
 
     Examples
     --------
@@ -65,12 +74,14 @@ def facets(engine: Engine, most: int = 100) -> list[Facet]:
     ((('Ada', 2),), (2020, 2024))
     >>> engine.close()
     """
-    return [_facet(engine, name, kind, most) for name, kind in sorted(engine.kinds.items())]
+    return [facet(engine, name, most, where) for name in sorted(engine.kinds)]
 
 
-def _facet(engine: Engine, name: str, kind: Kind, most: int) -> Facet:
+def facet(engine: Engine, name: str, most: int = 100, where: Where | None = None) -> Facet:
+    """Return what one column holds; see `facets`."""
+    kind = engine.kinds[name]
     if kind != "bool":
-        ends = [engine.ordered(name, 1, descending=down) for down in (False, True)]
+        ends = [engine.ordered(name, 1, where, down) for down in (False, True)]
         if not all(ends):
             return Facet(name, kind)
         smallest, largest = (end[0][1] for end in ends)
@@ -78,8 +89,42 @@ def _facet(engine: Engine, name: str, kind: Kind, most: int) -> Facet:
             return Facet(name, kind, smallest=smallest, largest=largest)
         if is_date(smallest) and is_date(largest):
             return Facet(name, "date", smallest=smallest, largest=largest)
-    values = engine.counts(name, most + 1)
+    values = engine.counts(name, most + 1, where)
     return Facet(name, kind, tuple(values[:most]), len(values) <= most)
+
+
+def facets_of(
+    documents: Iterable[Mapping[str, Value]], kinds: Mapping[str, Kind], most: int = 100
+) -> list[Facet]:
+    """Return what each column holds in some documents, by name.
+
+    Parameters
+    ----------
+    documents : iterable of mapping
+        Their metadata, as `Engine.fetch` returns them.
+    kinds : mapping of str to str
+        `Engine.kinds`, or some of them.
+    most : int
+        As for `facets`.
+
+    Examples
+    --------
+    >>> facets_of([{"by": "Ada"}, {"by": "Eve"}, {"by": "Ada"}, {}], {"by": "str"})[0].values
+    (('Ada', 2), ('Eve', 1))
+    """
+    rows = list(documents)
+    found = []
+    for name, kind in sorted(kinds.items()):
+        counted = Counter(row[name] for row in rows if name in row)
+        smallest, largest = min(counted, default=None), max(counted, default=None)
+        dated = is_date(smallest) and is_date(largest)
+        if dated or kind not in ("str", "bool"):
+            shown = "date" if dated else kind
+            found.append(Facet(name, shown, smallest=smallest, largest=largest))
+        else:
+            values = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+            found.append(Facet(name, kind, tuple(values[:most]), len(values) <= most))
+    return found
 
 
 def is_date(value: Value | None) -> bool:

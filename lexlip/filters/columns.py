@@ -1,8 +1,9 @@
 """Metadata as columns: one type each, with missing values; what `lexlip.filters.where` filters by.
 
-A column holds truth values, whole numbers, fractions or text. None is a missing value, and so is
-NaN, as in every table program. Whole numbers and fractions together are fractions. Dates are
-text in ISO form, "2024-05-31", whose order is the order of time.
+A column holds truth values, whole numbers, fractions or text. None is a missing value, and so are
+NaN, NaT and pandas' NA, as in every table program. Whole numbers and fractions together are
+fractions. Dates become text in ISO form, "2024-05-31", whose order is the order of time; those
+with a time zone are brought to UTC.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
 import numpy as np
@@ -47,8 +50,36 @@ def nfc(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def plain(value: Any) -> Any:
+    """Return a value as columns hold it: dates as text, missing ones as None.
+
+    Anything that no column holds is returned as it is.
+
+    Examples
+    --------
+    >>> plain(datetime(2024, 5, 31, 17, 5)), plain(date(2024, 5, 31)), plain(float("nan"))
+    ('2024-05-31T17:05:00', '2024-05-31', None)
+    >>> plain(np.datetime64("2024-05-31")), plain(np.datetime64("NaT")), plain([2024])
+    ('2024-05-31', None, [2024])
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which is not imported for them
+        return None
+    if isinstance(value, np.datetime64):
+        days = str(value) if np.datetime_data(value)[0] in "YMWD" else None
+        value = None if np.isnat(value) else days or value.astype("datetime64[us]").item()
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        with suppress(OverflowError):  # the first and the last day of all
+            value = value.astimezone(UTC)
+        value = value.replace(tzinfo=None)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return None if isinstance(value, float | np.floating) and math.isnan(value) else value
+
+
 def kind_of(value: Any) -> Kind | None:
-    """Return the kind of one value, None where it is missing (None or NaN).
+    """Return the kind of one value, None where it is missing (None or NaN); see `plain`.
 
     Raises
     ------
@@ -60,6 +91,7 @@ def kind_of(value: Any) -> Kind | None:
     >>> kind_of(2024), kind_of(0.5), kind_of("trip"), kind_of(True), kind_of(None)
     ('int', 'float', 'str', 'bool', None)
     """
+    value = plain(value)
     if value is None:
         return None
     if isinstance(value, str):
@@ -79,10 +111,9 @@ def kind_of(value: Any) -> Kind | None:
             )
         return "int"
     if isinstance(value, (float, np.floating)):
-        return None if math.isnan(value) else "float"
+        return "float"
     raise LexLIPError(
-        f"{value!r:.60} is a {type(value).__name__}: give True, False, a number, text or None "
-        "(dates as text, 2024-05-31)"
+        f"{value!r:.60} is a {type(value).__name__}: give a truth value, number, text, date or None"
     )
 
 
@@ -159,10 +190,10 @@ class Column:
         column = f"column {name!r}" if name else "the column"
         if isinstance(values, (str, bytes, Mapping)):
             raise LexLIPError(f"{column} is {values!r:.60}: give a list, one value a document")
-        plain: list[Any] = []
+        kept: list[Any] = []
         kind: Kind | None = None
         first: dict[Kind, tuple[int, Any]] = {}
-        for place, value in enumerate(values):
+        for place, value in enumerate(map(plain, values)):
             try:
                 own = kind_of(value)
                 kind = common_kind(kind, own)
@@ -174,15 +205,15 @@ class Column:
                 ) from None
             if own is not None:
                 first.setdefault(own, (place, value))
-            plain.append(None if own is None else nfc(str(value)) if own == "str" else value)
-        present = np.array([value is not None for value in plain], dtype=np.bool_)
+            kept.append(None if own is None else nfc(str(value)) if own == "str" else value)
+        present = np.array([value is not None for value in kept], dtype=np.bool_)
         words: tuple[str, ...] = ()
         if kind == "str":
-            words = tuple(sorted({str(value) for value in plain if value is not None}))
+            words = tuple(sorted({str(value) for value in kept if value is not None}))
             places = {word: place for place, word in enumerate(words)}
-            numbers = [0 if value is None else places[value] for value in plain]
+            numbers = [0 if value is None else places[value] for value in kept]
         else:
-            numbers = [0 if value is None else value for value in plain]
+            numbers = [0 if value is None else value for value in kept]
         data: NDArray[Any] = np.array(numbers, dtype=_TYPES[kind])
         if kind == "float":
             data += 0.0  # -0.0 becomes 0.0: Lucene would tell them apart

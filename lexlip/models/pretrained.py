@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from scipy.sparse import csr_array, vstack
 from torch import Tensor
@@ -39,7 +39,7 @@ class SavedModel(PreTrainedModel):
     record: Mapping[str, Any] = {}  # of training, for the model card
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """Load weights, tokenizer and picture preprocessing from a folder or the hub.
 
         Raises
@@ -195,7 +195,7 @@ class TwoTowers(SavedModel):
         self.text = TextTower(config)
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """Load weights, tokenizer and picture preprocessing; see `SavedModel.from_pretrained`."""
         refuse_dual_encoder(name)
         return super().from_pretrained(name, *args, **kwargs)

@@ -303,6 +303,15 @@ def require_places(speaker: Any) -> Localises:
 class SpeakerMixin:
     """Conveniences of every `Speaker`, under the names of sentence-transformers."""
 
+    def __repr__(self) -> str:
+        """Say what this is, in a line: its kind, where it comes from, and its words."""
+        try:
+            lexicon: Lexicon = self.lexicon  # type: ignore[attr-defined]
+            words = f"{len(lexicon):,} words"
+        except (AttributeError, ValueError):  # a network without a tokenizer
+            words = "no lexicon yet"
+        return f"<{type(self).__name__} {str(getattr(self, 'name_or_path', '') or '')!r}: {words}>"
+
     def encode_query(self: Speaker, texts: Sequence[str], batch_size: int = 128) -> csr_array:
         """Queries to weights [N, V]; sentence-transformers' name for `encode_text`."""
         return self.encode_text(texts, batch_size)

@@ -65,7 +65,7 @@ class PreparedQuery:
     """
 
     terms: Mapping[int, int]
-    exact: Mapping[int, float] = field(default_factory=dict)
+    exact: Mapping[int, float] = field(default_factory=dict, repr=False)
     conditions: tuple[Condition, ...] = ()
     penalty: int = 0
     query: Query | None = None

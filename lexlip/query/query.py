@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lexlip.data.given import as_item
+from lexlip.data.given import Picture, as_item
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_WEIGHT
 from lexlip.models.typed import as_meant
@@ -243,8 +244,15 @@ class Query(Tree):
         return {word: int(w) if w == int(w) else w for word, w in ordered}
 
 
+AnyQuery = (
+    str | os.PathLike[str] | Picture | bytearray | memoryview | Query | PreparedQuery
+    | Mapping[int, int] | Mapping[str, float]
+)  # fmt: skip
+"""What `prepare` takes, and so whatever searches, reranks or explains."""
+
+
 def prepare(
-    item: Any,
+    item: AnyQuery,
     model: Callable[[], Speaker],
     max_terms: int | None = None,
     max_weight: int = MAX_QUERY_WEIGHT,
@@ -269,7 +277,7 @@ def prepare(
 
 
 def prepare_many(
-    items: Iterable[Any],
+    items: Iterable[AnyQuery],
     model: Callable[[], Speaker],
     max_terms: int | None = None,
     max_weight: int = MAX_QUERY_WEIGHT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from lexlip.errors import check_count
 from lexlip.filters.where import Where
@@ -17,7 +17,9 @@ from lexlip.rerank.phases import PHASES
 if TYPE_CHECKING:
     from lexlip.engines.base import Hit
     from lexlip.models.speaker import Speaker
+    from lexlip.query.query import AnyQuery
     from lexlip.rerank.phases import OrderedHit
+    from lexlip.rerank.rerankers import RerankerName
     from lexlip.rerank.stage import RerankedHit
 
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class SearchesMany:
             """The model that encodes."""
 
     def prepare_many(
-        self, items: Iterable[Any], max_terms: int | None = None, views: bool = False
+        self, items: Iterable[AnyQuery], max_terms: int | None = None, views: bool = False
     ) -> list[PreparedQuery]:
         """Encode queries together: all texts in one batch, all pictures in another.
 
@@ -58,9 +60,82 @@ class SearchesMany:
         """
         return prepare_many(items, lambda: self.model, max_terms, views=views)
 
+    @overload
     def search_many(
         self,
-        items: Iterable[Any],
+        items: Iterable[AnyQuery],
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        rerank: None = None,
+        depth: int | None = None,
+        min_fit: float | None = None,
+        threads: int | None = None,
+    ) -> list[Sequence[Hit | OrderedHit]]: ...
+
+    @overload
+    def search_many(
+        self,
+        items: Iterable[AnyQuery],
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        *,
+        rerank: Literal["none"],
+        depth: int | None = None,
+        min_fit: float | None = None,
+        threads: int | None = None,
+    ) -> list[Sequence[Hit]]: ...
+
+    @overload
+    def search_many(
+        self,
+        items: Iterable[AnyQuery],
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        *,
+        rerank: Literal["vectors", "terms"],
+        depth: int | None = None,
+        min_fit: float | None = None,
+        threads: int | None = None,
+    ) -> list[Sequence[OrderedHit]]: ...
+
+    @overload
+    def search_many(
+        self,
+        items: Iterable[AnyQuery],
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        *,
+        rerank: RerankerName,
+        depth: int | None = None,
+        min_fit: float | None = None,
+        threads: int | None = None,
+    ) -> list[Sequence[RerankedHit]]: ...
+
+    @overload
+    def search_many(
+        self,
+        items: Iterable[AnyQuery],
+        k: int = 10,
+        where: str | Where | None = None,
+        rescore: int = 0,
+        max_terms: int | None = None,
+        rerank: str | None = None,
+        depth: int | None = None,
+        min_fit: float | None = None,
+        threads: int | None = None,
+    ) -> list[Sequence[Hit | OrderedHit | RerankedHit]]: ...
+
+    def search_many(
+        self,
+        items: Iterable[AnyQuery],
         k: int = 10,
         where: str | Where | None = None,
         rescore: int = 0,

@@ -179,12 +179,14 @@ class Pcme(Reranker):
         return _formulas().likeness(self.likeness, *spread, query, self.curve)
 
 
-LIKENESSES = ("csd", "mu", "w2", "elk", "bhattacharyya", "jeffreys", "hellinger")
+Likeness = Literal["csd", "mu", "w2", "elk", "bhattacharyya", "jeffreys", "hellinger"]
+LIKENESSES: tuple[str, ...] = get_args(Likeness)
 """Ways to compare Gaussians by their means and variances alone."""
 
 MODES: dict[str, Mode] = {"filip": "t2i", "filip-i2t": "i2t", "filip-avg": "avg"}
 
-RERANKERS = (*MODES, "naaf", "scan", *LIKENESSES, "mc")
+RerankerName = Literal["filip", "filip-i2t", "filip-avg", "naaf", "scan", Likeness, "mc"]
+RERANKERS: tuple[str, ...] = get_args(RerankerName)
 """Names for `open_reranker` and ``Index.search(rerank=...)``."""
 
 

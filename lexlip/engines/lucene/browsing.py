@@ -57,37 +57,43 @@ class Browses:
         values = [load_values(text, snapshot.kinds).get(column) for text in stored]
         return list(zip(names, values, strict=True))
 
-    def counts(self, column: str, most: int) -> list[tuple[Value, int]]:
+    def counts(self, column: str, most: int, where: Where | None = None) -> list[tuple[Value, int]]:
         """Return the most frequent values of a column; see `Engine.counts`.
 
-        Terms say how often they occur, dead documents included: those that may be among the first
-        are counted.
+        Terms say how often they occur, in dead documents and those that a filter leaves out too:
+        terms that may be among the first are counted. Where a filter leaves fewer documents than
+        there are terms, the values of these documents are read.
         """
         with self._held() as snapshot, readable_errors(self.path):
             kind = snapshot.kinds.get(column)
+            with READING:
+                clauses = snapshot.clauses(where, (), None)
             if kind is None:
                 return []
             if kind in ("int", "float"):
-                return self._numbers(column)[:most]
+                return self._read(column, where)[:most]
             field = field_name(kind, column)
             with READING:
                 terms = _terms(snapshot, field)
+            if where is not None and _count(snapshot, *clauses) < len(terms):
+                return self._read(column, where)[:most]
             found: list[tuple[Value, int]] = []
-            dead = int(snapshot.reader.numDeletedDocs()) > 0
+            exactly = where is not None or int(snapshot.reader.numDeletedDocs()) > 0
             for text, upper in sorted(terms, key=lambda term: (-term[1], term[0])):
                 if len(found) >= most and upper < found[most - 1][1]:
                     break
-                count = _count(snapshot, field, text) if dead else upper
+                value = (classes().KeywordField.newExactQuery(field, text), "FILTER")
+                count = _count(snapshot, value, *clauses) if exactly else upper
                 if count:
                     found.append((text == "True" if kind == "bool" else text, count))
                     found.sort(key=lambda pair: (-pair[1], pair[0]))
                     del found[most:]
         return found
 
-    def _numbers(self, column: str) -> list[tuple[Value, int]]:
-        """Count numbers, which have no terms: their values are read."""
+    def _read(self, column: str, where: Where | None) -> list[tuple[Value, int]]:
+        """Count values by reading them: those of numbers, which have no terms, and of a few."""
         counted: dict[Value, int] = {}
-        for _, value in self.ordered(column, self._current().most):
+        for _, value in self.ordered(column, self._current().most, where):
             if value is not None:
                 counted[value] = counted.get(value, 0) + 1
         return nsmallest(len(counted), counted.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -129,7 +135,7 @@ def _terms(snapshot: Snapshot, field: str) -> list[tuple[str, int]]:
     return found
 
 
-def _count(snapshot: Snapshot, field: str, text: str) -> int:
-    query = classes().KeywordField.newExactQuery(field, text)
+def _count(snapshot: Snapshot, *clauses: tuple[Any, str]) -> int:
+    query = join(classes(), *clauses)
     with SEARCHING.on(snapshot.searcher):
-        return int(snapshot.searcher.count(classes().cast(PACKAGE + "search.Query", query)))
+        return int(snapshot.searcher.count(query))

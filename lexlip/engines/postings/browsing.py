@@ -48,11 +48,10 @@ class Browses:
             found.sort(key=lambda pair: pair[1], reverse=descending)  # type: ignore[arg-type,return-value]
         return found[:k]
 
-    def counts(self, column: str, most: int) -> list[tuple[Value, int]]:
+    def counts(self, column: str, most: int, where: Where | None = None) -> list[tuple[Value, int]]:
         """Return the most frequent values of a column; see `Engine.counts`."""
-        snapshot = self._current()
         total: Counter[Value] = Counter()
-        for values, numbers in _counted(snapshot, column):
+        for values, numbers in _counted(self._current(), column, where):
             total.update(dict(zip(values, numbers, strict=True)))
         return sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
 
@@ -89,16 +88,18 @@ def _first(
         yield name, float(value) if fractions and value is not None else value
 
 
-def _counted(snapshot: Snapshot, column: str) -> Iterator[tuple[list[Value], list[int]]]:
-    """Yield the different values of each part, and how many living documents have each."""
+def _counted(
+    snapshot: Snapshot, column: str, where: Where | None
+) -> Iterator[tuple[list[Value], list[int]]]:
+    """Yield the different values of each part, and how many documents have each."""
     fractions = snapshot.kinds.get(column) == "float"
-    for part in snapshot.parts:
+    for part, mask in zip(snapshot.parts, snapshot.masks(where), strict=True):
         if column not in part.columns:
             continue
         held = part.columns[column]
         there = np.asarray(held.present)
-        if part.alive is not None:
-            there = there & part.alive.view(np.bool_)
+        if mask is not None:
+            there = there & mask.view(np.bool_)
         rows = np.flatnonzero(there)
         data = np.asarray(held.data)[rows]
         _, first, numbers = np.unique(data, return_index=True, return_counts=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lexlip.engines.browsing import facets, newest
+from lexlip.engines.browsing import facets, facets_of, newest
+from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 
 COLUMNS = {"taken": "str", "year": "int", "share": "float", "own": "bool", "folder": "str"}
@@ -65,13 +66,29 @@ def test_documents_come_in_the_order_of_a_column(engine, documents, column, desc
             assert engine.ordered(column, k, where, descending) == expected[:k]
 
 
+FILTERS = {
+    "": lambda _: True,
+    "year > 0": lambda it: (it["year"] or 0) > 0,
+    "folder == 'b' and own": lambda it: it["folder"] == "b" and bool(it["own"]),
+    "year > 99": lambda _: False,
+}
+
+
+@pytest.mark.parametrize("text", FILTERS)
 @pytest.mark.parametrize("column", [*COLUMNS, "missing"])
-def test_values_are_counted(engine, documents, column):
-    counted = Counter(facts.get(column) for facts in documents.values())
+def test_values_are_counted(engine, documents, column, text):
+    counted = Counter(facts.get(column) for facts in documents.values() if FILTERS[text](facts))
     counted.pop(None, None)
     expected = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+    where = Where.parse(text) if text else None
     for most in (2, 100):
-        assert engine.counts(column, most) == expected[:most]
+        assert engine.counts(column, most, where) == expected[:most]
+
+
+@pytest.mark.parametrize("column", ["year", "missing"])
+def test_no_filter_that_does_not_fit_counts(engine, documents, column):
+    with pytest.raises(LexLIPError, match="taxen"):
+        engine.counts(column, 5, Where.parse("taxen == 1"))
 
 
 def test_an_empty_index_has_nothing(engine):
@@ -111,3 +128,13 @@ def test_facets_say_what_a_column_holds(engine, documents):
     counted = sorted(Counter(values["folder"]).items(), key=lambda pair: (-pair[1], pair[0]))
     assert found["folder"].values == tuple(counted[:3]) and not found["folder"].whole
     assert dict(found["own"].values) == Counter(values["own"]) and found["own"].whole
+
+
+@pytest.mark.parametrize("text", FILTERS)
+def test_facets_of_a_filter_are_those_of_its_documents(engine, documents, text):
+    where = Where.parse(text) if text else None
+    there = [n for n, facts in documents.items() if FILTERS[text](facts)]
+    for most in (2, 100):
+        found = facets(engine, most, where)
+        assert found == facets_of(engine.fetch(there), engine.kinds, most)
+    assert [facet.name for facet in found] == sorted(COLUMNS)
