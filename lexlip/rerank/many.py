@@ -144,7 +144,7 @@ class SearchesMany:
         depth: int | None = None,
         min_fit: float | None = None,
         threads: int | None = None,
-    ) -> list[Sequence[Hit | OrderedHit | RerankedHit]]:
+    ) -> list[Any]:
         """Search for many queries at once.
 
         The hits are those of `search` for each query. Where a network encodes, a query's weights in
