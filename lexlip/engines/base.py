@@ -270,6 +270,16 @@ class Engine(Protocol):
         """
         ...
 
+    def matching(self, where: Where | None = None) -> int:
+        """Return how many documents fulfil a filter.
+
+        Raises
+        ------
+        LexLIPError
+            For a filter that does not fit the columns.
+        """
+        ...
+
     def __len__(self) -> int:
         """Return the number of documents, those with an empty row included."""
         ...

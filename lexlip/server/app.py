@@ -17,11 +17,12 @@ from starlette.staticfiles import StaticFiles
 from lexlip.models import load
 from lexlip.models.speaker import Speaker
 from lexlip.server import schemas
+from lexlip.server.description import FACTS, describe, operation_id
 from lexlip.server.failures import answer_errors
 from lexlip.server.growing import Job
 from lexlip.server.guard import Guard
 from lexlip.server.metrics import Measured
-from lexlip.server.routes import images, search, status
+from lexlip.server.routes import browsing, images, search, status
 from lexlip.server.service import Service
 from lexlip.server.settings import Settings
 
@@ -91,12 +92,12 @@ def create_app(
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
-        title="lexlip",
-        summary="Find pictures with words",
+        **FACTS,
         version=metadata.version("lexlip"),
         lifespan=lifespan,
         docs_url=None,  # its page loads code from elsewhere
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         responses={
             code: {"model": schemas.Error, "description": said} for code, said in _ERRORS.items()
         },
@@ -105,8 +106,9 @@ def create_app(
     answer_errors(app, path)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Measured, metrics=service.metrics)
-    for routes in (search, images, status):
+    for routes in (search, images, browsing, status):
         app.include_router(routes.router)
+    describe(app, settings)
     _add_page(app)
     return app
 

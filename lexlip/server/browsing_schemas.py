@@ -62,8 +62,8 @@ class Column(BaseModel):
     kind: Literal["bool", "int", "float", "str", "date"]
     values: list[Value] = Field(description="the most frequent ones, of text and truth values")
     whole: bool = Field(description="whether these are all values")
-    min: int | float | str | None = Field(description="of numbers and dates")
-    max: int | float | str | None
+    min: int | float | str | None = Field(default=None, description="of numbers and dates")
+    max: int | float | str | None = None
 
 
 class Columns(BaseModel):
@@ -71,6 +71,31 @@ class Columns(BaseModel):
 
     columns: list[Column]
     generation: str
+
+
+class Facets(BaseModel):
+    """Values of columns, and how many of some pictures have each."""
+
+    facets: list[Column]
+    documents: int = Field(description="pictures that were counted")
+    generation: str
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "facets": [
+                    {
+                        "name": "folder",
+                        "kind": "str",
+                        "values": [{"value": "trip", "count": 12}, {"value": "home", "count": 3}],
+                        "whole": True,
+                    }
+                ],
+                "documents": 15,
+                "generation": "2",
+            }
+        }
+    )
 
 
 class Frequent(BaseModel):

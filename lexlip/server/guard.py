@@ -35,6 +35,11 @@ _OPEN = re.compile(r"/(?:static/.*|healthz|livez)?\Z", re.DOTALL)
 """Paths without an API key: the page, which asks for the key, and the health checks."""
 
 
+def needs_key(path: str) -> bool:
+    """Return whether requests to a path need the API key, where the server has one."""
+    return not _OPEN.match(path)
+
+
 _RATE = 32 * 2**10  # bytes of a body a second that give it more time
 _SMALL = 2**20  # bytes of a body that are read however many others are
 
@@ -123,7 +128,7 @@ class Guard:
             foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
             if foreign or (origin is not None and _netloc(origin) != host):
                 return 403, "the request comes from another site's page: open this server's own"
-        if key is not None and not _OPEN.match(scope["path"]):
+        if key is not None and needs_key(scope["path"]):
             return self._of_key(scope, headers.get("x-api-key", ""), key)
         return None
 

@@ -27,7 +27,7 @@ Metadata = dict[str, bool | int | float | str]
 """Of a picture: a value of each column that it has."""
 
 Token = Annotated[Text, Field(max_length=2000)]
-"""The opaque name of a picture, `image` of a hit."""
+"""The name of a picture: `image` of a hit, or its `id`."""
 
 MOST_PICTURES = 8
 """Pictures of the index in one query: each is encoded."""
@@ -53,7 +53,9 @@ class Search(BaseModel):
         description="weighted words, instead of those of q; the conditions of q stay",
     )
     more: list[Token] = Field(
-        default=[], max_length=MOST_PICTURES, description="pictures of the index that are added"
+        default=[],
+        max_length=MOST_PICTURES,
+        description="pictures of the index that are added, each by its `image` or `id`",
     )
     less: list[Token] = Field(
         default=[],
@@ -175,7 +177,7 @@ class Found(BaseModel):
     next_offset: int | None
     cost: Cost
     generation: str
-    uncertainty: float | None
+    uncertainty: float | None = None
     ordered_by: str = Field(description="vectors, terms, none (the words) or a reranker's name")
     weak_below: float | None = Field(
         default=None, description="fit below which hits are mostly wrong"
@@ -212,7 +214,6 @@ class Found(BaseModel):
                     "explain_ms": 1.2,
                 },
                 "generation": "2",
-                "uncertainty": None,
                 "ordered_by": "none",
             }
         }

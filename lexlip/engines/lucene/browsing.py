@@ -90,6 +90,15 @@ class Browses:
                     del found[most:]
         return found
 
+    def matching(self, where: Where | None = None) -> int:
+        """Return how many documents fulfil a filter; see `Engine.matching`."""
+        with self._held() as snapshot, readable_errors(self.path):
+            if where is None:
+                return snapshot.documents
+            with READING:
+                clauses = snapshot.clauses(where, (), None)
+            return _count(snapshot, *clauses)
+
     def _read(self, column: str, where: Where | None) -> list[tuple[Value, int]]:
         """Count values by reading them: those of numbers, which have no terms, and of a few."""
         counted: dict[Value, int] = {}

@@ -55,6 +55,14 @@ class Browses:
             total.update(dict(zip(values, numbers, strict=True)))
         return sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
 
+    def matching(self, where: Where | None = None) -> int:
+        """Return how many documents fulfil a filter; see `Engine.matching`."""
+        snapshot = self._current()
+        if where is None:
+            return snapshot.living
+        masks = snapshot.masks(where)
+        return sum(int(mask.sum()) for mask in masks if mask is not None)
+
 
 def _first(
     part: Part,

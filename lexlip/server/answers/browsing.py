@@ -13,6 +13,7 @@ from lexlip.engines.browsing import Facet, facets, newest
 from lexlip.filters.where import Where
 from lexlip.index import Index
 from lexlip.query.frequent import FrequentWord, frequent_words, near, pairs, telling
+from lexlip.server.answers.facets import shown
 from lexlip.server.failures import Refused, no_such_image
 from lexlip.server.picture_files import Pictures, token_of
 from lexlip.server.served_index import ServedIndex
@@ -80,20 +81,7 @@ class Browsing:
         with self._served.reading() as index:
             found: list[Facet] = self._facets(index)
             generation = str(index.engine.generation)
-        return {
-            "columns": [
-                {
-                    "name": one.name,
-                    "kind": one.kind,
-                    "values": [{"value": value, "count": count} for value, count in one.values],
-                    "whole": one.whole,
-                    "min": one.smallest,
-                    "max": one.largest,
-                }
-                for one in found
-            ],
-            "generation": generation,
-        }
+        return {"columns": list(shown(found)), "generation": generation}
 
     def words(self) -> dict[str, Any]:
         """Return words to try, as `lexlip.server.browsing_schemas.FrequentWords`."""

@@ -8,15 +8,15 @@ from lexlip.data.images import read_photo
 from lexlip.errors import LexLIPError
 from lexlip.explain import explanation
 from lexlip.query.query import Query
-from lexlip.server.failures import no_such_image
+from lexlip.server.answers.search import own_picture
 from lexlip.server.picture_files import Pictures
 from lexlip.server.served_index import ServedIndex
 
 
 def explain(
-    served: ServedIndex, pictures: Pictures, query: Query, id: str, rerank: str | None = None
+    served: ServedIndex, pictures: Pictures, query: Query, name: str, rerank: str | None = None
 ) -> dict[str, Any]:
-    """Explain a hit.
+    """Explain a hit, by its `image` or its `id`.
 
     Returns
     -------
@@ -27,8 +27,7 @@ def explain(
     with served.model_lock:
         prepared = query.prepare(served.model)
     with served.reading() as index:
-        if index.engine.fetch([id])[0] is None:
-            raise no_such_image()
+        id = own_picture(index, name)
         words, account = index.explain(id, prepared), index.account(id, prepared, rerank)
     try:
         side = getattr(served.model, "image_side", None)

@@ -10,6 +10,7 @@ from typing import Any
 
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import nfc
 from lexlip.filters.where import Where
 from lexlip.index import Index
 from lexlip.query.contributions import Contribution
@@ -24,6 +25,7 @@ from lexlip.server.picture_files import Pictures, id_of, token_of
 from lexlip.server.schemas import Search
 from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
+from lexlip.storage.ids import is_id
 
 
 class Stopwatch:
@@ -78,13 +80,11 @@ def with_own_pictures(
     Refused
         404 for a picture that is not in the index.
     """
-    signed = [(token, 1.0) for token in request.more] + [(token, -_LESS) for token in request.less]
-    ids = [id_of(token) for token, _ in signed]
-    if not ids:
+    signed = [(name, 1.0) for name in request.more] + [(name, -_LESS) for name in request.less]
+    if not signed:
         return query
     with served.reading() as index:
-        if None in index.engine.fetch(ids):
-            raise no_such_image()
+        ids = [own_picture(index, name) for name, _ in signed]
         tokens = served.model.lexicon.tokens
         for id, (_, weight) in zip(ids, signed, strict=True):
             try:
@@ -96,6 +96,23 @@ def with_own_pictures(
                 seen = Query.from_words(words)
             query = query + weight * seen
     return query
+
+
+def own_picture(index: Index, name: str) -> str:
+    """Return the id of a picture of the index, by its `image` or else by its `id`.
+
+    Raises
+    ------
+    Refused
+        404 where there is none.
+    """
+    names = [nfc(name)]
+    with suppress(Refused):
+        names.insert(0, id_of(name))
+    for id in names:
+        if is_id(id) and index.engine.fetch([id])[0] is not None:
+            return id
+    raise no_such_image()
 
 
 _LESS = 0.5  # of a picture that is subtracted: what both have in common stays
@@ -179,9 +196,14 @@ def _checked(settings: Settings, request: Search) -> Where | None:
     check_text(request.where, settings, "filter")
     if request.k > settings.max_hits:
         raise Refused(400, f"k is {request.k}: at most {settings.max_hits}")
+    check_depth(request, settings)
+    return Where.parse(request.where) if request.where.strip() else None
+
+
+def check_depth(request: Search, settings: Settings) -> None:
+    """Refuse to look at too many hits."""
     if max(request.offset + request.k, request.depth or 0) > settings.max_depth:
         raise Refused(400, f"no more than {settings.max_depth:,} hits can be looked at")
-    return Where.parse(request.where) if request.where.strip() else None
 
 
 def _prepared(served: ServedIndex, request: Search, query: Query) -> PreparedQuery:

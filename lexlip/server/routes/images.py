@@ -9,14 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
-from lexlip.server import bodies, browsing_schemas, schemas
+from lexlip.server import bodies, browsing_schemas, description, schemas
 from lexlip.server.answers import browsing, images, search
 from lexlip.server.failures import no_such_image
 from lexlip.server.guard import is_local
 from lexlip.server.picture_files import id_of
 from lexlip.server.service import ServiceOf
 
-router = APIRouter(prefix="/images")
+router = APIRouter(prefix="/images", tags=[description.PICTURES])
 _Image = Annotated[str, InPath(description="`image` of a hit", examples=["MTcucG5n"])]
 
 
@@ -37,7 +37,7 @@ async def get_images(
 
 
 @router.get("/{image}/facts", response_model=browsing_schemas.Facts)
-async def get_facts(service: ServiceOf, request: Request, image: _Image) -> Any:
+async def get_image_facts(service: ServiceOf, request: Request, image: _Image) -> Any:
     """Return the metadata of a picture, and its size in pixels and bytes."""
     local = is_local(request.scope, service.settings)
     return await service.workers.run(

@@ -7,28 +7,31 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from lexlip.filters.columns import nfc
 from lexlip.query import query as queries
-from lexlip.server import bodies, schemas
+from lexlip.server import bodies, description, schemas
 from lexlip.server.answers import compare, explain, search
-from lexlip.server.picture_files import id_of, read_posted
+from lexlip.server.failures import Refused
+from lexlip.server.picture_files import read_posted, token_of
 from lexlip.server.service import Service, ServiceOf
 
-router = APIRouter()
-_EXAMPLES = ["two hearts -moon"]
-_Pictures = Annotated[
+router = APIRouter(tags=[description.SEARCH])
+Text = Annotated[str, Query(description="a text, or a query", examples=["two hearts -moon"])]
+_OWN = {"max_length": schemas.MOST_PICTURES, "examples": [["MTcucG5n"]]}
+More = Annotated[
     Sequence[schemas.Token],
-    Query(
-        max_length=schemas.MOST_PICTURES,
-        description="`image` of pictures of the index: more like them, or less",
-    ),
+    Query(description="pictures of the index that are added, each by its `image` or `id`", **_OWN),
 ]
-_Text = Annotated[str, Query(description="a text, or a query", examples=_EXAMPLES)]
+Less = Annotated[
+    Sequence[schemas.Token],
+    Query(description="pictures of the index that are subtracted, half as much", **_OWN),
+]
 
 
 @router.get("/search", response_model=schemas.Found, response_model_exclude_unset=True)
 async def get_search(
     service: ServiceOf,
-    q: _Text = "",
+    q: Text = "",
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of this answer")] = 24,
     offset: Annotated[int, Query(ge=0, le=schemas.MAX_COUNT, description="hits to pass over")] = 0,
     where: Annotated[str, Query(description="a filter over metadata: year >= 2020")] = "",
@@ -40,8 +43,8 @@ async def get_search(
     ] = None,
     min_fit: Annotated[float | None, Query(description="leave out hits that fit less")] = None,
     explain: Annotated[bool, Query(description="say which words found each hit")] = True,
-    more: _Pictures = (),
-    less: _Pictures = (),
+    more: More = (),
+    less: Less = (),
 ) -> Any:
     """Find pictures for a text, or a query such as `flower + 2:bee -people must:red`."""
     request = schemas.Search(
@@ -72,7 +75,7 @@ async def post_search(service: ServiceOf, request: Request) -> Any:
 
 async def _search(service: Service, request: schemas.Search, picture: bytes | None) -> Any:
     def work() -> dict[str, Any]:
-        query = _asked(service, request, picture)
+        query = asked(service, request, picture)
         found = search.search(service.served, service.settings, request, query)
         if not found["query"]["words"]:
             note = "no word of the query is in the model's lexicon"
@@ -91,10 +94,10 @@ async def _search(service: Service, request: schemas.Search, picture: bytes | No
 )
 async def post_words(service: ServiceOf, request: Request) -> Any:
     """Turn a query or a picture into weighted words, which can be edited and searched with."""
-    asked, picture = await bodies.read(request, schemas.Words)
+    given, picture = await bodies.read(request, schemas.Words)
 
     def work() -> dict[str, Any]:
-        query = _asked(service, schemas.Search(q=asked.q), picture)
+        query = asked(service, schemas.Search(q=given.q), picture)
         with service.served.model_lock:
             resolved = query.resolved(service.served.model)
         return {"words": search.as_words(resolved), "query": str(resolved)}
@@ -105,18 +108,26 @@ async def post_words(service: ServiceOf, request: Request) -> Any:
 @router.get("/explain", response_model=schemas.Explained)
 async def get_explain(
     service: ServiceOf,
-    image: Annotated[str, Query(description="`image` of a hit", examples=["MTcucG5n"])],
-    q: _Text = "",
+    image: Annotated[
+        schemas.Token, Query(description="`image` or `id` of a hit", examples=["MTcucG5n"])
+    ] = "",
+    id: Annotated[
+        schemas.Token, Query(description="`id` of a hit, instead of `image`", examples=["17.png"])
+    ] = "",
+    q: Text = "",
     rerank: Annotated[str | None, Query(description="as for the search")] = None,
-    more: _Pictures = (),
-    less: _Pictures = (),
+    more: More = (),
+    less: Less = (),
 ) -> Any:
     """Say why a picture was found: by which words, and where in the picture they are."""
-    id, request = id_of(image), schemas.Search(q=q, rerank=rerank, more=list(more), less=list(less))
+    if bool(image) == bool(id):
+        raise Refused(422, "say which picture: give its `image` or its `id`, one of the two")
+    request = schemas.Search(q=q, rerank=rerank, more=list(more), less=list(less))
 
     def work() -> dict[str, Any]:
-        query = _asked(service, request, None)
-        return explain.explain(service.served, service.pictures, query, id, request.rerank)
+        query = asked(service, request, None)
+        name = image or token_of(nfc(id))
+        return explain.explain(service.served, service.pictures, query, name, request.rerank)
 
     return await service.workers.run(work)
 
@@ -124,7 +135,7 @@ async def get_explain(
 @router.get("/compare", response_model=schemas.Compared)
 async def get_compare(
     service: ServiceOf,
-    q: _Text,
+    q: Text,
     k: Annotated[int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of each system")] = 24,
 ) -> Any:
     """Search other systems for the texts of a query, where the server has any."""
@@ -137,7 +148,7 @@ async def get_compare(
     return await service.workers.run(work)
 
 
-def _asked(service: Service, request: schemas.Search, picture: bytes | None) -> queries.Query:
+def asked(service: Service, request: schemas.Search, picture: bytes | None) -> queries.Query:
     """Read a query, and add a posted picture and pictures of the index to it."""
     if picture is None:
         query = search.read_query(request, service.settings)

@@ -1,4 +1,4 @@
-"""The routes /stats, /status, /columns, /words, /livez, /healthz and /metrics."""
+"""The routes /stats, /status, /livez, /healthz and /metrics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lexlip.server import browsing_schemas, health, schemas
+from lexlip.server import browsing_schemas, description, health, schemas
 from lexlip.server.answers import search
 from lexlip.server.failures import without_places
 from lexlip.server.service import ServiceOf
 
-router = APIRouter()
+router = APIRouter(tags=[description.SERVER])
 _PRIVATE = ("checkpoint", "source")
 """Keys of the manifest that name places of this machine."""
 
@@ -52,18 +52,6 @@ def get_status(service: ServiceOf) -> Any:
     if told and told["message"]:
         told["message"] = without_places(told["message"], service.served.path)
     return {"documents": documents, "generation": generation, "growth": told}
-
-
-@router.get("/columns", response_model=browsing_schemas.Columns)
-async def get_columns(service: ServiceOf) -> Any:
-    """Return what pictures can be filtered by: columns, frequent values, smallest and largest."""
-    return await service.workers.run(service.browsing.columns)
-
-
-@router.get("/words", response_model=browsing_schemas.FrequentWords)
-async def get_words(service: ServiceOf) -> Any:
-    """Return words to try in this index: a mixture of frequent and rarer ones."""
-    return await service.workers.run(service.browsing.words)
 
 
 @router.get("/livez", response_model=schemas.Alive)

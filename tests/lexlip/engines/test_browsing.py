@@ -134,6 +134,7 @@ def test_facets_say_what_a_column_holds(engine, documents):
 def test_facets_of_a_filter_are_those_of_its_documents(engine, documents, text):
     where = Where.parse(text) if text else None
     there = [n for n, facts in documents.items() if FILTERS[text](facts)]
+    assert engine.matching(where) == len(there)
     for most in (2, 100):
         found = facets(engine, most, where)
         assert found == facets_of(engine.fetch(there), engine.kinds, most)

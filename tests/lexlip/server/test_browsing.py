@@ -188,3 +188,83 @@ def test_a_picture_whose_file_is_gone_counts_as_its_words(client, dated, engine,
     (dated / "home" / "02.png").unlink()
     found = client.get("/search", params={"more": token_of("home/02.png")}).json()
     assert [hit["id"] for hit in found["hits"]] == expected
+
+
+def counts(found, name="folder"):
+    (one,) = [facet for facet in found["facets"] if facet["name"] == name]
+    return {it["value"]: it["count"] for it in one["values"]}
+
+
+def test_facets_count_all_pictures_or_those_of_a_filter(client, dated):
+    whole = client.get("/facets").json()
+    assert whole["documents"] == 8
+    assert whole["facets"] == client.get("/columns").json()["columns"]
+    sizes = sorted(path.stat().st_size for path in dated.rglob("*.png"))
+    where = f"bytes > {sizes[4]}"
+    some = client.get("/facets", params={"where": where, "column": ["folder", "bytes"]}).json()
+    large = [path for path in dated.rglob("*.png") if path.stat().st_size > sizes[4]]
+    assert counts(some) == Counter(path.parent.name for path in large)
+    assert [one["name"] for one in some["facets"]] == ["bytes", "folder"]
+    assert some["documents"] == len(large)
+    assert some["facets"][0]["min"] == min(path.stat().st_size for path in large)
+    first = client.get("/facets", params={"most": 1, "column": "folder"}).json()["facets"][0]
+    assert len(first["values"]) == 1 and not first["whole"]
+
+
+def test_facets_count_the_best_hits_of_a_query(client):
+    for asked in ({"q": "red circle"}, {"more": "home/00.png"}, {"q": "red -blue"}):
+        for where in ("", "folder == 'trip'"):
+            for depth in (3, 100):
+                found = client.get("/facets", params={**asked, "where": where, "depth": depth})
+                hits = client.get("/search", params={**asked, "where": where, "k": depth}).json()
+                folders = Counter(hit["metadata"]["folder"] for hit in hits["hits"])
+                assert counts(found.json()) == folders
+                assert found.json()["documents"] == len(hits["hits"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "line"),
+    [
+        ({"column": "foldre"}, 400, "no document has a column 'foldre': there is folder"),
+        ({"column": "zzz"}, 400, "there is bytes, folder, modified"),
+        ({"where": "nowhere == 1"}, 400, "no document has a column 'nowhere'"),
+        ({"q": "-red"}, 400, "says only what is not wanted"),
+        ({"q": "x" * 2001}, 400, "2001 characters"),
+        ({"where": "x" * 2001}, 400, "2001 characters"),
+        ({"depth": 10**6}, 400, "hits can be looked at"),
+        ({"depth": 0}, 422, "depth"),
+        ({"most": 1001}, 422, "most"),
+        ({"column": ["x"] * 65}, 422, "column"),
+        ({"more": "none.png"}, 404, "no such image"),
+    ],
+)
+def test_facets_that_cannot_be_are_refused(make_index, serve, asked, status, line):
+    answer = serve(make_index()).get("/facets", params=asked)
+    assert answer.status_code == status and line in answer.json()["error"], answer.text
+
+
+def test_a_picture_of_a_query_has_either_of_its_names(client):
+    id = "home/00.png"
+    for asked in ({"more": [id]}, {"q": "red", "less": [id, "trip/05.png"]}):
+        other = {name: [token_of(it) for it in value] if name != "q" else value
+                 for name, value in asked.items()}  # fmt: skip
+        hits = client.get("/search", params=asked).json()["hits"]
+        assert hits and hits == client.get("/search", params=other).json()["hits"]
+        assert hits == client.post("/search", json=asked).json()["hits"]
+    reasons = [
+        client.get("/explain", params={"q": "red", **named}).json()
+        for named in ({"image": token_of(id)}, {"image": id}, {"id": id})
+    ]
+    assert reasons[0]["id"] == id and reasons[0] == reasons[1] == reasons[2]
+    for named in ({}, {"image": id, "id": id}):
+        answer = client.get("/explain", params={"q": "red", **named})
+        assert answer.status_code == 422 and "one of the two" in answer.json()["error"]
+    assert client.get("/explain", params={"q": "red", "id": token_of(id)}).status_code == 404
+
+
+def test_an_image_comes_before_an_id_that_reads_alike(model, images, serve, tmp_path):
+    token = token_of("a")
+    Index.create(tmp_path / "i.lex", model, {"a": images[0], token: images[1]}).close()
+    client = serve(tmp_path / "i.lex")
+    assert client.get("/explain", params={"q": "red", "image": token}).json()["id"] == "a"
+    assert client.get("/explain", params={"q": "red", "id": token}).json()["id"] == token
