@@ -35,13 +35,19 @@ async def get_facets(
     more: More = (),
     less: Less = (),
     depth: Annotated[
-        int, Query(ge=1, le=schemas.MAX_COUNT, description="hits of a query that are counted")
-    ] = 1000,
+        int | None,
+        Query(
+            ge=1,
+            le=schemas.MAX_COUNT,
+            description="best hits of a query that are counted; by default as many as are allowed",
+        ),
+    ] = None,
     most: Annotated[int, Query(ge=1, le=1000, description="values of each column")] = 100,
 ) -> Any:
     """Count the values of columns: of all pictures, of a filter, or of the best hits of a query."""
     search.check_text(where, service.settings, "filter")
-    request = schemas.Search(q=q, where=where, depth=depth, more=list(more), less=list(less))
+    depth = depth or service.settings.max_depth
+    request = schemas.Search(q=q, where=where, k=1, depth=depth, more=list(more), less=list(less))
 
     def work() -> dict[str, Any]:
         looked_for = q.strip() or more or less

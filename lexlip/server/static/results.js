@@ -7,6 +7,12 @@ import { clear, explanation, paint } from "./heat.js";
 const WORDS = 5; // matched words a tile shows; the details have all
 const PAUSE = 60; // ms a pointer rests on a word before its patches are asked for
 
+/** The date of a picture, to be put behind its name. */
+function dated(metadata) {
+  const when = metadata?.taken ?? metadata?.modified;
+  return when ? `, ${date(when, false)}` : "";
+}
+
 /**
  * A tile: a button with the picture and, below it, the words that found it. On the wall, where
  * nothing was looked for, there is the picture alone.
@@ -45,17 +51,18 @@ class Tile {
   }
 
   putAlone({ id, metadata }) {
-    const when = metadata?.taken ?? metadata?.modified;
-    this.open.setAttribute("aria-label", when ? `${id}, ${date(when, false)}` : id);
-    this.open.title = when ? `${baseName(id)}, ${date(when, false)}` : baseName(id);
+    const when = dated(metadata);
+    this.open.setAttribute("aria-label", `${id}${when}`);
+    this.open.title = `${baseName(id)}${when}`;
     this.unlight();
     this.words.replaceChildren();
   }
 
   putFound(hit) {
     const said = hit.words.map(({ word }) => word).join(", ");
-    this.open.removeAttribute("title");
-    this.open.setAttribute("aria-label", `${hit.rank}: ${hit.id}, score ${number(hit.score)}, ${said}`);
+    const when = dated(hit.metadata);
+    this.open.title = `${baseName(hit.id)}${when}`;
+    this.open.setAttribute("aria-label", `${hit.rank}: ${hit.id}${when}, score ${number(hit.score)}, ${said}`);
     // Standard deviations where vectors order (scores are cosines), else a share of the query's words.
     const cosine = this.grid.vectors && hit.fit != null;
     const fit = hit.fit == null ? "" : cosine

@@ -243,6 +243,12 @@ def test_facets_that_cannot_be_are_refused(make_index, serve, asked, status, lin
     assert answer.status_code == status and line in answer.json()["error"], answer.text
 
 
+def test_as_many_hits_are_counted_as_are_allowed(make_index, serve):
+    client = serve(make_index(), max_depth=3)
+    assert client.get("/facets", params={"q": "red"}).json()["documents"] == 3
+    assert client.get("/facets").json()["documents"] == 8
+
+
 def test_a_picture_of_a_query_has_either_of_its_names(client):
     id = "home/00.png"
     for asked in ({"more": [id]}, {"q": "red", "less": [id, "trip/05.png"]}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import UTC, datetime
 
 import torch
 
@@ -183,6 +184,11 @@ def test_a_line_shows_from_where_on_hits_are_weak(visit, pictures, tmp_path, kee
         tiles = page.locator(".tile").all()
         marks = ["weak" in tile.get_attribute("class").split() for tile in tiles[: len(hits)]]
         assert [n for n, mark in enumerate(marks) if mark] == [last + 1]
+        button = tiles[0].locator(".open")
+        changed = datetime.fromtimestamp((pictures / hits[0].id).stat().st_mtime, UTC)
+        for said in ("title", "aria-label"):
+            assert f"{hits[0].id}, " in button.get_attribute(said)
+            assert str(changed.year) in button.get_attribute(said)
         score = tiles[0].locator(".score").get_attribute("title")
         assert score.startswith(f"fit {fits[0]:.1f}, score ")
         none = "No picture fits this well" in page.locator("#status").inner_text()
