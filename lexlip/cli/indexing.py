@@ -202,3 +202,15 @@ def check(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
     if damaged:
         raise LexLIPError(f"{path} is corrupted ({', '.join(damaged[:3])}): build it again")
     typer.echo(f"{one_line(str(path))}: every file is sound")
+
+
+@app.command()
+@readable
+def upgrade(path: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
+    """Bring an index of an earlier lexlip to today's formats; nothing is encoded again."""
+    from lexlip.build.upgrade import upgrade
+
+    for line in (done := upgrade(path)):
+        typer.echo(f"{one_line(str(path))}: {line}")
+    if not done:
+        typer.echo(f"{one_line(str(path))}: all formats are of today")

@@ -20,7 +20,7 @@ from lexlip.storage.generations import Generation
 from lexlip.storage.ids import check_ids
 from lexlip.storage.vectors import CodedVectors
 
-FORMAT = "lexlip-postings-2"
+FORMAT, OLDER = "lexlip-postings-2", "lexlip-postings-1"
 _Filter = tuple[Where | None, tuple[Condition, ...]]
 _FILTERS = 8
 """Filters whose masks are kept, one byte a document each."""
@@ -30,7 +30,13 @@ class Snapshot:
     """One generation, open: what a search sees from its start to its end."""
 
     def __init__(self, generation: Generation) -> None:
-        if generation.number > 1 and generation.data.get("format") != FORMAT:
+        found = generation.data.get("format", FORMAT if generation.number == 1 else None)
+        if found == OLDER:
+            raise LexLIPError(
+                f"{generation.folder} has format {OLDER}, this lexlip reads {FORMAT}: convert it "
+                "with lexlip upgrade INDEX; nothing is encoded again"
+            )
+        if found != FORMAT:
             raise LexLIPError(f"{generation.folder} is no postings index ({FORMAT}): build it anew")
         folder, self.generation = generation.folder, generation
         self.parts: list[Part] = []
