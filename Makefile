@@ -10,8 +10,9 @@ RESUME ?=
 # Settings, as --help of a job lists them: make pretrain-stage1 index SET="seed=1 stage1.epochs=2",
 # make bench SET="bm25=false". Where make trains, they are those of training.
 SET ?=
-# For make fuzz.
+# For make fuzz, make soak.
 SECONDS ?= 600
+MINUTES ?= 30
 # Processes that run tests at the same time.
 JOBS ?= 2
 # For make index: a checkpoint other than RUN/stage2, a folder other than RUN/index.
@@ -33,7 +34,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz soak docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -88,6 +89,9 @@ fuzz: $(READY) ## queries, filters, indexes, pictures, requests that nobody wrot
 faults: $(READY) ## a fault at every system call of every change of an index: 1,100 calls, three faults
 	@for change in add delete compact create replace; do \
 	  echo "$$change: $$($(BIN)/python -m tests.reliability.commits $$change)"; done
+
+soak: $(READY) ## a server under load beside writers, for MINUTES, with a verdict and a plot
+	@$(LEXLIP) eval.load.soak minutes=$(MINUTES) $(SET)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

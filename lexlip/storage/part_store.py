@@ -32,6 +32,8 @@ from lexlip.storage.ids import closed, read_only
 from lexlip.storage.sound import Sound
 
 R = TypeVar("R")
+_NUMBERS = ("rows", "width", "token_size", "gaussian_size")
+"""Facts of stores that are whole numbers."""
 
 
 class Ids:
@@ -189,8 +191,9 @@ class PartStore(ABC, Generic[R]):
                 f"{self.FORMAT!r}: build the index again"
             )
         self._check(facts)
-        named, rows = facts.get("parts", []), facts.get("rows", 0)
-        if not isinstance(named, list) or type(rows) is not int or rows < 0:
+        named, numbers = facts.get("parts", []), [facts.get(name, 0) for name in _NUMBERS]
+        whole = all(type(number) is int and 0 <= number < 2**53 for number in numbers)
+        if not (isinstance(named, list) and whole):
             raise LexLIPError(f"{generation.folder} is damaged (its parts): build the index anew")
         parts = []
         for name in generation.named(named):

@@ -52,8 +52,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict):
         raise LexLIPError(f"{path} holds no table of facts: restore it, or build anew")
-    seal = found.pop(KEY, None)
-    if seal is not None and seal != _digest(found):
+    sealed, seal = KEY in found, found.pop(KEY, None)
+    if sealed and seal != _digest(found):
         raise LexLIPError(
             f"{path} is damaged: its checksum differs; restore it, or build the index anew"
         )

@@ -132,7 +132,16 @@ def test_damage_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rows": -9}, {"rows": True}, {"rows": "x"}, {"parts": {}}, {"parts": "part-000001"}]
+    "wrong",
+    [
+        {"rows": -9},
+        {"rows": True},
+        {"rows": "x"},
+        {"width": 94.0},
+        {"width": 10**30},
+        {"parts": {}},
+        {"parts": "part-000001"},
+    ],
 )
 def test_a_signed_manifest_that_is_no_store_has_is_said(tmp_path, wrong):
     vectors = FloatVectors(tmp_path / "v", "w")

@@ -171,6 +171,7 @@ def main(arguments: list[str]) -> None:
         instrumented = atheris.instrument_imports(include=list(harness.packages))
     with instrumented:
         harness.open()
+    harness.warm()
     judge = Judge(harness, Tally(given.tally), given.failures)
     end = time.monotonic() + given.seconds
     try:

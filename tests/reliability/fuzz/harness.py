@@ -37,6 +37,9 @@ class Harness(ABC):
     def open(self) -> None:  # noqa: B027
         """Get ready: import what is tried, make small files."""
 
+    def warm(self) -> None:  # noqa: B027
+        """Do what is slow the first time; what is imported here counts for no coverage."""
+
     @abstractmethod
     def seeds(self) -> list[bytes]:
         """Return small valid inputs; called after `open`."""
