@@ -142,6 +142,7 @@ class Requests(Harness):
             "/metrics", "/openapi.json", "/images?limit=3&offset=1&where=year%20%3E%202001",
             "/images/MS5wbmc?size=full", "/images/MS5wbmc", "/images/MS5wbmc/facts",
             "/explain?image=MS5wbmc&q=red", "/compare?q=red&k=2", "/nowhere",
+            "/facets?column=word&column=year&q=red&where=odd&most=2", "/facets",
             "/search?q=red&k=3&more=MS5wbmc&less=Mi5wbmc&rerank=none",
         ]  # fmt: skip
         from urllib.parse import quote
