@@ -137,9 +137,9 @@ bench-phases: $(READY) towers ## words that find and vectors that order, beside 
 	@$(LEXLIP) eval.race.phases $(SET)
 
 docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
-	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || { echo "lexlip: installing mkdocs"; \
+	@$(BIN)/python -c 'import mkdocstrings, nbconvert, zensical' 2>/dev/null || { echo "lexlip: installing Zensical"; \
 	  $(PIP) -e '.[docs]'; }
-	@$(BIN)/mkdocs build
+	@$(BIN)/python docs/build_site.py
 
 clean: ## remove .venv, site and caches (runs stay)
-	@rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	@rm -rf .venv site build/site .pytest_cache .mypy_cache .ruff_cache *.egg-info

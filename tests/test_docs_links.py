@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from tests.support.pages import DOCS, GUIDES, PAGES, ROOT, blocks, name_of
 
 
-def site_hook():
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+def site_builder():
+    spec = importlib.util.spec_from_file_location("build_site", DOCS / "build_site.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -21,7 +20,7 @@ def site_hook():
 
 def reference_pages():
     """Pages that exist in the built site only."""
-    return {f"reference/{name}.md" for name in site_hook().modules()} | {"reference/index.md"}
+    return set(site_builder().reference_pages())
 
 
 def anchors(text):
@@ -55,18 +54,30 @@ def test_links_lead_somewhere(page):
 
 
 def test_links_out_of_the_site_become_text():
-    page = SimpleNamespace(file=SimpleNamespace(src_uri="how-to/a.md"))
-    text = "[`a`](../../lexlip/a.py) [b](../b.md) [c](c.md)"
-    said = site_hook().on_page_markdown(text, page, None, None)
-    assert said == "`a` [b](../b.md) [c](c.md)"
+    text = "[`a`](../../lexlip/a.py) [b](../b.md) [c](c.md) [d](../tour.ipynb)"
+    said = site_builder().mend_links(text, "how-to/a.md")
+    assert said == "`a` [b](../b.md) [c](c.md) [d](../tour.md)"
 
 
 def test_pages_are_in_the_navigation():
     nav = (ROOT / "mkdocs.yml").read_text()
     assert [name_of(page) for page in GUIDES if page.relative_to(DOCS).as_posix() not in nav] == []
-    listed = re.findall(r": ([\w/-]+\.md)$", nav, re.MULTILINE)
-    assert len(listed) > 10
-    assert [one for one in listed if not (DOCS / one).exists()] == ["reference/index.md"]
+    listed = re.findall(r"[:-] ([\w/-]+\.md)$", nav, re.MULTILINE)
+    assert len(listed) > 10 and len(set(listed)) == len(listed)
+    made = ["tour.md", "reference/index.md"]
+    assert [one for one in listed if not (DOCS / one).exists()] == made
+
+
+def test_every_module_is_in_the_navigation():
+    builder = site_builder()
+
+    def pages(entries):
+        for entry in entries:
+            inner = next(iter(entry.values())) if isinstance(entry, dict) else entry
+            yield from [inner] if isinstance(inner, str) else pages(inner)
+
+    below = set(pages(builder.module_nav()))
+    assert below == {f"reference/{name}.md" for name in builder.modules()} - {"reference/lexlip.md"}
 
 
 def test_the_picture_is_one_that_browsers_draw():

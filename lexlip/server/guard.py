@@ -122,7 +122,7 @@ class Guard:
         hosts, key = self.settings.hosts, self.settings.api_key
         host = headers.get("host", "")
         if "*" not in hosts and _hostname(f"//{host}") not in hosts:
-            return 400, "this server has another name: lexlip serve --host NAME"
+            return 400, "this server has another name: lexlip serve --name NAME"
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
             foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
