@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browsing import BROWSER, CHROMIUM
+from tests.support.browsing import BROWSER, CHROMIUM, until
 from tests.test_docs_links import site_builder
 
 BUILDER = Path(sys.executable).with_name("zensical")
@@ -107,6 +107,7 @@ class TestInABrowser:
         assert page.locator("button.md-code__button, [data-md-type=copy]").count() > 3
         ground = "getComputedStyle(document.body).backgroundColor"
         page.emulate_media(color_scheme="light")
-        light = page.evaluate(ground)
+        light = until(page, ground)
         page.emulate_media(color_scheme="dark")
-        assert page.evaluate(ground) != light
+        page.reload()
+        until(page, f"(light) => {ground} !== light", light)
