@@ -16,7 +16,7 @@ from lexlip.build.explains import Explains
 from lexlip.build.facts import damaged_facts
 from lexlip.build.identity import mark, unmixed
 from lexlip.build.intake import Intake, first_source
-from lexlip.build.manifest import check_model, origin, read_manifest
+from lexlip.build.manifest import check_model, checkpoint_of, origin, read_manifest
 from lexlip.build.recipe import Recipe
 from lexlip.build.reopening import Reopens
 from lexlip.build.searching import Searches
@@ -90,7 +90,7 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         if self._model is None:
             from lexlip.models import load
 
-            model = load(self.manifest["checkpoint"], self.manifest["model"])
+            model = load(checkpoint_of(self.path, self.manifest), self.manifest["model"])
             self._model = check_model(self.path, self.manifest, model)
         return self._model
 

@@ -70,6 +70,16 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
     }
 
 
+OWN_WORDS = "words"
+"""Folder of an index with a word list in place of a model; `checkpoint` is ``./words`` then."""
+
+
+def checkpoint_of(path: Path, manifest: Mapping[str, Any]) -> str:
+    """Return where the model of the index at `path` is loaded from."""
+    name = str(manifest["checkpoint"])
+    return str(path / OWN_WORDS) if name == f"./{OWN_WORDS}" else name
+
+
 def place_of(checkpoint: Any) -> str:
     """Return where a model can be loaded from, from any folder: an absolute path, or its name."""
     path = Path(checkpoint)

@@ -5,6 +5,7 @@ from lexlip.cli import (
     comparing,
     demo,
     doctor,
+    exchanging,
     explaining,
     indexing,
     lexicalise,
@@ -15,6 +16,6 @@ from lexlip.cli import (
 from lexlip.cli.app import app
 
 __all__ = [
-    "app", "comparing", "demo", "doctor", "explaining", "indexing", "lexicalise", "searching",
-    "serve", "tuning",
+    "app", "comparing", "demo", "doctor", "exchanging", "explaining", "indexing", "lexicalise",
+    "searching", "serve", "tuning",
 ]  # fmt: skip

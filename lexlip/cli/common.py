@@ -72,12 +72,12 @@ def load_speaker(index: Path, checkpoint: str | None, encoder: str, texts: bool)
     """
     if encoder not in ("auto", "network", "table"):
         raise LexLIPError(f"no encoder {encoder!r}: choose auto, network or table")
-    from lexlip.build.manifest import read_manifest
+    from lexlip.build.manifest import checkpoint_of, read_manifest
     from lexlip.models.export_files import export_folder
     from lexlip.models.query_table import QueryTable, is_table
 
     manifest = read_manifest(index)
-    name = checkpoint or manifest["checkpoint"]
+    name = checkpoint or checkpoint_of(index, manifest)
     slow = encoder == "auto" and texts and is_table(name) and export_folder(name) is None
     if encoder == "table" or slow:
         return QueryTable.from_pretrained(name)

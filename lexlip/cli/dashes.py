@@ -16,8 +16,16 @@ class QueryCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; those that can be nothing but a query lose their dash."""
         options: list[Any] = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
+        args = _without_id(args)
         known = {name: bool(p.is_flag) for p in options for name in (*p.opts, *p.secondary_opts)}
         return super().parse_args(ctx, queries_apart(args, known))
+
+
+def _without_id(args: list[str]) -> list[str]:
+    """Return arguments in which ``--trec`` takes no id where ``--queries`` gives the ids."""
+    if not any(argument.split("=")[0] == "--queries" for argument in args):
+        return args
+    return ["--trec=-" if argument == "--trec" else argument for argument in args]
 
 
 def queries_apart(args: list[str], options: dict[str, bool]) -> list[str]:

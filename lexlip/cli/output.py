@@ -42,6 +42,18 @@ def as_json(
     fits: Sequence[float | None],
 ) -> str:
     """One JSON object: the query as it was read, its words, what orders, and the hits."""
+    return json.dumps(as_object(asked, hits, reasons, ordered_by, query, fits))
+
+
+def as_object(
+    asked: Query,
+    hits: Sequence[Any],
+    reasons: Reasons | None,
+    ordered_by: str,
+    query: Query,
+    fits: Sequence[float | None],
+) -> dict[str, Any]:
+    """The object of `as_json`."""
     found: list[dict[str, Any]] = [
         {"rank": rank, **hit._asdict(), "fit": fit}
         for rank, (hit, fit) in enumerate(zip(hits, fits, strict=True), 1)
@@ -52,7 +64,7 @@ def as_json(
         row["words"] = {word.word: word.score for word in words}
     conditions = {"asked": str(asked)} if asked.musts or asked.exclusions else {}
     read = {"query": asked.words(), "read_as": str(query), **conditions}
-    return json.dumps({**read, "ordered_by": ordered_by, "hits": found})
+    return {**read, "ordered_by": ordered_by, "hits": found}
 
 
 def as_trec(query: str, hits: Sequence[Any]) -> Iterator[str]:

@@ -77,6 +77,12 @@ def search(
     trec: Annotated[
         str | None, typer.Option(metavar="ID", help="lines of a TREC run, for the query of that id")
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="many queries: lines of id, tab, query, or JSON; prints a TREC run, or --json"
+        ),
+    ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="files alone, one a line")] = False,
     paths0: Annotated[
         bool, typer.Option("--paths0", help="files alone, for xargs -0: any name survives")
@@ -96,12 +102,22 @@ def search(
     from lexlip.query.query import Query
     from lexlip.rerank.phases import PHASES
 
-    paths_given, text = split_target(asked, image is not None)
+    if queries is None:
+        paths_given, text = split_target(asked, image is not None)
+    else:
+        paths_given, text = [Path(place) for place in asked], ""
+        if image is not None or explain or thumbnails or paths or paths0:
+            raise LexLIPError(
+                "--queries prints a TREC run, or --json: leave out --image, --explain, "
+                "--thumbnails, --paths and --paths0"
+            )
+        if trec not in (None, "-"):
+            raise LexLIPError("--queries has the ids: write --trec alone")
     use_device(device)
     check_search(k, rescore, query_terms, rerank, depth, min_fit)
     if sum((as_json, trec is not None, paths, paths0, thumbnails)) > 1:
         raise LexLIPError("choose one of --json, --trec, --paths, --paths0 and --thumbnails")
-    if not text.strip() and image is None:
+    if not text.strip() and image is None and queries is None:
         raise LexLIPError('the query is empty: lexlip search FOLDER "a dog on a beach"')
     quiet()
     query = in_our_words(read_query(text) if text.strip() else Query(), lexicon_map)
@@ -110,6 +126,15 @@ def search(
     path = up_to_date(paths_given, index, model)
     given = model if paths_given == [path] else None
     speaker = load_speaker(path, given, encoder, not query.has_pictures)
+    if queries is not None:
+        from lexlip.cli.batches import search_file
+
+        with Index.open(path, speaker) as opened:
+            search_file(
+                opened, queries, as_json, lexicon_map, query_terms,
+                k=k, where=where, rescore=rescore, rerank=rerank, depth=depth, min_fit=min_fit,
+            )  # fmt: skip
+        return
     with once(), Index.open(path, speaker) as opened:
         looks = rerank is not None and rerank not in PHASES
         prepared = opened.prepare(query, query_terms, views=looks)

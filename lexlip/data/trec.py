@@ -13,6 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -117,25 +118,44 @@ def read_topics(path: str | Path) -> dict[str, str]:
     LexLIPError
         No such file, no query, a line of another form, an id that was there before.
     """
+    return {name: text for _, name, text in each_topic(path)}
+
+
+def each_topic(path: str | Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (place, id, text) of queries as they are read, `read_topics` one by one.
+
+    Lines are read as they are asked for, so that a file may be of any length; topics of TREC are
+    read as a whole. A place is ``line 7`` or ``topic 7``.
+    """
     path = Path(path)
-    rows = [(number, line) for number, line in lines(path) if line.strip()]
-    text = "\n".join(line for _, line in rows)
-    if text.lstrip().startswith("<"):
-        found = list(_topics(path, text))
-    elif text.lstrip().startswith("{"):
-        found = [_json_query(path, number, line) for number, line in rows]
-    else:
-        found = [_tabbed_query(path, number, line) for number, line in rows]
-        if found and found[0][1].lower() in _IDS and found[0][2].lower() in _TEXTS:
-            found = found[1:]  # names of the columns
-    queries: dict[str, str] = {}
-    for where, name, query in found:
-        if name in queries:
-            raise LexLIPError(f"{path}, {where} has an id that was there before: {name[:60]!r}")
-        queries[name] = query
-    if not queries:
+    rows = ((number, line) for number, line in lines(path) if line.strip())
+    first = next(rows, None)
+    if first is None:
         raise LexLIPError(f"{path} has no query: write lines of id, tab, text")
-    return queries
+    every, start = chain([first], rows), first[1].lstrip()
+    found: Iterator[tuple[str, str, str]]
+    if start.startswith("<"):
+        found = _topics(path, "\n".join(line for _, line in every))
+    elif start.startswith("{"):
+        found = (_json_query(path, number, line) for number, line in every)
+    else:
+        found = _tabbed_queries(path, every)
+    there: set[str] = set()
+    for place, name, text in found:
+        if name in there:
+            raise LexLIPError(f"{path}, {place} has an id that was there before: {name[:60]!r}")
+        there.add(name)
+        yield place, name, text
+    if not there:
+        raise LexLIPError(f"{path} has no query: write lines of id, tab, text")
+
+
+def _tabbed_queries(path: Path, rows: Iterable[tuple[int, str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the queries of lines, without a line of column names."""
+    for place, (number, line) in enumerate(rows):
+        found = _tabbed_query(path, number, line)
+        if place or found[1].lower() not in _IDS or found[2].lower() not in _TEXTS:
+            yield found
 
 
 def _topics(path: Path, text: str) -> Iterator[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ shares no term with the query is no hit.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -208,6 +208,14 @@ class Engine(Protocol):
         ------
         LexLIPError
             When there is no such document.
+        """
+        ...
+
+    def walk(self) -> Iterator[tuple[list[str], csr_array]]:
+        """Yield all documents of the last commit, by id, some thousand at a time.
+
+        Each time (N ids, impacts int32 [N, V]), in memory that does not grow with the index, ids
+        and some bytes a document aside. Do not commit meanwhile.
         """
         ...
 

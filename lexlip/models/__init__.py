@@ -18,9 +18,9 @@ def load(
 ) -> Speaker:
     """Load a speaker.
 
-    That is a LexLIP, a dual encoder in words (``lexlip lexicalise``), or a SparseEncoder of
-    sentence-transformers that reads pictures. A LexLIP that was exported (`lexlip.models.export`)
-    is run by onnxruntime, and torch is not loaded.
+    That is a LexLIP, a dual encoder in words (``lexlip lexicalise``), a SparseEncoder of
+    sentence-transformers that reads pictures, or the word list of an index of imported vectors. A
+    LexLIP that was exported (`lexlip.models.export`) is run by onnxruntime, without torch.
 
     Parameters
     ----------
@@ -48,7 +48,10 @@ def load(
     from lexlip.models.dual.files import is_sparse_encoder, model_type
     from lexlip.models.export_files import export_folder
     from lexlip.models.hub import check_there
+    from lexlip.models.word_list import WordList, is_word_list
 
+    if is_word_list(name):
+        return WordList.from_pretrained(name)
     if (exported := export_folder(name, fingerprint)) is None:
         check_there(name)
     if exported is None or os.path.isdir(name):  # the hub is not asked about what is exported

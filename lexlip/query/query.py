@@ -282,6 +282,7 @@ def prepare_many(
     max_terms: int | None = None,
     max_weight: int = MAX_QUERY_WEIGHT,
     views: bool = False,
+    names: Sequence[str] | None = None,
 ) -> list[PreparedQuery]:
     """Encode queries of any kind: one batch of all texts, one batch of all pictures.
 
@@ -291,17 +292,19 @@ def prepare_many(
         As for `prepare`.
     model, max_terms, max_weight, views
         As for `prepare`.
+    names : sequence of str, optional
+        What errors call each query; by default ``query 1`` and so on.
 
     Raises
     ------
     LexLIPError
-        As `prepare`; it names the query by its number, from 1.
+        As `prepare`, behind the name of the query.
     """
     if isinstance(items, str | bytes | Mapping | Tree | np.ndarray):
         raise LexLIPError(f"{type(items).__name__} is one query: give a list of queries")
     asked: list[Query | PreparedQuery] = []
-    for number, item in enumerate(items, 1):
-        with named(number):
+    for number, item in enumerate(items):
+        with named(number, names):
             asked.append(as_query(item))
     queries = [query for query in asked if isinstance(query, Query)]
     if not queries:
@@ -310,21 +313,22 @@ def prepare_many(
     try:
         found = iter(prepare_queries(queries, speaker, max_terms, max_weight, views))
     except LexLIPError:  # of one of them: the first one that cannot be prepared alone
-        for number, query in enumerate(asked, 1):
+        for number, query in enumerate(asked):
             if isinstance(query, Query):
-                with named(number):
+                with named(number, names):
                     query.prepare(speaker, max_terms, max_weight, views)
         raise
     return [query if isinstance(query, PreparedQuery) else next(found) for query in asked]
 
 
 @contextmanager
-def named(number: int) -> Iterator[None]:
-    """Put the number of a query, from 1, in front of what is wrong with it."""
+def named(number: int, names: Sequence[str] | None = None) -> Iterator[None]:
+    """Put the name of a query, the number of which is from 0, in front of what is wrong with it."""
     try:
         yield
     except LexLIPError as error:
-        raise LexLIPError(f"query {number}: {error}") from None
+        name = f"query {number + 1}" if names is None else names[number]
+        raise LexLIPError(f"{name}: {error}") from None
 
 
 def as_query(item: Any) -> Query | PreparedQuery:

@@ -169,8 +169,11 @@ def encode_parts(model: Speaker, parts: Sequence[Part], views: bool = False) -> 
             found[number] = EncodedPart(rows[row], looks and looks.take([row]))
     for number, part in enumerate(parts):
         if isinstance(part.content, tuple):
-            ids = [term_of(model, word) for word, _ in part.content]
-            values = [weight for _, weight in part.content]
+            known = part.content
+            if getattr(model, "takes_any_word", False):
+                known = tuple(pair for pair in known if pair[0] in model.lexicon.numbers)
+            ids = [term_of(model, word) for word, _ in known]
+            values = [weight for _, weight in known]
             pair = np.array(ids, dtype=np.int64), np.array(values, dtype=np.float64)
             found[number] = EncodedPart(pair)
     return [found[number] for number in range(len(parts))]

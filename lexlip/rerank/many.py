@@ -42,7 +42,11 @@ class SearchesMany:
             """The model that encodes."""
 
     def prepare_many(
-        self, items: Iterable[AnyQuery], max_terms: int | None = None, views: bool = False
+        self,
+        items: Iterable[AnyQuery],
+        max_terms: int | None = None,
+        views: bool = False,
+        names: Sequence[str] | None = None,
     ) -> list[PreparedQuery]:
         """Encode queries together: all texts in one batch, all pictures in another.
 
@@ -52,13 +56,15 @@ class SearchesMany:
             Queries as for `search`; equal texts are encoded once.
         max_terms, views
             As for `prepare`.
+        names : sequence of str, optional
+            What errors call each query; by default ``query 1`` and so on.
 
         Raises
         ------
         LexLIPError
-            As `prepare`; the line begins with the number of the query, from 1.
+            As `prepare`; the line begins with the name of the query.
         """
-        return prepare_many(items, lambda: self.model, max_terms, views=views)
+        return prepare_many(items, lambda: self.model, max_terms, views=views, names=names)
 
     @overload
     def search_many(
@@ -190,21 +196,26 @@ class SearchesMany:
         return in_threads(one, prepared, threads)
 
 
-def in_threads(work: Callable[[T], S], items: Sequence[T], threads: int | None = None) -> list[S]:
+def in_threads(
+    work: Callable[[T], S],
+    items: Sequence[T],
+    threads: int | None = None,
+    names: Sequence[str] | None = None,
+) -> list[S]:
     """Return the results of some work on items, in their order, done by several threads.
 
     Raises
     ------
     LexLIPError
-        Of the first item that raises one, behind its number, from 1.
+        Of the first item that raises one, behind its name, by default ``query 1`` and so on.
     """
     cores = min(_MOST_THREADS, os.cpu_count() or 1)
     count = cores if threads is None else check_count("threads", threads)
 
     def group(start: int) -> list[S]:
         done = []
-        for number, item in enumerate(items[start : start + _GROUP], start + 1):
-            with named(number):
+        for number, item in enumerate(items[start : start + _GROUP], start):
+            with named(number, names):
                 done.append(work(item))
         return done
 

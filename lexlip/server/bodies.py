@@ -43,6 +43,22 @@ async def read(request: Request, kind: type[T]) -> tuple[T, bytes | None]:
     return kind.model_validate_json(await _json(request)), None
 
 
+async def read_json(request: Request, kind: type[T]) -> T:
+    """Read JSON, and nothing else.
+
+    Raises
+    ------
+    Refused
+        For a body of another kind, or with too much JSON.
+    ValidationError
+        For other JSON.
+    """
+    sort = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sort != "application/json":
+        raise Refused(415, "send application/json")
+    return kind.model_validate_json(await _json(request))
+
+
 async def _json(request: Request) -> bytes:
     """Read the bytes of JSON: nothing of a body whose length is told to be too long."""
     told = request.headers.get("content-length", "")
@@ -95,6 +111,11 @@ def described(kind: type[BaseModel], query: str) -> dict[str, Any]:
         query={"type": "string", "description": query},
     )
     return _described({"application/json": {"schema": kind.model_json_schema()}, **form})
+
+
+def described_json(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that `read_json` reads."""
+    return _described({"application/json": {"schema": kind.model_json_schema()}})
 
 
 def described_files() -> dict[str, Any]:

@@ -87,6 +87,62 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) 
         raise
 
 
+@contextmanager
+def atomic_file(path: str | os.PathLike[str], replace: bool = False) -> Iterator[Path]:
+    """Write a temporary file, which becomes `path` when the block ends without an exception.
+
+    Parameters
+    ----------
+    path
+        The file to make; its folder is made where it is missing.
+    replace
+        Overwrite a file that is there.
+
+    Yields
+    ------
+    Path
+        Of the temporary file, beside `path`; the block makes it.
+
+    Raises
+    ------
+    LexLIPError
+        When there is a file and it is not to be overwritten, or a folder, or no right to write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic_file(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    target = Path(os.path.realpath(path))
+    check_writable(target)
+    _check_free(target, replace)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target, "tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        _check_free(target, replace)
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or f"{error}: is the disk full?"
+        raise LexLIPError(f"{path} cannot be written: {reason}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    _fsync_directory(target.parent)
+
+
+def _check_free(target: Path, replace: bool) -> None:
+    if target.is_dir():
+        raise LexLIPError(f"{target} is a folder: give the name of a file")
+    if os.path.lexists(target) and not replace:
+        raise LexLIPError(f"{target} is there: give another name, or overwrite it with --replace")
+
+
 def write_text(path: str | os.PathLike[str], text: str, follow: bool = True) -> None:
     """Write `text` as UTF-8 to `path` atomically (see `write_bytes`)."""
     write_bytes(path, text.encode("utf-8"), follow)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from heapq import nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scipy.sparse import csr_array
+
 from lexlip.engines.lucene.bridge import PACKAGE, READING, SEARCHING, classes, readable_errors
 from lexlip.engines.lucene.metadata import STORED, field_name, join, load_values
 from lexlip.engines.lucene.snapshot import ID, Snapshot
+from lexlip.engines.lucene.walking import walk
 from lexlip.filters.columns import Kind, Value
 
 if TYPE_CHECKING:
@@ -28,6 +31,11 @@ class Browses:
 
     @abstractmethod
     def _held(self) -> AbstractContextManager[Snapshot]: ...
+
+    def walk(self) -> Iterator[tuple[list[str], csr_array]]:
+        """Yield all documents by id, in chunks; see `Engine.walk`."""
+        with self._held() as snapshot, readable_errors(self.path):
+            yield from walk(snapshot)
 
     @property
     def kinds(self) -> Mapping[str, Kind]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from lexlip.engines.postings.parts import Part
 from lexlip.engines.postings.snapshot import Snapshot
@@ -18,11 +19,30 @@ if TYPE_CHECKING:
     from lexlip.filters.where import Where
 
 
+_WALK = 1 << 16
+"""Documents that a walk reads at a time; each time it reads all postings."""
+
+
 class Browses:
     """The part of `PostingsEngine` that lists documents without a query."""
 
     @abstractmethod
     def _current(self) -> Snapshot: ...
+
+    @abstractmethod
+    def ids(self) -> list[str]:
+        """Return the ids of all documents."""
+
+    @abstractmethod
+    def impacts(self, ids: Sequence[str]) -> csr_array:
+        """Return all impacts of documents."""
+
+    def walk(self) -> Iterator[tuple[list[str], csr_array]]:
+        """Yield all documents by id, in chunks; see `Engine.walk`."""
+        names = sorted(self.ids())
+        for start in range(0, len(names), _WALK):
+            some = names[start : start + _WALK]
+            yield some, self.impacts(some)
 
     @property
     def kinds(self) -> Mapping[str, Kind]:

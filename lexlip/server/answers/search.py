@@ -27,6 +27,8 @@ from lexlip.server.served_index import ServedIndex
 from lexlip.server.settings import Settings
 from lexlip.storage.ids import is_id
 
+NO_WORDS = "no word of the query is in the model's lexicon"
+
 
 class Stopwatch:
     """Milliseconds of each part of an answer."""

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 
 from lexlip.filters.columns import nfc
 from lexlip.query import query as queries
-from lexlip.server import bodies, description, schemas
-from lexlip.server.answers import compare, explain, search
+from lexlip.server import batch_schemas, bodies, description, schemas
+from lexlip.server.answers import batch, compare, explain, search
 from lexlip.server.failures import Refused
 from lexlip.server.picture_files import read_posted, token_of
 from lexlip.server.service import Service, ServiceOf
@@ -78,11 +78,24 @@ async def _search(service: Service, request: schemas.Search, picture: bytes | No
         query = asked(service, request, picture)
         found = search.search(service.served, service.settings, request, query)
         if not found["query"]["words"]:
-            note = "no word of the query is in the model's lexicon"
-            found |= {"note": note, "near": service.browsing.near(request.q)}
+            found |= {"note": search.NO_WORDS, "near": service.browsing.near(request.q)}
         return found
 
     found = await service.workers.run(work)
+    service.metrics.searched(found)
+    return found
+
+
+@router.post(
+    "/search/batch",
+    response_model=batch_schemas.Answers,
+    response_model_exclude_unset=True,
+    openapi_extra=bodies.described_json(batch_schemas.Batch),
+)
+async def post_batch(service: ServiceOf, request: Request) -> Any:
+    """Find pictures for up to 64 queries: encoded together, with the same options."""
+    given = await bodies.read_json(request, batch_schemas.Batch)
+    found = await service.workers.run(batch.search_many, service.served, service.settings, given)
     service.metrics.searched(found)
     return found
 

@@ -44,7 +44,8 @@ def client(app):
 
 
 ADDRESSES = [
-    "GET /search", "POST /search", "POST /words", "GET /explain", "GET /compare",
+    "GET /search", "POST /search", "POST /search/batch", "POST /words", "GET /explain",
+    "GET /compare",
     "GET /images", "GET /images/{image}", "GET /images/{image}/facts", "POST /images",
     "DELETE /images/{image}", "GET /columns", "GET /facets", "GET /words", "GET /status",
     "GET /stats", "GET /livez", "GET /healthz", "GET /metrics",
