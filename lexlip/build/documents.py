@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from scipy.sparse import csr_array
 
@@ -56,6 +56,12 @@ class HoldsDocuments:
         except Exception:  # an engine that was closed, or whose files are gone
             count = "closed"
         return f"<Index {str(self.path)!r}: {count}, {facts}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or sent to another process: an index is open files."""
+        raise LexLIPError(
+            f"an index is open files and cannot be copied or pickled: open {self.path} again there"
+        )
 
     @overload
     def metadata(self, ids: str) -> dict[str, Value]: ...  # type: ignore[overload-overlap]

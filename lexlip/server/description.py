@@ -17,6 +17,7 @@ FACTS: dict[str, Any] = {
     "summary": "Find pictures with words",
     "description": "Pictures are weighted words in an inverted index: search them, see why each "
     "was found, filter and count them by metadata, add and delete them.",
+    "contact": {"name": "lexlip developers"},
     "license_info": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
     "servers": [{"url": "/", "description": "the server that sent this description"}],
     "openapi_tags": [

@@ -48,8 +48,8 @@ def speaker(request, model, word_table, clip):
 
 
 def test_one_text_is_one_row(speaker):
-    row = speaker.encode_text(["red circle"])
     for encode in (speaker.encode_text, speaker.encode_query, speaker.encode_document):
+        row = encode(["red circle"])
         assert encode("red circle").shape[0] == 1 and (encode("red circle") != row).nnz == 0
 
 

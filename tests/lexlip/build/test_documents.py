@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -105,6 +107,12 @@ def test_a_line_says_what_something_is(index, model, word_table, tmp_path):
     with Index.create(tmp_path / "x.lex", model, {"a": "red"}) as other:
         pass
     assert "closed" in repr(other)
+
+
+def test_an_index_goes_to_no_other_process(index):
+    for send in (ForkingPickler.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(LexLIPError, match="open .* again there"):
+            send(index)
 
 
 def test_a_network_without_a_tokenizer_has_a_line_too(model):
