@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lexlip.build.spooled import Spooled
 from lexlip.data.given import as_picture
 from lexlip.data.left_out import LeftOut
 from lexlip.data.metadata import FILE_METADATA, kept_apart, not_columns, rows_to_columns
@@ -105,14 +106,29 @@ def _dataset(source: Any) -> dict[str, Sequence[Any]]:
     for name in pictures:
         source = source.cast_column(name, datasets.Image(decode=False))
     if not hasattr(source, "__len__"):
-        rows = list(source)
-        names = list(source.features or dict.fromkeys(name for row in rows for name in row))
-        source = {name: [row.get(name) for row in rows] for name in names}
+        found = _stream(source)
     else:
         names = source.column_names
-    found = {name: Shown(source[name]) if name in pictures else source[name][:] for name in names}
+        found = {n: Shown(source[n]) if n in pictures else source[n][:] for n in names}
+    names = list(found)
     if len(pictures) == 1 and _pick(names, FILE_COLUMNS) is None:
         found["image"] = found.pop(pictures[0])
+    return found
+
+
+def _stream(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the columns of rows that come once; pictures do not stay in memory."""
+    found: dict[str, Any] = {}
+    count = 0
+    for row in rows:
+        for name in [name for name in row if name not in found]:
+            first: Any = [] if as_picture(row[name]) is None else Spooled()
+            for _ in range(count):
+                first.append(None)
+            found[name] = first
+        for name, values in found.items():
+            values.append(row.get(name))
+        count += 1
     return found
 
 

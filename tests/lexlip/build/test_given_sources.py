@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from pathlib import Path
 
@@ -171,6 +172,39 @@ def test_the_only_pictures_of_a_data_set_need_no_name(photos, images):
     two = data.add_column("mask", rows["img"]).cast_column("mask", datasets.Image())
     refused(lambda: as_source(two), "image_column=")
     assert as_source(two, names=Names("label", "mask")).ids == ["3", "4"]
+
+
+def test_pictures_of_a_stream_do_not_stay_in_memory(model, photos, images, tmp_path):
+    files = [(photos / f"{n:02}.png").read_bytes() for n in range(4)]
+    large = [files[n % 4] + bytes(2**20) for n in range(64)]
+
+    def rows():
+        for number, data in enumerate(large):
+            yield {"id": number, "image": {"bytes": data, "path": None}, "year": 2000 + number}
+
+    stream = datasets.IterableDataset.from_generator(rows)
+    tracemalloc.start()
+    try:
+        found = as_source(stream)
+        assert tracemalloc.get_traced_memory()[0] < 8 * 2**20  # of 64 MiB
+    finally:
+        tracemalloc.stop()
+    assert [found.picture(n) for n in (0, 63, 5)] == [large[0], large[63], large[5]]
+    assert found.image(6).tobytes() == images[2].tobytes() and found.columns["year"][63] == 2063
+    with Index.create(tmp_path / "x.lex", model, found) as index:
+        assert len(index) == 64
+
+
+def test_a_missing_picture_of_a_data_set_is_left_out_and_named(model, photos, tmp_path):
+    features = datasets.Features(image=datasets.Image(), id=datasets.Value("string"))
+    table = {"image": [str(photos / "00.png"), None], "id": ["a", "b"]}
+    data = datasets.Dataset.from_dict(table, features=features)
+    for number, source in enumerate((data, data.to_iterable_dataset())):
+        with Index.create(tmp_path / f"{number}.lex", model, source) as index:
+            assert list(index) == ["a"]
+            ((name, reason),) = index.skipped
+            assert name == "b" and "no picture" in reason
+            assert index.add(source).unchanged == 1
 
 
 def test_a_mapping_of_ids_to_rows_has_metadata(model, photos, tmp_path):
