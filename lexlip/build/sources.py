@@ -9,10 +9,14 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lexlip.build.tables import NAMES, Names, Texts, of_table, table_of
 from lexlip.data.collection import Collection
 from lexlip.data.given import as_picture, names_file, names_picture, one_picture
+from lexlip.data.readers import CAPTION_COLUMNS, FILE_COLUMNS
 from lexlip.errors import LexLIPError
+from lexlip.filters.columns import plain
 from lexlip.query.tree import picture_path
 
 Source = Collection | Mapping[str, str]
@@ -30,7 +34,8 @@ def given(source: Any, split: str | None = None, names: Names = NAMES) -> Source
     source : Any
         A mapping of ids to pictures (paths, bytes, arrays, PIL), to texts, or to rows; pairs of
         these; an iterable of paths, whose ids are the paths as given; a table (a pandas or polars
-        frame, a pyarrow table, a `datasets.Dataset`, or an iterable of rows) with a column `image`
+        frame, a pyarrow table, a `datasets.Dataset`, a mapping of names to lists, or an iterable of
+        rows) with a column `image`
         or `path`, or with `id` and `text`, other columns being metadata. Ids may be whole numbers.
         A `str` that names a picture (``a.jpg``) is its path.
     split : str, optional
@@ -63,6 +68,8 @@ def given(source: Any, split: str | None = None, names: Names = NAMES) -> Source
                 raise LexLIPError("the ids are the keys of the mapping: leave out id_column")
             rows = [{**row, "id": name} for name, row in source.items()]
             return given(rows, None, names._replace(id="id"))
+        if _has_columns(source, names):
+            return _of_table({name: list(values) for name, values in source.items()}, names)
     elif (table := table_of(source)) is not None:
         return _of_table(table, names)
     elif isinstance(source, Iterable) and not isinstance(source, str) and not one_picture(source):
@@ -86,6 +93,13 @@ def given(source: Any, split: str | None = None, names: Names = NAMES) -> Source
         return _by_id([(path.as_posix(), path) for path in map(_file, source)])
     kind = "texts" if all(isinstance(it, str) for it in source) else type(source[0]).__name__
     raise LexLIPError(f"a list of {kind} has no ids: {_WANTED}")
+
+
+def _has_columns(source: Mapping[Any, Any], names: Names) -> bool:
+    """Say whether a mapping is of names to columns, one of them with pictures or texts."""
+    wanted = {*FILE_COLUMNS, *CAPTION_COLUMNS, names.image}
+    lists = (list, tuple, np.ndarray)
+    return not wanted.isdisjoint(source) and all(isinstance(it, lists) for it in source.values())
 
 
 def _is_row(item: Any) -> bool:
@@ -121,6 +135,10 @@ def _id(value: Any) -> str:
 
 def _ids(values: Iterable[Any]) -> list[str]:
     """Return ids as texts, all different."""
+    values = list(values)
+    for number, value in enumerate(values, 1):
+        if value is not None and plain(value) is None:
+            raise LexLIPError(f"document {number} has no id ({value!r}): give each one an id")
     ids = [_id(value) for value in values]
     if len(set(ids)) < len(ids):
         double = Counter(ids).most_common(1)[0][0]
@@ -160,6 +178,10 @@ def _by_id(pairs: Sequence[tuple[Any, Any]]) -> Source:
 
 def _of_table(table: Mapping[str, Sequence[Any]], names: Names) -> Source:
     """Return the pictures of a table with their captions and metadata, or its texts by id."""
+    if table and not any(len(values) for values in table.values()):
+        raise LexLIPError(f"nothing to index, the table is empty: {_WANTED}")
+    if len({len(values) for values in table.values()}) > 1:
+        raise LexLIPError("the columns of the table differ in length: give one value a document")
     read = of_table(table, names)
     ids = None if read.ids is None else _ids(read.ids)
     if read.pictures is None:

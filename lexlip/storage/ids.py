@@ -21,6 +21,8 @@ def check_ids(ids: Iterable[str]) -> list[str]:
     """
     if isinstance(ids, str):
         raise LexLIPError(f"ids is the one string {ids!r}: give a list of ids")
+    if not isinstance(ids, Iterable):
+        raise LexLIPError(f"ids is {ids!r:.60}: give a list of ids")
     checked = list(ids)
     for name in checked:
         if not isinstance(name, str) or not name:

@@ -68,6 +68,13 @@ def test_missing_documents_are_said_so(index):
             call("none.png")
 
 
+@pytest.mark.parametrize("ids", [None, 3, [3], [None], [""]], ids=repr)
+def test_no_ids_are_said_so(index, ids):
+    for call in (index.metadata, index.impacts):
+        with pytest.raises(LexLIPError, match="id"):
+            call(ids)
+
+
 def test_facets_count_values(index, photos):
     found = {facet.name: facet for facet in index.facets()}
     assert found["folder"].values == (("", 12),) and isinstance(found["folder"], Facet)

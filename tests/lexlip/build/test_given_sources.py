@@ -128,9 +128,11 @@ def forms(table):
     yield datasets.Dataset.from_dict(table).with_format("numpy")
     yield rows
     yield (row for row in rows)
+    yield table
+    yield {name: np.array(values, dtype=object) for name, values in table.items()}
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(10))
 def test_columns_of_any_name_are_ids_and_pictures(photos, number):
     source = list(forms(columns(photos)))[number]
     found = as_source(source, names=Names("pid", "photo"))
@@ -160,6 +162,17 @@ def test_names_that_do_not_fit_are_said_so(model, photos, tmp_path):
         refused(lambda source=source: as_source(source, names=Names("pid")), "id_column")
     keyed = {"a": {"image": photos / "00.png"}}
     refused(lambda: as_source(keyed, names=Names("pid")), "id_column")
+
+
+def test_tables_that_cannot_be_are_said_so(photos):
+    paths = [photos / "00.png", photos / "01.png"]
+    for gap in (float("nan"), pandas.NA, None):
+        frame = pandas.DataFrame({"id": pandas.Series([1, gap], dtype="O"), "path": paths})
+        refused(lambda frame=frame: as_source(frame), "id")
+    refused(lambda: as_source(pandas.DataFrame({"id": [1, np.nan], "path": paths})), "document 2")
+    for empty in (pandas.DataFrame({"id": [], "path": []}), {"path": []}, []):
+        refused(lambda empty=empty: as_source(empty), "nothing to index")
+    refused(lambda: as_source({"path": paths, "year": [2020]}), "differ in length")
 
 
 def test_the_only_pictures_of_a_data_set_need_no_name(photos, images):
