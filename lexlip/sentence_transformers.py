@@ -95,6 +95,8 @@ def sparse_encoder(
             from lexlip.storage.files import read_json
 
             prompts = read_json(file)
+            if not isinstance(prompts, dict) or not isinstance(prompts.get("prompts", {}), dict):
+                raise LexLIPError(f"{file} is corrupted: put back a copy, or delete it")
     elif hasattr(model, "encoder") and isinstance(model.encoder, SparseEncoder):
         return model.encoder
     else:

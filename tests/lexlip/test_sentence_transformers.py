@@ -271,6 +271,27 @@ def test_wrong_settings_are_refused(folders, tmp_path, word_table, make_model):
     (tmp_path / "later" / OWN).write_text('{"shards": 3}')
     with pytest.raises(LexLIPError, match="unknown setting 'shards': update lexlip"):
         sparse_encoder(tmp_path / "later")
+    (tmp_path / "later" / OWN).write_text("[1")
+    with pytest.raises(LexLIPError, match="not valid JSON"):
+        sparse_encoder(tmp_path / "later")
+    (tmp_path / "later" / OWN).unlink()
+    for content in ("[]", '{"prompts": 3}'):
+        (tmp_path / "later" / SETTINGS).write_text(content)
+        with pytest.raises(LexLIPError, match="is corrupted"):
+            sparse_encoder(tmp_path / "later")
+
+
+def test_precision_is_chosen_as_in_the_library(folders, images):
+    encoder = SparseEncoder(
+        str(folders["network"]), trust_remote_code=True, device="cpu",
+        model_kwargs={"dtype": torch.bfloat16},
+    )  # fmt: skip
+    assert encoder.dtype == torch.bfloat16
+    for items in (TEXTS, images):
+        half = encoder.encode_document(items).to_dense()
+        whole = sparse_encoder(folders["network"]).encode_document(items).to_dense()
+        assert half.dtype == torch.float32
+        np.testing.assert_allclose(half.numpy(), whole.numpy(), atol=0.1)
 
 
 def test_texts_alone_are_enough(word_table):
