@@ -80,7 +80,7 @@ def import_(
     """Make an index of vectors from elsewhere: lexlip import vectors.jsonl -o their.lex -m CKPT.
 
     Everything is checked first. Without -m the words of the file are the vocabulary, and a query
-    is words: lexlip search their.lex 'red^3 heart'.
+    is words: lexlip search their.lex 'dog^3 beach^1'.
     """
     from lexlip.exchange import import_vectors
 

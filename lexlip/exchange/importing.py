@@ -62,7 +62,7 @@ def import_vectors(
         A file of `format`, or a folder of .jsonl files.
     model : Speaker, optional
         Its lexicon has the words, and it reads queries. Without it the index knows the words of
-        the file alone: queries are these, with weights where wanted, ``red^3 heart``.
+        the file alone: queries are these, with weights where wanted, ``dog^3 beach^1``.
     format : {"anserini", "npz", "ciff"}, optional
         By default what the name of the source says.
     engine : {"postings", "lucene"}
@@ -89,7 +89,7 @@ def import_vectors(
     --------
     >>> from lexlip.exchange import import_vectors
     >>> index, done = import_vectors("foreign.lex", "vectors.jsonl")          # doctest: +SKIP
-    >>> index.search({"red": 3, "heart": 1})                                  # doctest: +SKIP
+    >>> index.search({"dog": 3, "beach": 1})                                  # doctest: +SKIP
     """
     from lexlip.index import Index
 

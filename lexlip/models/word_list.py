@@ -1,7 +1,7 @@
 """A vocabulary without a network: a text asks for its own words.
 
 An index of vectors from elsewhere has one where no model speaks their words. Queries are words,
-best with weights: ``red^3 heart``.
+best with weights: ``dog^3 beach^1``.
 """
 
 from __future__ import annotations

@@ -196,8 +196,8 @@ def test_the_command_line(tmp_path, model, checkpoint, photos, no_flush):
     assert "says no format" in run(app, ["export", str(path), "-o", str(tmp_path / "x")]).stderr
     done = run(app, ["import", str(out), "-o", str(tmp_path / "j.lex")])
     assert done.exit_code == 0 and "j.lex: 12 documents" in done.stdout
-    found = run(app, ["search", str(tmp_path / "j.lex"), "red^3 circle", "--json"])
-    assert json.loads(found.stdout)["query"] == {"red": 64, "circle": 21} or found.exit_code == 0
+    found = run(app, ["search", str(tmp_path / "j.lex"), "red^3 circle^1", "--json"])
+    assert json.loads(found.stdout)["query"] == {"red": 3, "circle": 1}
     assert json.loads(found.stdout)["hits"]
     done = run(app, ["import", str(out), "-o", str(tmp_path / "k.lex"), "-m", str(checkpoint)])
     assert done.exit_code == 0
