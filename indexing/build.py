@@ -52,6 +52,7 @@ def build(settings: Settings, data: Data) -> Index:
         recipe=settings.recipe,
         shards=settings.shards,
         replace=replace,
+        max_skipped=settings.max_skipped,
     )
     if not settings.keep_parts:
         shutil.rmtree(encoded.folder)

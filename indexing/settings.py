@@ -10,6 +10,7 @@ from typing import Any
 from lexlip import settings as toml
 from lexlip.build.encode import CHUNK
 from lexlip.build.recipe import Recipe
+from lexlip.build.write import check_skipped
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data, option
 
@@ -27,6 +28,7 @@ class Settings(Recipe):
     workers: int = option(1, "processes that encode, each with its own model")
     shards: int = option(1, "processes that write Lucene")
     part_size: int = option(CHUNK, "documents a kill may cost; the first part fixes the scale")
+    max_skipped: float = option(1.0, "share of pictures that may be skipped; more is an error")
     keep_parts: bool = option(False, "keep the encoded parts in OUT.parts")
 
     @property
@@ -48,6 +50,7 @@ class Settings(Recipe):
             )
         if not self.out:
             raise LexLIPError("nowhere to write: give out=FOLDER or --run")
+        check_skipped(self.out, 0, 0, self.max_skipped)
         for name in ("workers", "shards", "part_size"):
             if getattr(self, name) < 1:
                 raise LexLIPError(f"{name} is {getattr(self, name)}: give 1 or more")

@@ -23,7 +23,7 @@ from lexlip.build.searching import Searches
 from lexlip.build.side_stores import SideStores
 from lexlip.build.sources import AnySource
 from lexlip.build.tables import Names
-from lexlip.build.write import ENGINE, Added, begin, build_from, check_new
+from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, check_skipped
 from lexlip.engines import Engine, open_engine
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.prepared import PreparedQuery
@@ -184,6 +184,7 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         *,
         shards: int = 1,
         replace: bool = False,
+        max_skipped: float = 1.0,
         **options: Any,
     ) -> Index:
         """Write a new index of documents that were encoded before: the one that `create` writes.
@@ -200,6 +201,8 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
             By default the one that the parts were encoded with; it must agree with that.
         shards : int
             Processes that write Lucene at the same time; hits do not depend on it.
+        max_skipped : float
+            Share of pictures that may be skipped, 0 to 1. More is an error, and nothing is written.
         path, replace, **options
             As for `create`, also what it raises.
         """
@@ -210,6 +213,8 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
             check_model(found.folder, found.manifest, model)
         with atomic_directory(path, replace=replace) as folder:
             done = build_from(found, folder, recipe, shards)
+            left = len(done.skipped)
+            check_skipped(found.folder, left, left + done.written, max_skipped)
         built = cls.open(path, model, mode="w")
         built.skipped, built.said = done.skipped, done.said
         return built

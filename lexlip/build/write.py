@@ -154,6 +154,38 @@ def note_skipped(
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows), follow=False)
 
 
+def check_skipped(where: object, skipped: int, count: int, most: float) -> None:
+    """Fail where more pictures were skipped than somebody expects.
+
+    Parameters
+    ----------
+    where : path
+        Of what was written, for the error.
+    skipped, count : int
+        Of how many pictures.
+    most : float
+        The largest share that is fine, 0 to 1.
+
+    Raises
+    ------
+    LexLIPError
+
+    Examples
+    --------
+    >>> check_skipped("photos.lex", 1, 10, 0.1)
+    >>> check_skipped("photos.lex", 2, 10, 0.1)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    lexlip.errors.LexLIPError: photos.lex: 2 of 10 pictures were skipped, and 10 % may be ...
+    """
+    if not 0 <= most <= 1:
+        raise LexLIPError(f"max_skipped is {most}: give a share from 0 to 1")
+    if count and skipped / count > most:
+        raise LexLIPError(
+            f"{where}: {skipped} of {count} pictures were skipped, and {100 * most:g} % may be "
+            "(max_skipped): look at the reasons; what could be read is kept"
+        )
+
+
 def impacts_of(chunk: Chunk, manifest: Mapping[str, Any]) -> csr_array:
     """Return the impacts that an index holds of a chunk, the words that are said of it included."""
     cost = manifest["max_terms"], manifest["scale"]

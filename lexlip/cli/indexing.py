@@ -50,6 +50,9 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="delete pictures that are no longer in the folder")
     ] = False,
+    max_skipped: Annotated[
+        float, typer.Option(help="share of pictures that may be skipped, 0 to 1; then exit code 2")
+    ] = 1.0,
     **options: Any,
 ) -> None:
     """Turn pictures into words and write an index: lexlip index photos/ -o photos.lex -m CKPT.
@@ -59,9 +62,10 @@ def index(
     name.
     """
     from lexlip.build.manifest import is_index, place_of, read_manifest
-    from lexlip.build.write import Added
+    from lexlip.build.write import Added, check_skipped
     from lexlip.index import Index
 
+    check_skipped(out, 0, 0, max_skipped)
     use_device(device)
     share_cores()
     recipe = Recipe(**options)  # a wrong option is an error before a model is loaded
@@ -112,6 +116,8 @@ def index(
         f"{one_line(str(out))}: {news}{facts['documents']} pictures ({len(done.skipped)} skipped), "
         f"{facts['terms_per_image']:.1f} terms and {facts['bytes_per_image']:.0f} bytes each"
     )
+    read = facts["documents"] if new else done.written + done.unchanged + done.alike
+    check_skipped(out, len(done.skipped), read + len(done.skipped), max_skipped)
 
 
 def _check_recipe(

@@ -111,3 +111,43 @@ def test_row_05_a_name_that_is_no_unicode_costs_a_line(
     assert sum("skipped" in line for line in done.stderr.splitlines()) >= 1
     with Index.open(tmp_path / "i.lex") as index:
         assert len(index) == 12  # all but broken.png, and that one
+
+
+@pytest.mark.parametrize("most, code", [(None, 0), (0.08, 0), (0.07, 2), (0, 2)])
+def test_row_05_more_bad_pictures_than_expected_are_an_error(
+    lexlip, photos, checkpoint, tmp_path, no_flush, most, code
+):
+    """One of the thirteen pictures is broken, and what could be read is kept."""
+    options = [] if most is None else ["--max-skipped", most]
+    for documents in (12, 12):  # a new index, and an addition
+        done = lexlip("index", photos, "-o", tmp_path / "i.lex", "-m", checkpoint, *options)
+        assert done.exit_code == code, done.output
+        if code:
+            assert "1 of 13 pictures were skipped" in done.stderr.splitlines()[-1]
+        with Index.open(tmp_path / "i.lex") as index:
+            assert len(index) == documents
+
+
+def test_row_05_a_bulk_build_with_too_many_bad_pictures_replaces_nothing(
+    build, photos, checkpoint, tmp_path
+):
+    from indexing.build import build as bulk_build
+    from indexing.settings import read
+
+    out = build(count=3)
+    settings = [f"data={photos}", f"model={checkpoint}", f"out={out}", "engine=postings"]
+    with pytest.raises(LexLIPError, match="1 of 13 pictures were skipped"):
+        bulk_build(*read(None, None, [*settings, "max_skipped=0.05"], "index"))
+    with Index.open(out) as index:
+        assert len(index) == 3
+    bulk_build(*read(None, None, [*settings, "max_skipped=0.1"], "index")).close()
+    with Index.open(out) as index:
+        assert len(index) == 12
+
+
+@pytest.mark.parametrize("most", [-0.1, 1.1, "nan"])
+def test_row_05_a_share_is_a_share(lexlip, photos, checkpoint, tmp_path, most):
+    done = lexlip("index", photos, "-o", tmp_path / "i.lex", "-m", checkpoint,
+                  f"--max-skipped={most}")  # fmt: skip
+    assert done.exit_code == 2 and "share from 0 to 1" in done.stderr
+    assert not (tmp_path / "i.lex").exists()
