@@ -56,6 +56,12 @@ def serve(
         bool, typer.Option("--insecure", help="accept other machines without an API key")
     ] = False,
     browser: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    log_requests: Annotated[
+        bool, typer.Option("--log-requests", help="log requests, a JSON object a line")
+    ] = False,
+    log_queries: Annotated[
+        bool, typer.Option("--log-queries", help="the same, with what was asked")
+    ] = False,
 ) -> None:
     """Search pictures in the browser: lexlip serve photos/, then http://127.0.0.1:8000.
 
@@ -82,6 +88,8 @@ def serve(
         hosts=(*LOOPBACK, *([] if local else [host]), *every, *(name or [])),
         pictures=pictures,
         split=split,
+        log_requests=log_requests,
+        log_queries=log_queries,
     )
     for line in doubts(key, api_key_file):
         typer.echo(f"lexlip: {line}", err=True)
@@ -92,7 +100,10 @@ def serve(
         # One text is too little work for two cores: encoding it in a server thread took 71 ms when
         # torch used both cores of the machine, and 7 ms when it used one.
         set_threads(1)
-        run(create_app(path, speaker, settings, grow), listening, given, browser)
+        run(
+            create_app(path, speaker, settings, grow), listening, given, browser,
+            json_lines=log_requests or log_queries,
+        )  # fmt: skip
 
 
 def run(
@@ -101,6 +112,7 @@ def run(
     what: Sequence[Path],
     browser: bool,
     limits: Limits | None = None,
+    json_lines: bool = False,
 ) -> None:
     """Serve an application at an open socket, until Ctrl+C.
 
@@ -114,6 +126,8 @@ def run(
         Open the page in the browser.
     limits : Limits, optional
         Of connections; by default as many as leave enough file descriptors for the index.
+    json_lines : bool
+        Write logs as JSON objects, requests among them.
     """
     from lexlip.server.calm import calm
     from lexlip.server.connections import Limits, Server, most_connections
@@ -127,6 +141,10 @@ def run(
         application, limits, log_level="warning", access_log=False, server_header=False, ws="none",
         proxy_headers=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
+    if json_lines:
+        from lexlip.server.request_log import log_requests
+
+        log_requests()
     calm()
     return_blocks()
     if browser:

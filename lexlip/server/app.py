@@ -22,6 +22,7 @@ from lexlip.server.failures import answer_errors
 from lexlip.server.growing import Job
 from lexlip.server.guard import Guard
 from lexlip.server.metrics import Measured
+from lexlip.server.request_log import Logged
 from lexlip.server.routes import browsing, images, search, status
 from lexlip.server.service import Service
 from lexlip.server.settings import Settings
@@ -106,6 +107,8 @@ def create_app(
     answer_errors(app, path)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Measured, metrics=service.metrics)
+    if settings.log_requests or settings.log_queries:
+        app.add_middleware(Logged, queries=settings.log_queries)
     for routes in (search, images, browsing, status):
         app.include_router(routes.router)
     describe(app, settings)

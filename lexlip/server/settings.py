@@ -28,6 +28,10 @@ class Settings:
         By default where the index says.
     split : str, optional
         Of that data set.
+    log_requests : bool
+        Log a line for each request, without what was asked.
+    log_queries : bool
+        With the query of the address.
     max_body : int
         Bytes of a request.
     max_bodies : int
@@ -72,6 +76,8 @@ class Settings:
     hosts: tuple[str, ...] = LOOPBACK
     pictures: str | None = None
     split: str | None = None
+    log_requests: bool = False
+    log_queries: bool = False
     max_body: int = 32 * 2**20
     max_bodies: int = 256 * 2**20
     body_seconds: float = 30.0
