@@ -87,6 +87,8 @@ def test_a_leak_is_found_and_noise_is_none():
     found, (reason,) = soak.verdict(samples(leak), [])
     assert "memory grows" in reason and found["slope"] == pytest.approx(72, abs=10)
     assert soak.verdict(samples(leak[::-1]), [])[1] == []
+    spiky = [30 + 60 * (n % 20 == 19) for n in range(360)]  # a writer, for a moment
+    assert soak.verdict(samples(noise, spiky), [])[1] == []
     files = [30 + n // 10 for n in range(360)]
     assert "open files" in soak.verdict(samples(noise, files), [])[1][0]
     assert soak.verdict(samples(noise), ["minute 1: it failed"])[1] == ["minute 1: it failed"]
