@@ -23,7 +23,15 @@ from lexlip.build.searching import Searches
 from lexlip.build.side_stores import SideStores
 from lexlip.build.sources import AnySource
 from lexlip.build.tables import Names
-from lexlip.build.write import ENGINE, Added, begin, build_from, check_new, check_skipped
+from lexlip.build.write import (
+    ENGINE,
+    Added,
+    begin,
+    build_from,
+    check_new,
+    check_skipped,
+    closed_to_writers,
+)
 from lexlip.engines import Engine, open_engine
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.prepared import PreparedQuery
@@ -31,6 +39,7 @@ from lexlip.query.query import AnyQuery, prepare
 from lexlip.rerank.many import SearchesMany
 from lexlip.storage.blame import blames_damage
 from lexlip.storage.files import atomic_directory
+from lexlip.storage.folder_lock import patiently
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
@@ -159,13 +168,13 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         check_heads(model, recipe)
         coming = chunks(model, documents, None, recipe)
         facts = origin(model, documents, checkpoint)
-        with atomic_directory(target, replace=replace) as folder:
+        with atomic_directory(target, replace=replace, held=closed_to_writers) as folder:
             manifest, begun = begin(folder, coming, facts, recipe)
             if exclude:
                 sources.write(folder)
             with cls(folder, manifest, "w", model) as index:
                 done = index._intake.write(chain(begun, coming if there else ()))
-        built = cls.open(target, model, mode="w")
+        built = patiently(lambda: cls.open(target, model, mode="w"))
         try:
             done += built._intake.write(coming) + built._intake.say(settled)
             built.skipped, built.said = done.skipped, done.said
@@ -211,11 +220,11 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)
-        with atomic_directory(path, replace=replace) as folder:
+        with atomic_directory(path, replace=replace, held=closed_to_writers) as folder:
             done = build_from(found, folder, recipe, shards)
             left = len(done.skipped)
             check_skipped(found.folder, left, left + done.written, max_skipped)
-        built = cls.open(path, model, mode="w")
+        built = patiently(lambda: cls.open(path, model, mode="w"))
         built.skipped, built.said = done.skipped, done.said
         return built
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import astuple, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from lexlip.engines import Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, with_said
 from lexlip.storage.files import MANIFEST, check_replaceable, check_writable, write_text
+from lexlip.storage.folder_lock import without_writers
 from lexlip.storage.seal import write_sealed
 
 ENGINE, SKIPPED = "engine", "skipped.jsonl"
@@ -94,6 +95,11 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
     check_replaceable(Path(path), MANIFEST)
     check_writable(Path(path))
     return there
+
+
+def closed_to_writers(path: Path) -> AbstractContextManager[None]:
+    """Keep writers away from an index at `path` while another one takes its place."""
+    return without_writers(path, ENGINE)
 
 
 def begin(

@@ -13,8 +13,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -339,9 +339,18 @@ def heal(path: str | os.PathLike[str], marker: str = MANIFEST) -> None:
                 os.close(descriptor)
 
 
+def _nobody(path: Path) -> AbstractContextManager[None]:
+    """Keep nobody away."""
+    return nullcontext()
+
+
 @contextmanager
 def atomic_directory(
-    path: str | os.PathLike[str], *, marker: str | None = MANIFEST, replace: bool = True
+    path: str | os.PathLike[str],
+    *,
+    marker: str | None = MANIFEST,
+    replace: bool = True,
+    held: Callable[[Path], AbstractContextManager[None]] = _nobody,
 ) -> Iterator[Path]:
     """Fill a temporary folder which becomes `path` when the block ends without an exception.
 
@@ -358,6 +367,8 @@ def atomic_directory(
         A non-empty folder is replaced only if it holds a file of this name. None replaces any.
     replace
         False refuses to replace anything that came to be at `path` meanwhile.
+    held
+        Keeps writers away from the folder at `path` while it is replaced.
 
     Yields
     ------
@@ -394,7 +405,8 @@ def atomic_directory(
         fsync_tree(temporary)
         check_replaceable(target, marker)
         if replace:
-            _swap(temporary, target)
+            with held(target):
+                _swap(temporary, target)
         else:
             _place(temporary, target)
     except BaseException as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +20,64 @@ OWNER = "OWNER"
 """The name is in a file of its own: on Windows nobody else can read a file that is locked."""
 
 
+T = TypeVar("T")
+
+
+class InUse(LexLIPError):
+    """Somebody else writes."""
+
+
+_WAIT = 60.0
+"""Seconds that a replacement waits for writers: a commit takes less."""
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one at its place, None for no folder."""
+    try:
+        facts = os.stat(folder)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+@contextmanager
+def without_writers(path: Path, first: str) -> Iterator[None]:
+    """Hold the locks of all folders in `path`, so that nobody writes while it is replaced.
+
+    A writer finds what it writes to by its name: beside a replacement it would write into the new
+    folder, and remove there what it does not know.
+
+    Parameters
+    ----------
+    path : Path
+        May be missing.
+    first : str
+        Name of the folder that writers lock first.
+
+    Raises
+    ------
+    LexLIPError
+        When a writer does not end.
+    """
+    names = sorted(path.glob(f"*/{LOCK}"), key=lambda it: (it.parent.name != first, it))
+    with ExitStack() as held:
+        for name in names:
+            held.callback(FolderLock(name.parent, _WAIT).release)
+        yield
+
+
+def patiently(opening: Callable[[], T]) -> T:
+    """Return what `opening` opens for writing, after another writer had its turn."""
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            return opening()
+        except InUse:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
 class FolderLock:
     """The lock of a folder, held until `release` or the end of the process, however it ends.
 
@@ -24,11 +85,14 @@ class FolderLock:
     ----------
     folder
         Must be there.
+    wait
+        Seconds to wait for another owner.
 
     Raises
     ------
     LexLIPError
-        When another process, or another object of this one, has it: it is named.
+        When another process, or another object of this one, has it: it is named. When the folder
+        is replaced at this moment.
 
     Examples
     --------
@@ -42,21 +106,25 @@ class FolderLock:
     >>> FolderLock(folder).release()
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._owner = folder / OWNER
+    def __init__(self, folder: Path, wait: float = 0.0) -> None:
+        self._folder, self._owner = folder, folder / OWNER
+        self._home = identity(folder)
         # thread_local: whoever closes an index may be another thread than who opened it.
-        self._lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
+        self._lock = FileLock(
+            folder / LOCK, thread_local=False, fallback_to_soft=False, poll_interval=0.02
+        )
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=wait)
         except Timeout:
             owner = ""
             with suppress(OSError):
                 owner = self._owner.read_text("utf-8", "replace").strip()
-            raise LexLIPError(
+            raise InUse(
                 f"{folder} is open for writing elsewhere ({owner or 'owner unknown'}): "
                 "close that engine or process first"
             ) from None
         try:
+            self.check()
             since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
             owner = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
             self._owner.unlink(missing_ok=True)  # of a killed process, perhaps another user's
@@ -66,10 +134,22 @@ class FolderLock:
             self.release()
             raise
 
+    @property
+    def moved(self) -> bool:
+        """Whether another folder has taken the place of the one that was locked."""
+        return identity(self._folder) != self._home
+
+    def check(self) -> None:
+        """Raise a LexLIPError where another folder has taken this one's place."""
+        if self.moved:
+            raise LexLIPError(f"{self._folder} was replaced meanwhile: open it again")
+
     def release(self) -> None:
         """Let the next writer in. LOCK stays: removing it could remove a newer lock."""
         try:
             with suppress(OSError):
+                if self.moved:
+                    return
                 nofollow = getattr(os, "O_NOFOLLOW", 0)
                 os.close(os.open(self._owner, os.O_WRONLY | os.O_TRUNC | nofollow))
         finally:

@@ -317,7 +317,12 @@ class GenerationWriter:
             raise LexLIPError(f"{self.folder} {what}: {error.strerror or error}") from None
 
     def _sweep(self) -> None:
-        """Remove what is ours by name but not of the current generation."""
+        """Remove what is ours by name but not of the current generation.
+
+        Nothing where another folder has taken the place of this one.
+        """
+        if self._lock is None or self._lock.moved:
+            return
         kept = {*self.current.parts, f"gen-{self.current.number:06}.json"}
         for entry in os.scandir(self.folder):
             if entry.name not in kept and _OURS.fullmatch(entry.name):
@@ -328,8 +333,13 @@ class GenerationWriter:
                     else:
                         os.unlink(entry.path)
 
+    def _check_place(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
     def new_part(self) -> Path:
         """Return a new empty folder; it lasts when the next `publish` names it."""
+        self._check_place()
         number = self.current.following
         while True:
             part = self.folder / f"part-{number:06}"
@@ -353,6 +363,7 @@ class GenerationWriter:
         LexLIPError
             When writing fails, as on a full disk: the last generation stays.
         """
+        self._check_place()
         known = self.current.parts
         table: dict[str, dict[str, tuple[int, str]]] = {}
         number = self.current.number + 1

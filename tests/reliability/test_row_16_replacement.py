@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from lexlip.build.encoded_parts import Encoded
 from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection
 from lexlip.storage import files
+from lexlip.storage.generations import GenerationWriter, verify
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -197,3 +201,79 @@ def test_row_16_readers_beside_replacements_never_mix_two(build, model, images, 
     for thread in threads:
         thread.join()
     assert seen == {(3, 5), (9, 64)}, wrong
+
+
+def test_row_16_a_replacement_waits_for_a_writer(build, model, images, monkeypatch):
+    """A writer that was beside a replacement wrote into the new index, and removed its parts."""
+    from lexlip.storage import folder_lock
+
+    path = build()
+    source = {f"new-{number}.png": images[number] for number in range(3)}
+    writer = Index.open(path, model, "w")
+    monkeypatch.setattr(folder_lock, "_WAIT", 0.3)
+    with pytest.raises(LexLIPError, match="open for writing elsewhere"):
+        Index.create(path, model, source, engine="postings", replace=True)
+    assert writer.delete(["0.png"]) == 1 and writer.check() == []
+    monkeypatch.setattr(folder_lock, "_WAIT", 30.0)
+    threading.Timer(0.5, writer.close).start()
+    Index.create(path, model, source, engine="postings", replace=True).close()
+    with Index.open(path, model) as index:
+        assert sorted(index.engine.ids()) == sorted(source) and index.check() == []
+
+
+def test_row_16_a_writer_whose_folder_was_replaced_touches_nothing(tmp_path, no_flush):
+    """Also where a replacement, of an older version or by hand, did not wait."""
+    first, second = (GenerationWriter(tmp_path / name) for name in ("a", "b"))
+    for number, writer in enumerate((first, second)):
+        for _ in range(number + 1):
+            part = writer.new_part()
+            (part / "it").write_text(str(number))
+            writer.publish([part.name], {"number": number})
+    second.close()
+    left = first.new_part()
+    (tmp_path / "a").rename(tmp_path / "aside")
+    (tmp_path / "b").rename(tmp_path / "a")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    with pytest.raises(LexLIPError, match="was replaced meanwhile"):
+        first.publish([left.name], {})
+    with pytest.raises(LexLIPError, match="was replaced meanwhile"):
+        first.new_part()
+    first.discard()
+    first.close()
+    after = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert after == before and verify(tmp_path / "a") == []
+    GenerationWriter(tmp_path / "a").close()  # the lock of the new folder is free
+
+
+@pytest.mark.parametrize("engine", ["postings", pytest.param("lucene", marks=pytest.mark.java)])
+def test_row_16_writers_beside_replacements_lose_nothing(build, model, images, engine, request):
+    if engine == "lucene":
+        request.getfixturevalue("lucene")
+    path = build(engine=engine)
+    end, wrong, written = time.monotonic() + 6, [], Counter()
+
+    def write(number):
+        while time.monotonic() < end:
+            try:
+                with Index.open(path, model, "w") as index:
+                    index.add({f"{number}-{written[number]}.png": images[number]})
+                    written[number] += 1
+            except LexLIPError as error:
+                if not re.search("open for writing|replaced", str(error)):
+                    wrong.append(str(error))
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    replaced = 0
+    source = {f"{number}.png": images[number] for number in range(4)}
+    while time.monotonic() < end:
+        Index.create(path, model, source, engine=engine, replace=True).close()
+        replaced += 1
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and replaced and sum(written.values())
+    with Index.open(path, model) as index:
+        assert index.check() == [] and {"0.png", "3.png"} <= set(index.engine.ids())

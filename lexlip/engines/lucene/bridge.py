@@ -23,6 +23,7 @@ from typing import Any
 from lexlip.engines.lucene import java
 from lexlip.errors import LexLIPError
 from lexlip.storage.fair_lock import FairLock
+from lexlip.storage.folder_lock import InUse
 
 PACKAGE = "org.apache.lucene."
 _NO_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
@@ -159,7 +160,8 @@ def readable_errors(path: Path) -> Iterator[None]:
             )
         else:
             message = f"failed in Lucene: {name}: {reason}"
-        raise LexLIPError(f"{path} {message}") from None
+        kind = InUse if name == "LockObtainFailedException" else LexLIPError
+        raise kind(f"{path} {message}") from None
 
 
 def _cause(error: Any) -> tuple[str, str]:

@@ -51,6 +51,7 @@ from lexlip.engines.lucene.metadata import (
     metadata_of_rows,
 )
 from lexlip.engines.lucene.snapshot import EXPLAINED, ID, IMPACTS, Snapshot, with_ids
+from lexlip.engines.lucene.writing import let_go, locked, new_fields, new_writer
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
@@ -58,8 +59,6 @@ from lexlip.storage.ids import check_ids, closed, read_only
 from lexlip.views import Vectors
 
 __all__ = ["LuceneEngine", "lucene_jar"]
-
-_BUFFER_MB = 256.0
 
 
 class LuceneEngine(Browses, WithoutArrays):
@@ -102,6 +101,14 @@ class LuceneEngine(Browses, WithoutArrays):
             raise LexLIPError(f"{self.path} is a file: give the name of a folder")
         if mode == "r" and not self.path.is_dir():
             raise LexLIPError(f"{self.path} does not exist: build the index first")
+        self._lock = locked(self.path) if mode == "w" else None
+        try:
+            self._open(mode)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _open(self, mode: Literal["w", "r"]) -> None:
         lucene = classes()
         with WRITING, readable_errors(self.path):
             self._directory = lucene.FSDirectory.open(lucene.File(str(self.path)).toPath())
@@ -116,23 +123,10 @@ class LuceneEngine(Browses, WithoutArrays):
             self._kinds = self._snapshot.kinds  # those of uncommitted documents included
 
     def _open_writer(self) -> None:
-        lucene = classes()
-        config = lucene.IndexWriterConfig(analyzer())
-        config.setSimilarity(lucene.ImpactSimilarity())
-        config.setRAMBufferSizeMB(_BUFFER_MB)
-        config.setCommitOnClose(False)
-        self._writer = lucene.IndexWriter(self._directory, config)
-        # Documents and frequencies only: no positions, no norms, no vectors.
-        kind = lucene.FieldType()
-        kind.setIndexOptions(lucene.IndexOptions.DOCS_AND_FREQS)
-        kind.setTokenized(True)
-        kind.setOmitNorms(True)
-        kind.freeze()
-        empty = lucene.cast("java.lang.CharSequence", lucene.String(""))
-        self._id_field = lucene.KeywordField(ID, "", lucene.Field_Store.YES)
-        self._impacts_field = lucene.Field(IMPACTS, empty, kind)
-        self._forms = DocumentForms(lucene, [self._id_field, self._impacts_field])
-        if not lucene.DirectoryReader.indexExists(self._directory):
+        self._writer = new_writer(self._directory)
+        self._id_field, self._impacts_field = new_fields()
+        self._forms = DocumentForms(classes(), [self._id_field, self._impacts_field])
+        if not classes().DirectoryReader.indexExists(self._directory):
             self._writer.commit()
 
     def _check_writable(self) -> None:
@@ -388,9 +382,17 @@ class LuceneEngine(Browses, WithoutArrays):
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is None:
             return
-        with WRITING, readable_errors(self.path):
-            snapshot.reader.close()
-            if self._writer is not None:
-                self._writer.rollback()
-                self._writer = None
-            self._directory.close()
+        try:
+            with WRITING, readable_errors(self.path):
+                snapshot.reader.close()
+                if self._writer is not None:
+                    self._writer.rollback()
+                    self._writer = None
+                self._directory.close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the next writer in, whatever became of this one."""
+        writer, lock, self._writer, self._lock = self._writer, self._lock, None, None
+        let_go(self.path, writer, lock)
