@@ -34,7 +34,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz soak docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz reliability soak docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -85,6 +85,11 @@ test: install lint ## linters, types and all tests, in JOBS processes
 
 fuzz: $(READY) ## queries, filters, indexes, pictures, requests that nobody wrote, for SECONDS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)
+
+reliability: $(READY) ## the tests of the failure matrix, and docs/reliability.md from what they measure
+	@rm -f .figures.jsonl
+	@HF_HUB_OFFLINE=1 LEXLIP_FIGURES=$(CURDIR)/.figures.jsonl LEXLIP_EVERY_CALL=1 $(BIN)/python -m pytest tests/reliability
+	@$(BIN)/python -m tests.reliability.matrix .figures.jsonl && rm .figures.jsonl
 
 faults: $(READY) ## a fault at every system call of every change of an index: 1,100 calls, three faults
 	@for change in add delete compact create replace; do \

@@ -112,7 +112,7 @@ def test_row_06_pictures_that_cost_much_stop_nobody(index, tmp_path, figure):
             over.set()
             watcher.join()
         assert statuses <= {200, 400, 413, 503, 504} and 200 in statuses, statuses
-        assert peak[0] - idle < 1_000, (idle, peak)
+        assert peak[0] - idle < 1_500, (idle, peak)  # 8 bodies of 30 MB among them
         assert server.ask("/healthz")[0] == 200
     figure("MB above idle, eight of the worst pictures at once", f"{peak[0] - idle:.0f}")
 
@@ -238,12 +238,12 @@ def test_row_11_a_server_on_a_full_disk_serves_on_and_writes_again(index, tmp_pa
     size = sum(path.stat().st_size for path in index.rglob("*")) // 1024
     commands = (
         f"mount -t tmpfs -o size={size + 1200}k none {disk}; cp -r {index} {disk}/i.lex; "
-        f"dd if=/dev/zero of={disk}/filler bs=1k count=700 2>/dev/null; "
+        f"dd if=/dev/zero of={disk}/filler bs=1k 2>/dev/null; truncate -s -64K {disk}/filler; "
         f"(while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; rm {disk}/filler) & "
     )
     where = {"first": commands, "within": ("unshare", "-Urm")}
     with served(disk / "i.lex", tmp_path / "log", **where) as server:
-        held, refused = len(server.search()), 0
+        held, refused = json.loads(server.ask("/stats")[1])["documents"], 0
         for number in range(60):
             status, body = server.post(f"n{number}.png", as_png(noise(100 + number, 60)))
             if status < 300:
