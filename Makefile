@@ -34,7 +34,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz reliability soak docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz reliability soak audit docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -141,10 +141,18 @@ bench-phases: $(READY) towers ## words that find and vectors that order, beside 
 	  $(PIP) -e '.[bench,contenders]'; }
 	@$(LEXLIP) eval.race.phases $(SET)
 
+audit: $(READY) ## known vulnerabilities of what is installed, and sbom.json, which lists it (CycloneDX)
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && \
+	  .audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10' 'cyclonedx-bom>=7.5'; }
+	@.audit/bin/cyclonedx-py environment --of JSON -o sbom.json $(BIN)/python
+	@.audit/bin/pip-audit --progress-spinner off -f json -o .audit/found.json \
+	  --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') 2>.audit/log; \
+	  $(BIN)/python .ci/audit.py .audit/found.json
+
 docs: $(READY) ## the site, in site/: docs/ and the reference from docstrings; a broken link is an error
 	@$(BIN)/python -c 'import mkdocstrings, nbconvert, zensical' 2>/dev/null || { echo "lexlip: installing Zensical"; \
 	  $(PIP) -e '.[docs]'; }
 	@$(BIN)/python docs/build_site.py
 
 clean: ## remove .venv, site and caches (runs stay)
-	@rm -rf .venv site build/site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	@rm -rf .venv .audit site build/site .pytest_cache .mypy_cache .ruff_cache *.egg-info
