@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -42,6 +43,8 @@ _SUFFIX = {
     "RAW": ".raw",
 }
 _SMALL = 32  # pictures kept for queries
+_PART = 1024  # ids that an engine is asked about at a time
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.\w+\.tmp-[0-9a-f]{12}")  # of a write that was killed
 _UPLOADED = re.compile(rf"{UPLOADS}/[0-9a-f]{{32}}\.(?:jpg|png|webp|gif|bmp|tiff|avif|heic|raw)")
 
 
@@ -133,6 +136,7 @@ class Pictures:
         self._index, self._originals, self._settings = index, originals, settings
         self._held = held
         self._converting = threading.Lock()
+        self._swept = False
         self.problem = originals.problem
         self._thumbnail = functools.lru_cache(settings.thumbnails)(self._make_thumbnail)
         self._small = functools.lru_cache(_SMALL)(self._read_small)
@@ -276,6 +280,38 @@ class Pictures:
             except OSError as error:
                 raise Refused(507, f"{name}: cannot be stored ({error.strerror})") from None
         return id, path
+
+    def sweep(self, held: Callable[[Sequence[str]], Sequence[object | None]]) -> int:
+        """Remove posted pictures that no document has: a kill came before its commit, or after it.
+
+        To be called by the writer of the index, so that nobody is about to commit one. Only the
+        first call looks.
+
+        Parameters
+        ----------
+        held : callable
+            Ids to documents, None where there is none.
+
+        Returns
+        -------
+        int
+            How many files went.
+        """
+        folder = self._index / UPLOADS
+        if self._swept or not folder.is_dir():
+            return 0
+        self._swept, gone = True, 0
+        names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
+        ids = [f"{UPLOADS}/{name}" for name in names if _UPLOADED.fullmatch(f"{UPLOADS}/{name}")]
+        for start in range(0, len(ids), _PART):
+            part = ids[start : start + _PART]
+            missing = [id for id, it in zip(part, held(part), strict=True) if it is None]
+            self.forget(missing)
+            gone += len(missing)
+        for name in names:
+            if _TEMPORARY.fullmatch(name):
+                (folder / name).unlink(missing_ok=True)
+        return gone
 
     def forget(self, ids: Iterable[str]) -> None:
         """Remove the files of posted pictures; other files stay."""

@@ -97,6 +97,8 @@ def add(
     first: LexLIPError | None = None
     with served.writing() as index:
         check_columns(index.engine.kinds, metadata, settings.max_columns)
+        if swept := pictures.sweep(index.engine.fetch):
+            log.warning("%d posted pictures that no document has were removed", swept)
         kept = {}
         for name, data in files:
             try:

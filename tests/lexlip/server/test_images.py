@@ -290,3 +290,23 @@ def test_posted_metadata_bring_an_index_to_so_many_columns(make_index, serve, im
     assert refused.status_code == 400 and "limit of 8" in refused.json()["error"]
     assert len(list(path.glob("uploads/*"))) == 1
     assert post(data[2], names).status_code == 200
+
+
+def test_what_a_kill_left_of_posts_is_swept_by_the_next_post(make_index, serve, images):
+    """Files of pictures whose documents were never committed; those of others stay."""
+    path = make_index()
+    with_one = serve(path)
+    posted = {"file": ("a.png", as_bytes(images[9]), "image/png")}
+    id = with_one.post("/images", files=posted).json()["added"][0]["id"]
+    orphans = [path / "uploads" / f"{'0' * 31}{n}.png" for n in range(3)]
+    orphans.append(path / "uploads" / f".{'0' * 32}.png.tmp-0123456789ab")
+    mine = path / "uploads" / "my notes.txt"
+    for file in (*orphans, mine):
+        file.write_bytes(b"x")
+    again = serve(path)  # as after a restart
+    assert again.get("/search?q=red").status_code == 200
+    assert all(file.exists() for file in orphans)  # a reader removes nothing
+    posted = {"file": ("b.png", as_bytes(images[10]), "image/png")}
+    assert again.post("/images", files=posted).status_code < 300
+    assert not any(file.exists() for file in orphans)
+    assert mine.exists() and (path / id).exists()
