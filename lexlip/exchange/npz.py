@@ -25,6 +25,8 @@ from lexlip.storage.spool import Spool
 METADATA = "metadata.jsonl"
 _ENTRIES = 1 << 20
 _ROWS = 4096
+_FREE, _RATIO = 2**30, 200
+"""Bytes, and times its size, to which an archive may expand. Vectors expand 2 to 20 times."""
 
 
 def write(
@@ -106,6 +108,9 @@ class Archive:
             raise LexLIPError(f"{path} does not exist: check its name") from None
         except (OSError, zipfile.BadZipFile) as error:
             raise LexLIPError(f"{path} is no archive of numpy ({error}): export it again") from None
+        expanded = sum(member.file_size for member in self._zip.infolist())
+        if expanded > _FREE + _RATIO * path.stat().st_size:
+            raise self._wrong(f"it would expand to {expanded / 2**30:.0f} GiB")
         self._names = set(self._zip.namelist())
         kind = self._whole("format").item()
         if kind not in (b"csr", "csr"):
@@ -131,6 +136,8 @@ class Archive:
         try:
             with self._zip.open(f"{name}.npy") as file:
                 return npy.read_array(file, allow_pickle=False)
+        except MemoryError:
+            raise self._wrong(f"{name} is larger than memory") from None
         except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
             raise self._wrong(f"{name}: {error}") from None
 

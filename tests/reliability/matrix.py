@@ -67,7 +67,7 @@ ROWS = (
         "refused by their header, or decoded in bounded memory and time",
         (_IMAGES + "test_bombs_are_refused_by_their_header", _IMAGES + "test_too_many_bytes",
          "tests/field/test_bounds.py::*")),
-    Row(7, "Archives that unpack outside, or to much", "no archive is opened"),
+    Row(7, "Archives that unpack outside, or to much", "no archive is unpacked; one of vectors expands within bounds"),
     Row(8, "Paths and links that lead out of the folder",
         "nothing is sent but pictures that were indexed",
         (_SERVER + "test_images.py::test_nothing_but_indexed_pictures_is_sent",
