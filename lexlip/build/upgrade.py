@@ -67,7 +67,7 @@ def upgrade(path: str | os.PathLike[str]) -> list[str]:
         if not sealed:
             write_sealed(target / MANIFEST, manifest)
         return done
-    lock = FolderLock(target / ENGINE) if postings else None
+    lock = FolderLock(target / ENGINE)  # what is copied must not change meanwhile
     try:
         with atomic_directory(target) as folder:
             for entry in os.scandir(target):
@@ -76,8 +76,7 @@ def upgrade(path: str | os.PathLike[str]) -> list[str]:
             done += [f"{name}: {convert(folder / name)}" for name, convert in jobs.items()]
             write_sealed(folder / MANIFEST, manifest)
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
     return done
 
 

@@ -25,7 +25,7 @@ from lexlip.storage.spool import Spool
 METADATA = "metadata.jsonl"
 _ENTRIES = 1 << 20
 _ROWS = 4096
-_FREE, _RATIO = 2**30, 200
+_FREE, _RATIO = 2**28, 200
 """Bytes, and times its size, to which an archive may expand. Vectors expand 2 to 20 times."""
 
 
@@ -112,6 +112,14 @@ class Archive:
         if expanded > _FREE + _RATIO * path.stat().st_size:
             raise self._wrong(f"it would expand to {expanded / 2**30:.0f} GiB")
         self._names = set(self._zip.namelist())
+        try:
+            self._open()
+        except LexLIPError:
+            raise
+        except (ValueError, TypeError, IndexError, OverflowError) as error:  # of another shape
+            raise self._wrong(str(error)) from None
+
+    def _open(self) -> None:
         kind = self._whole("format").item()
         if kind not in (b"csr", "csr"):
             raise self._wrong(f"its matrix is {kind!r:.20}, not csr")

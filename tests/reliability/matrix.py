@@ -189,7 +189,7 @@ What may go wrong, what is promised then, and the tests that hold lexlip to it. 
 from the tests: `make reliability` runs them and writes it. {count} test functions, many of them
 with several cases, run with every change.
 
-Limits and what is not defended: [Security](https://github.com/lexlip/lexlip/blob/main/SECURITY.md).
+Limits and what is not defended: [Security](../SECURITY.md).
 Longer runs: [fuzzing](results/fuzzing.md) and [load](results/soak.md).
 
 | row | what happens | promise | tests | figures |
