@@ -36,6 +36,7 @@ def test_mypy_accepts_it_in_its_strict_mode(tmp_path):
     settings.write_text(f"""
 [mypy]
 strict = true
+follow_imports = silent
 python_version = 3.11
 cache_dir = {tmp_path}
 explicit_package_bases = true

@@ -82,7 +82,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) 
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # of a flush: say of what
+        if isinstance(error, OSError) and error.errno and not error.filename:  # say of what
             error.filename = os.fspath(path)
         raise
 

@@ -101,7 +101,7 @@ class FolderLock:
     >>> lock = FolderLock(folder)
     >>> FolderLock(folder)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    lexlip.errors.LexLIPError: ... is open for writing elsewhere (process ...): close that ...
+    lexlip.storage.folder_lock.InUse: ... is open for writing elsewhere (process ...): close ...
     >>> lock.release()
     >>> FolderLock(folder).release()
     """

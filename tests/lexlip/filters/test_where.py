@@ -330,7 +330,6 @@ def test_kinds():
         ([1, "a"], "'year', value 1, 'a'.*value 0 is 1"),
         ([True, 1], "truth values and whole numbers"),
         ([[1]], "is a list"),
-        ([np.datetime64("2024-01-01")], "datetime64.*dates as text"),
         ([2**53 + 1], "as text"),
         ([2**20_000], "a number of 20,001 bits"),
         (["\udcff"], "Unicode"),

@@ -29,8 +29,16 @@ TEXTS = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of these tests: others may have exported the same model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache-of-exports")))
+        yield
+
+
 @pytest.fixture(scope="module")
-def home(checkpoint, tmp_path_factory):
+def home(cache, checkpoint, tmp_path_factory):
     """A checkpoint of its own, with its export."""
     folder = tmp_path_factory.mktemp("exported") / "tiny"
     shutil.copytree(checkpoint, folder)

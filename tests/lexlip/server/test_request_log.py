@@ -61,10 +61,11 @@ async def _raises(scope, receive, send):
 
 def test_an_application_that_fails_is_a_500(lines):
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     scope = {"type": "http", "method": "GET", "path": "/"}
-    with pytest.raises(ValueError):
-        asyncio.run(Logged(_raises, False)(scope, None, None))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError):  # a loop runs in this thread
+        pool.submit(asyncio.run, Logged(_raises, False)(scope, None, None)).result()
     assert [line["status"] for line in lines()] == [500]
 
 

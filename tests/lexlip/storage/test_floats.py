@@ -97,7 +97,7 @@ def test_a_write_that_fails_changes_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", full)
+        patch.setattr(np.lib.format, "write_array_header_1_0", full)
         with pytest.raises(LexLIPError, match="keeps what it had.*No space"):
             vectors.write(["a", "b"], csr_array([[0, 1.0], [0, 1.0]]))
     before = sorted((tmp_path / "v").rglob("*"))

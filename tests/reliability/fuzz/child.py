@@ -9,7 +9,6 @@ import argparse
 import importlib
 import os
 import random
-import resource
 import sys
 import time
 import traceback
@@ -34,10 +33,9 @@ KEPT = 400
 
 def memory_of(pid: int | None) -> float:
     """Return the most memory that a process has had, in MB: this one, or another one."""
-    if pid is None:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not resource.getrusage: that begins with the memory of the process that this one comes from.
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid or 'self'}/status").read_text()
     except OSError:
         return 0.0
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
@@ -59,6 +57,7 @@ class Judge:
         self.harness, self.tally, self.failures = harness, tally, failures
         self.said: list[str] = []
         self._places: set[str] = set()
+        self._before = memory_of(harness.pid()) if harness.pid() is None else 0.0
 
     def attempt(self, data: bytes) -> None:
         """Try an input."""
@@ -71,7 +70,7 @@ class Judge:
             last = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{type(error).__name__} {last.filename}:{last.lineno}"
             wrong = "".join(traceback.format_exception(error)[-4:]).strip()
-        peak = memory_of(self.harness.pid())
+        peak = memory_of(self.harness.pid()) - self._before
         seconds = self.tally.end(peak)
         if wrong is None and seconds > self.harness.seconds:
             place = wrong = f"slow: {seconds:.1f} s, the limit is {self.harness.seconds:g} s"
