@@ -117,6 +117,7 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         exclude: Sequence[str] = (),
         id_column: str | None = None,
         image_column: str | None = None,
+        max_skipped: float = 1.0,
         **options: Any,
     ) -> Index:
         """Encode a source and write a new index.
@@ -150,6 +151,9 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
             Columns of a table with ids and pictures, where they are called neither `id` or
             `image_id`, nor `image`, `path` or `file_name`. The only column of pictures in a data
             set needs no name.
+        max_skipped : float
+            Share of pictures that may be skipped, 0 to 1, where an index is replaced. More is an
+            error, and the old one stays.
         **options
             Options of the recipe by name: ``engine="postings"``, which needs no Java, or
             ``keep_floats=True`` for `search(..., rescore=100)`, ``keep_views=True`` for
@@ -174,6 +178,9 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
                 sources.write(folder)
             with cls(folder, manifest, "w", model) as index:
                 done = index._intake.write(chain(begun, coming if there else ()))
+            if there:
+                left = len(done.skipped) + len(settled.skipped)
+                check_skipped(path, left, left + done.written, max_skipped)
         built = patiently(lambda: cls.open(target, model, mode="w"))
         try:
             done += built._intake.write(coming) + built._intake.say(settled)

@@ -181,14 +181,14 @@ def check_skipped(where: object, skipped: int, count: int, most: float) -> None:
     >>> check_skipped("photos.lex", 1, 10, 0.1)
     >>> check_skipped("photos.lex", 2, 10, 0.1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    lexlip.errors.LexLIPError: photos.lex: 2 of 10 pictures were skipped, and 10 % may be ...
+    lexlip.errors.LexLIPError: photos.lex: 2 of 10 pictures were skipped, more than the 10 % ...
     """
     if not 0 <= most <= 1:
         raise LexLIPError(f"max_skipped is {most}: give a share from 0 to 1")
     if count and skipped / count > most:
         raise LexLIPError(
-            f"{where}: {skipped} of {count} pictures were skipped, and {100 * most:g} % may be "
-            "(max_skipped): look at the reasons; what could be read is kept"
+            f"{where}: {skipped} of {count} pictures were skipped, more than the {100 * most:g} % "
+            "of --max-skipped: look at them, or allow more"
         )
 
 

@@ -21,7 +21,23 @@ def main() -> None:
 
     gc.freeze()
     gc.enable()
-    app()
+    if sys.stdout is None:  # closed by who started this
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What cannot be written now cannot be at the end of the process either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        reason = error.strerror or error
+        print(f"lexlip: the output cannot be written: {reason}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def index(
         built = Index.create(
             out, load(model), first, recipe,
             split=split, checkpoint=model, replace=replace, exclude=left_out,
+            max_skipped=max_skipped,
         )  # fmt: skip
         done = Added(skipped=built.skipped, said=built.said)
     else:

@@ -49,9 +49,14 @@ def demonstration(folder: Path | None = None) -> Path:
             write_json(new / MANIFEST, facts)
     model = load_shipped()
     if not (drawn and _is_of(model, index)):
-        Index.create(
-            index, model, pictures, engine="postings", checkpoint=SHIPPED, replace=is_index(index)
-        ).close()
+        try:
+            Index.create(
+                index, model, pictures, engine="postings", checkpoint=SHIPPED,
+                replace=is_index(index),
+            ).close()  # fmt: skip
+        except LexLIPError:
+            if not _is_of(model, index):  # else another process has just made it
+                raise
     return index
 
 

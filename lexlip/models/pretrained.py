@@ -19,7 +19,9 @@ from lexlip.models.card import CARD, model_card, push, read_record
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.digests import check_checkpoint
 from lexlip.models.dual import refuse_dual_encoder
+from lexlip.models.export_files import export_folder
 from lexlip.models.fingerprints import ROUNDED, fingerprint, learned
+from lexlip.models.hub import check_there
 from lexlip.models.pixels import Prepared
 from lexlip.models.processing import Processor
 from lexlip.models.sentence_files import write_sentence_files
@@ -48,7 +50,13 @@ class SavedModel(PreTrainedModel):
             When the checkpoint is missing, corrupted, or of another model.
         """
         kwargs |= {"output_loading_info": True, "use_safetensors": True}
+        check_there(name)
         check_checkpoint(name)
+        if export_folder(name) and not (Path(name) / "model.safetensors").is_file():
+            raise LexLIPError(
+                f"{name} holds an export for onnxruntime, and no network: open it with "
+                "lexlip.models.load"
+            )
         try:
             loaded: Any = super().from_pretrained(name, *args, **kwargs)
             model, report = loaded

@@ -128,6 +128,20 @@ def test_row_05_more_bad_pictures_than_expected_are_an_error(
             assert len(index) == documents
 
 
+def test_row_05_a_replacement_with_too_many_bad_pictures_is_none(
+    build, lexlip, photos, checkpoint, tmp_path
+):
+    out = build(count=3)
+    command = ["index", photos, "-o", out, "-m", checkpoint, "--replace", "--max-skipped"]
+    done = lexlip(*command, 0.05)
+    assert done.exit_code == 2 and "1 of 13 pictures were skipped" in done.stderr
+    with Index.open(out) as index:
+        assert len(index) == 3
+    assert lexlip(*command, 0.1).exit_code == 0
+    with Index.open(out) as index:
+        assert len(index) == 12
+
+
 def test_row_05_a_bulk_build_with_too_many_bad_pictures_replaces_nothing(
     build, photos, checkpoint, tmp_path
 ):
