@@ -1,7 +1,8 @@
 """The failure matrix: what may go wrong, what lexlip promises then, and the tests of it.
 
 `python -m tests.reliability.matrix FIGURES` writes docs/reliability.md from the tests' names and
-first lines, and from the figures that a run of them measured (make reliability).
+first lines, and from the figures that a run of them measured (make reliability). Without a file it
+takes the figures of the last run: after a test was added or renamed.
 """
 
 # ruff: noqa: E501  (a table)
@@ -197,9 +198,12 @@ Longer runs: [fuzzing](results/fuzzing.md) and [load](results/soak.md).
 {table}"""
 
 
-def main(figures: str) -> None:
-    """Keep the figures of a run, and write the page."""
-    lines = [json.loads(line) for line in Path(figures).read_text("utf-8").splitlines()]
+def main(figures: str | None = None) -> None:
+    """Write the page, with the figures of a run, which are kept, or else with those of the last."""
+    if figures is None:
+        lines = json.loads(FIGURES.read_text("utf-8"))
+    else:
+        lines = [json.loads(line) for line in Path(figures).read_text("utf-8").splitlines()]
     lines.sort(key=lambda line: (line["test"], line["name"], str(line["value"])))
     text = "[\n" + ",\n".join(json.dumps(line) for line in lines) + "\n]\n"
     FIGURES.write_text(text, "utf-8")

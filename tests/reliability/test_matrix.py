@@ -10,7 +10,7 @@ from . import matrix
 
 
 def test_the_page_is_what_the_tests_say():
-    """`make reliability` writes it anew, figures included."""
+    """`python -m tests.reliability.matrix` writes it anew, `make reliability` measures too."""
     lines = json.loads(matrix.FIGURES.read_text("utf-8"))
     assert matrix.PAGE.read_text("utf-8") == matrix.page(lines)
     known = {test.name for row in matrix.ROWS for test in matrix.tests_of(row)}
