@@ -11,6 +11,7 @@ from typing import Any
 
 from lexlip.build.encode import CHUNK, Chunk, Later, as_source, check_excluding, chunks
 from lexlip.build.held import Held
+from lexlip.build.manifest import has_own_words
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.build.sources import AnySource
@@ -21,6 +22,7 @@ from lexlip.data.roots import Settled, Sources
 from lexlip.engines import Engine
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
+from lexlip.models.word_list import NO_PICTURES
 from lexlip.storage.file_facts import FactStore
 from lexlip.storage.ids import check_ids, read_only
 
@@ -121,6 +123,8 @@ class Intake:
         """Read a source, and give its pictures the ids that they have here."""
         wanted = Sources.read(self.path, self.manifest).excluding(exclude)
         documents = as_source(source, split, wanted.exclude, names)
+        if isinstance(documents, Collection) and has_own_words(self.manifest):
+            raise LexLIPError(NO_PICTURES)
         check_excluding(documents, exclude)
         return wanted.settle(documents, self.engine.fetch)
 

@@ -5,6 +5,7 @@ A manifest is JSON in the folder of the index, written once, when the index is c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, document_rows, quantisation_error
 from lexlip.models.fingerprints import check_same
 from lexlip.models.speaker import HasVectors, KeepsLengths
-from lexlip.storage.files import MANIFEST, heal
+from lexlip.storage.files import MANIFEST, heal, read_json
 from lexlip.storage.seal import read_sealed
 
 if TYPE_CHECKING:
@@ -139,6 +140,36 @@ def is_index(path: Path) -> bool:
     """
     heal(path)
     return (path / MANIFEST).is_file()
+
+
+def check_outside(path: Path) -> None:
+    """Refuse a place inside of an index, whose files are its own.
+
+    Raises
+    ------
+    LexLIPError
+        When a folder above it is an index.
+    """
+    for place in (path.resolve(), path.parent.resolve() / path.name):
+        for folder in place.parents:
+            if _is_manifest(folder / MANIFEST):
+                raise LexLIPError(f"{path} is inside of the index {folder}: give another place")
+
+
+def _is_manifest(path: Path) -> bool:
+    """Return whether a file is the manifest of an index, of any version."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        found = read_json(path)
+    except (LexLIPError, OSError):
+        return False
+    return isinstance(found, dict) and str(found.get("format")).startswith("lexlip-index/")
+
+
+def has_own_words(manifest: Mapping[str, Any]) -> bool:
+    """Return whether an index was imported without a model: its folder has its vocabulary."""
+    return bool(manifest["checkpoint"] == f"./{OWN_WORDS}")
 
 
 def require_index(path: Path) -> None:

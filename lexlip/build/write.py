@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lexlip.build.encode import Chunk
 from lexlip.build.encoded_parts import Encoded
-from lexlip.build.manifest import is_index, new_manifest, normalises
+from lexlip.build.manifest import check_outside, is_index, new_manifest, normalises
 from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
@@ -79,9 +79,10 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
     Raises
     ------
     LexLIPError
-        No Java, no right to write there, a folder that holds something else, or an index without
-        `replace`.
+        No Java, no right to write there, a folder that holds something else or is inside of an
+        index, or an index without `replace`.
     """
+    check_outside(Path(path))
     if recipe.engine == "lucene":
         from lexlip.engines.lucene.bridge import lucene_jar
         from lexlip.engines.lucene.java import find_java

@@ -34,14 +34,17 @@ class Topic(NamedTuple):
 
 
 def topics(path: Path, lexicon_map: Path | None) -> Iterator[Topic]:
-    """Yield the queries of a file as they are read.
+    """Yield the queries of a file as they are read; ``-`` is the standard input.
 
     Raises
     ------
     LexLIPError
         With the line that is wrong.
     """
-    for place, id, text in each_topic(path):
+    file = None
+    if str(path) == "-":
+        path, file = Path("standard input"), sys.stdin.buffer
+    for place, id, text in each_topic(path, file):
         name = f"{path}, {place}"
         try:
             yield Topic(id, name, in_our_words(read_query(text), lexicon_map))

@@ -80,7 +80,8 @@ def search(
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="many queries: lines of id, tab, query, or JSON; prints a TREC run, or --json"
+            help="many queries: lines of id, tab, query, or JSON, - for the standard input; "
+            "prints a TREC run, or --json"
         ),
     ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="files alone, one a line")] = False,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from lexlip.data.left_out import LeftOut
 from lexlip.data.metadata import FILE_METADATA, kept_apart, not_columns, rows_to_columns
@@ -24,6 +26,8 @@ from lexlip.storage.files import read_json
 FILE_COLUMNS = ("image", "path", "filename", "file_name", "filepath")
 ID_COLUMNS = ("image_id", "id")
 CAPTION_COLUMNS = ("captions", "caption", "sentences", "text", "raw")
+_BYTE = re.compile("[\udc80-\udcff]")
+"""A byte that is not UTF-8, as "surrogateescape" reads it."""
 
 
 class Pictures(Protocol):
@@ -288,19 +292,40 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise LexLIPError(f"{path}, line {number}: not JSON ({error})") from error
+                why = why_not_json(error)
+                raise LexLIPError(f"{path}, line {number}: not JSON ({why})") from error
+
+
+def why_not_json(error: Exception) -> str:
+    """Return what is wrong with a text that is not JSON, without Python's own advice."""
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)
+    deep = isinstance(error, RecursionError)
+    return "nested too deeply" if deep else "a number of too many digits"
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line) of a UTF-8 text file, gzipped if its name ends in ``.gz``."""
     try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            yield from enumerate((line.rstrip("\r\n") for line in file), start=1)
+        opened: Any = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rb") as file:
+            yield from lines_of(file, path)
     except FileNotFoundError:
         raise LexLIPError(f"{path} does not exist: check its name") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise LexLIPError(f"{path} cannot be read as text: {error}") from error
+
+
+def lines_of(file: IO[bytes], name: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line) of an open file of UTF-8, `lines`; `name` is for errors."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape")
+    try:
+        for number, line in enumerate(text, start=1):
+            if not line.isascii() and _BYTE.search(line):
+                raise LexLIPError(f"{name} cannot be read as text: line {number} is not UTF-8")
+            yield number, line.rstrip("\r\n")
+    finally:
+        text.detach()
 
 
 def read_texts(path: str | Path) -> list[str]:

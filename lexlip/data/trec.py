@@ -16,18 +16,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, unquote
 
 import numpy as np
 
-from lexlip.data.readers import lines
+from lexlip.data.readers import lines, lines_of, why_not_json
 from lexlip.errors import LexLIPError
 
 _CODES = sorted(
     {quote(chr(code)) for code in range(0x3001) if chr(code).isspace()} | {"%25"}, key=len
 )
 _CODE = re.compile("|".join(reversed(_CODES)), re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _AMBIGUOUS = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 _TOPIC = re.compile(r"<(top|topic)\b([^>]*)>(.*?)(?=</\1>|<\1\b|\Z)", re.DOTALL | re.IGNORECASE)
@@ -121,14 +122,16 @@ def read_topics(path: str | Path) -> dict[str, str]:
     return {name: text for _, name, text in each_topic(path)}
 
 
-def each_topic(path: str | Path) -> Iterator[tuple[str, str, str]]:
+def each_topic(path: str | Path, file: IO[bytes] | None = None) -> Iterator[tuple[str, str, str]]:
     """Yield (place, id, text) of queries as they are read, `read_topics` one by one.
 
     Lines are read as they are asked for, so that a file may be of any length; topics of TREC are
-    read as a whole. A place is ``line 7`` or ``topic 7``.
+    read as a whole. A place is ``line 7`` or ``topic 7``. A `file` is read in place of the path,
+    which is its name in errors then.
     """
     path = Path(path)
-    rows = ((number, line) for number, line in lines(path) if line.strip())
+    every_line = lines(path) if file is None else lines_of(file, path)
+    rows = ((number, line) for number, line in every_line if line.strip())
     first = next(rows, None)
     if first is None:
         raise LexLIPError(f"{path} has no query: write lines of id, tab, text")
@@ -142,6 +145,9 @@ def each_topic(path: str | Path) -> Iterator[tuple[str, str, str]]:
         found = _tabbed_queries(path, every)
     there: set[str] = set()
     for place, name, text in found:
+        for what, said in (("an id", name), ("a text", text)):
+            if not said.isascii() and _SURROGATE.search(said):
+                raise LexLIPError(f"{path}, {place} has {what} that is not valid Unicode")
         if name in there:
             raise LexLIPError(f"{path}, {place} has an id that was there before: {name[:60]!r}")
         there.add(name)
@@ -179,7 +185,7 @@ def _json_query(path: Path, number: int, line: str) -> tuple[str, str, str]:
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise LexLIPError(f"{path}, line {number} is not JSON ({error})") from None
+        raise LexLIPError(f"{path}, line {number} is not JSON ({why_not_json(error)})") from None
     row = row if isinstance(row, dict) else {}
     name, text = _first(row, _IDS), _first(row, _TEXTS)
     if not isinstance(name, str | int) or not isinstance(text, str):

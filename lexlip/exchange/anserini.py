@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from lexlip.data.readers import lines
+from lexlip.data.readers import lines, why_not_json
 from lexlip.errors import LexLIPError
-from lexlip.exchange.documents import Documents, check_weight, plain
+from lexlip.exchange.documents import Documents, check_weight, check_word, plain
 from lexlip.filters.columns import kind_of
 from lexlip.storage.ids import check_ids
 
@@ -81,11 +81,21 @@ def read(path: Path) -> Iterator[tuple[str, str, Any]]:
                     yield place, "", error
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose names all differ."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise LexLIPError(f"has {twice!r:.60} twice")
+    return found
+
+
 def _parsed(line: str) -> tuple[str, dict[str, float], dict[str, Any]]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise LexLIPError(f"is not JSON ({error})") from None
+        raise LexLIPError(f"is not JSON ({why_not_json(error)})") from None
     if not isinstance(row, dict) or not isinstance(row.get("vector"), dict):
         raise LexLIPError('has no "vector" {word: weight}')
     id = row.get("id", row.get("docid"))
@@ -93,6 +103,8 @@ def _parsed(line: str) -> tuple[str, dict[str, float], dict[str, Any]]:
     if not isinstance(id, str):
         raise LexLIPError('has no "id"')
     check_ids([id])
+    for word in row["vector"]:
+        check_word(word)
     vector = {word: check_weight(weight) for word, weight in row["vector"].items()}
     metadata = row.get("metadata") or {}
     if not isinstance(metadata, dict):

@@ -8,7 +8,9 @@ needs a protobuf older than 5, so the few fields are written here, whole posting
 from __future__ import annotations
 
 import gzip
+import math
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,15 @@ from lexlip.storage.spool import Spool
 
 _MOST = 2**30
 """Bytes of a message: more is no CIFF file."""
+
+_LARGEST = 2**31 - 1
+"""Numbers of postings and documents have 32 bits."""
+
+_SMALLEST = 4
+"""Bytes of a term or a document, at least: a length, and a text of one letter."""
+
+_UNPACKED = 1032
+"""Times its size that gzip can hold, at most."""
 
 
 def varint(number: int) -> bytes:
@@ -148,15 +159,26 @@ class Reader:
         try:
             opened: Any = gzip.open if path.suffix == ".gz" else open
             self._file: IO[bytes] = opened(path, "rb")
+            size = path.stat().st_size if path.is_file() else math.inf
         except OSError as error:
             raise LexLIPError(f"{path} cannot be read: {error.strerror or error}") from None
+        self._room = size * _UNPACKED if path.suffix == ".gz" else size
         header = dict(self._fields(self._message()))
-        self.terms, self.documents = header.get(2, 0), header.get(3, 0)
         if header.get(1) != 1:
             raise self._wrong(f"version {header.get(1)!r:.20}, not 1")
+        self.terms, self.documents = (self._count(header.get(field, 0)) for field in (2, 3))
+        if (self.terms + self.documents) * _SMALLEST > self._room:
+            raise self._wrong("it ends early")
 
     def _wrong(self, what: str) -> LexLIPError:
         return LexLIPError(f"{self.path} is no CIFF file, or damaged: {what}")
+
+    def _count(self, value: Any) -> int:
+        if not isinstance(value, int):
+            raise self._wrong("a text in the place of a number")
+        if value >= 2**63:
+            raise self._wrong(f"the number {value - 2**64}")
+        return value
 
     def _varint(self) -> int:
         found, shift = 0, 0
@@ -171,7 +193,7 @@ class Reader:
     def _read(self, size: int) -> bytes:
         try:
             data = self._file.read(size)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise self._wrong(str(error)) from None
         if len(data) < size:
             raise self._wrong("it ends early")
@@ -181,6 +203,8 @@ class Reader:
         size = self._varint()
         if size > _MOST:
             raise self._wrong(f"a message of {size:,} bytes")
+        if size > self._room:
+            raise self._wrong("it ends early")
         return self._read(size)
 
     def _fields(self, data: bytes, start: int = 0, stop_at: int = 0) -> Iterator[tuple[int, Any]]:
@@ -214,15 +238,27 @@ class Reader:
             raise self._wrong("a message ends early") from None
 
     def postings(self) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield each term with its documents (numbers) and their frequencies."""
+        """Yield each term with its documents (numbers, ascending) and their frequencies."""
+        there: set[str] = set()
         for _ in range(self.terms):
-            data, word = self._message(), ""
+            data = self._message()
+            facts: dict[int, Any] = {}
             gaps = frequencies = np.empty(0, np.int64)
             for number, value in self._fields(data, stop_at=4):
-                if number == 1:
-                    word = self._unicode(value)
                 if number == 4:
-                    gaps, frequencies = self._list(data, value)
+                    gaps, frequencies = self._list(data, value, facts)
+                else:
+                    facts[number] = value
+            word, count = self._unicode(facts.get(1, b"")), self._count(facts.get(2, 0))
+            if word in there:
+                raise self._wrong(f"the term {word!r:.60} comes twice")
+            there.add(word)
+            if count != len(gaps):
+                raise self._wrong(f"{word!r:.60} has {len(gaps):,} postings, and says {count:,}")
+            if max(gaps.max(initial=0), frequencies.max(initial=0)) > _LARGEST:
+                raise self._wrong(f"{word!r:.60} has a number of more than 31 bits")
+            if not gaps[1:].all():
+                raise self._wrong(f"{word!r:.60} has a document twice")
             yield word, np.cumsum(gaps), frequencies
 
     def _unicode(self, value: Any) -> str:
@@ -231,15 +267,20 @@ class Reader:
         except (UnicodeDecodeError, TypeError):
             raise self._wrong("a text that is not UTF-8") from None
 
-    def _list(self, data: bytes, start: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Read the postings behind a place; all are varints, also their tags and lengths."""
+    def _list(
+        self, data: bytes, start: int, facts: dict[int, Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Read the postings behind a place; all are varints, also their tags and lengths.
+
+        Fields of the list that come behind its postings go into `facts`.
+        """
         raw = np.frombuffer(data, np.uint8, offset=start)
         last = np.flatnonzero(raw < 128)
         if not len(last) or last[-1] != len(raw) - 1:
             raise self._wrong("a number without an end")
         first = np.concatenate([[0], last[:-1] + 1])
         if (last - first).max() > 4:
-            return self._slowly(data, start)
+            return self._slowly(data, start, facts)
         shift = 7 * (np.arange(len(raw)) - np.repeat(first, last - first + 1))
         numbers = np.add.reduceat((raw & 127).astype(np.int64) << shift, first)
         head = 4 if len(numbers) % 6 == 4 else 0  # a gap of 0 may be left out
@@ -248,14 +289,16 @@ class Reader:
             not head or (numbers[0], numbers[2]) == (0x22, 0x10)
         )
         if not like or not (rest[:, [0, 2, 4]] == [0x22, 0x08, 0x10]).all():
-            return self._slowly(data, start)
+            return self._slowly(data, start, facts)
         gaps, frequencies = rest[:, 3], rest[:, 5]
         if head:
             gaps = np.concatenate([[0], gaps])
             frequencies = np.concatenate([[numbers[3]], frequencies])
         return gaps, frequencies
 
-    def _slowly(self, data: bytes, start: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _slowly(
+        self, data: bytes, start: int, facts: dict[int, Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Read postings in any order of fields."""
         found = []
         for number, value in self._fields(data, start):
@@ -263,15 +306,23 @@ class Reader:
                 if not isinstance(value, bytes):
                     raise self._wrong("a posting that is no message")
                 one = dict(self._fields(value))
-                found.append((one.get(1, 0), one.get(2, 0)))
+                found.append((self._count(one.get(1, 0)), self._count(one.get(2, 0))))
+            else:
+                facts[number] = value
         pairs = np.array(found, np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
     def ids(self) -> Iterator[tuple[int, str]]:
-        """Yield the number and the id of each document; after `postings`."""
+        """Yield the number and the id of each document, up to the end; after `postings`."""
         for _ in range(self.documents):
             fields = dict(self._fields(self._message()))
-            yield fields.get(1, 0), self._unicode(fields.get(2, b""))
+            yield self._count(fields.get(1, 0)), self._unicode(fields.get(2, b""))
+        try:
+            more = self._file.read(1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._wrong(str(error)) from None
+        if more:
+            raise self._wrong("it goes on after its end")
 
     def close(self) -> None:
         """Close the file."""

@@ -140,6 +140,20 @@ def check_weight(value: Any) -> float:
     return float(value)
 
 
+def check_word(word: str) -> None:
+    """Refuse a word that no vocabulary can have.
+
+    Raises
+    ------
+    LexLIPError
+        For an empty one, and one with a lone surrogate.
+    """
+    if not word:
+        raise LexLIPError("has an empty word")
+    if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+        raise LexLIPError(f"has the word {word!r:.60}, which is not valid Unicode")
+
+
 def columns_of(metadata: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the metadata of documents as columns, None where one lacks a value."""
     names = dict.fromkeys(name for row in metadata for name in row)

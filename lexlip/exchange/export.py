@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lexlip.build.manifest import has_said
+from lexlip.build.manifest import check_outside, has_said
 from lexlip.errors import LexLIPError
 from lexlip.exchange import anserini, ciff, npz, opensearch
 from lexlip.exchange.documents import Source
@@ -55,7 +55,8 @@ def export(
     Raises
     ------
     LexLIPError
-        For another format, something at `out`, and a place that cannot be written.
+        For another format, something at `out`, a place inside of an index, and one that cannot be
+        written.
 
     Examples
     --------
@@ -66,6 +67,7 @@ def export(
     if format not in FORMATS:
         raise LexLIPError(f"no format {format!r}: choose one of {', '.join(FORMATS)}")
     target = Path(out)
+    check_outside(target)
     source = Source(index, index.model.lexicon)
     packed = target.suffix == ".gz"
     if packed and format in ("npz", "opensearch"):

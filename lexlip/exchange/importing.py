@@ -19,7 +19,16 @@ from lexlip.engines import open_engine
 from lexlip.errors import LexLIPError
 from lexlip.exchange import anserini, ciff, npz
 from lexlip.exchange.documents import Vocabulary, columns_of
-from lexlip.exchange.spooled import AllWords, Imported, Spooled, Table, Terms, counted, in_words
+from lexlip.exchange.spooled import (
+    AllWords,
+    Imported,
+    Spooled,
+    Table,
+    Terms,
+    counted,
+    in_words,
+    rows_with_repeats,
+)
 from lexlip.impacts import MAX_IMPACT, quantise
 from lexlip.models.speaker import HasVectors
 from lexlip.models.word_list import WordList
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker
 
 FORMATS = ("anserini", "npz", "ciff")
+_ONE_WAY = "which cannot be imported: export the index as .jsonl, .npz or .ciff"
 _MANY = 1024
 _SAMPLE = 1 << 22
 _NAMED = 3
@@ -102,6 +112,8 @@ def import_vectors(
     recipe = Recipe(engine=engine)
     check_new(target, recipe, replace)
     kind = format or _kind(given)
+    if kind == "opensearch":
+        raise LexLIPError(f"opensearch is a format {_ONE_WAY}")
     if kind not in FORMATS:
         raise LexLIPError(f"no format {kind!r}: choose one of {', '.join(FORMATS)}")
     done = Imported()
@@ -128,6 +140,9 @@ def import_vectors(
 def _kind(path: Path) -> str:
     """Return the format that a name says."""
     name = path.name.lower()
+    bodies = path.is_dir() and (path / "mapping.json").is_file() and any(path.glob("*.ndjson"))
+    if bodies or name.endswith(".ndjson"):
+        raise LexLIPError(f"{path} is for OpenSearch, {_ONE_WAY}")
     if path.is_dir() or name.endswith(anserini.SUFFIXES):
         return "anserini"
     if name.endswith((".ciff", ".ciff.gz")):
@@ -155,11 +170,12 @@ def _read_archive(path: Path, spooled: Spooled, model: Speaker | None) -> None:
             if model is None or len(model.lexicon.tokens) != archive.width:
                 raise LexLIPError(f"{path} has no words: give the model whose terms it has (-m)")
             words = list(model.lexicon.tokens)
-        table = Table(words, spooled)
+        table = Table(words, spooled, path)
         spooled.scale = archive.scale
         for ids, rows, metadata in archive:
             table.count(rows.indices)
-            spooled.take_rows(ids, table.known(rows), metadata, path.name)
+            repeated = rows_with_repeats(rows)
+            spooled.take_rows(ids, table.known(rows), metadata, path.name, repeated)
 
 
 def _read_inverted(path: Path, spooled: Spooled, model: Speaker | None) -> None:
@@ -172,11 +188,11 @@ def _read_inverted(path: Path, spooled: Spooled, model: Speaker | None) -> None:
             words.append(word)
             by_term.append_row(documents, frequencies)
         by_term.close()
-        rows = by_term.turned(spooled.folder / "documents", count)
-        table = Table(words, spooled)
-        named = dict(reader.ids())
+        named = dict(reader.ids())  # as many as the file says, before arrays of that length
         if sorted(named) != list(range(count)):
             raise LexLIPError(f"{path} is damaged: its documents are not numbered 0 to {count - 1}")
+        rows = by_term.turned(spooled.folder / "documents", count)
+        table = Table(words, spooled, path)
         for start in range(0, count, _MANY):
             stop = min(start + _MANY, count)
             some = rows.rows(start, stop, len(words))

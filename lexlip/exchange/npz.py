@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +20,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from lexlip.data.readers import why_not_json
 from lexlip.errors import LexLIPError
 from lexlip.exchange.documents import Documents, plain
 from lexlip.storage.spool import Spool
@@ -120,18 +123,23 @@ class Archive:
             raise self._wrong(str(error)) from None
 
     def _open(self) -> None:
-        kind = self._whole("format").item()
+        kind = self._single("format")
         if kind not in (b"csr", "csr"):
             raise self._wrong(f"its matrix is {kind!r:.20}, not csr")
-        shape, self._ends = self._whole("shape").tolist(), self._whole("indptr").astype(np.int64)
+        shape, self._ends = self._row("shape", "iu"), self._row("indptr", "iu").astype(np.int64)
+        if len(shape) != 2 or not len(self._ends) or self._ends[0] != 0:
+            raise self._wrong("its matrix has another shape than rows and columns")
         self.width = int(shape[1])
         if "ids.npy" not in self._names:
             raise self._wrong("it has no ids")
-        self.ids = [str(id) for id in self._whole("ids").tolist()]
+        self.ids = [str(id) for id in self._row("ids", "Uiu").tolist()]
         named = "words.npy" in self._names
-        self.words = [str(word) for word in self._whole("words").tolist()] if named else None
-        said = self._whole("scale").item() if "scale.npy" in self._names else None
+        self.words = [str(word) for word in self._row("words", "U").tolist()] if named else None
+        said = self._single("scale") if "scale.npy" in self._names else None
         self.scale = float(said) if isinstance(said, int | float) and said > 0 else None
+        if self.words is not None and len(set(self.words)) < len(self.words):
+            twice = next(word for word, n in Counter(self.words).items() if n > 1)
+            raise self._wrong(f"it has the word {twice!r:.60} twice")
         lengths = {int(shape[0]), len(self.ids), len(self._ends) - 1}
         widths = {self.width} if self.words is None else {self.width, len(self.words)}
         if len(lengths) > 1 or len(widths) > 1 or (np.diff(self._ends) < 0).any():
@@ -140,19 +148,38 @@ class Archive:
     def _wrong(self, what: str) -> LexLIPError:
         return LexLIPError(f"{self.path} cannot be read: {what}")
 
+    def _single(self, name: str) -> Any:
+        found = self._whole(name)
+        if found.size != 1:
+            raise self._wrong(f"{name} is {found.size:,} values, not one")
+        return found.item()
+
+    def _row(self, name: str, kinds: str) -> NDArray[Any]:
+        found = self._whole(name)
+        if found.ndim != 1 or found.dtype.kind not in kinds:
+            what = "whole numbers" if kinds == "iu" else "texts"
+            raise self._wrong(f"{name} is no row of {what}")
+        return found
+
     def _whole(self, name: str) -> NDArray[Any]:
+        if f"{name}.npy" not in self._names:
+            raise self._wrong(f"it has no {name}")
         try:
             with self._zip.open(f"{name}.npy") as file:
                 return npy.read_array(file, allow_pickle=False)
         except MemoryError:
             raise self._wrong(f"{name} is larger than memory") from None
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-            raise self._wrong(f"{name}: {error}") from None
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            objects = "allow_pickle" in str(error)
+            what = "Python objects, which are not read" if objects else error
+            raise self._wrong(f"{name}: {what}") from None
 
     def __iter__(self) -> Iterator[tuple[list[str], csr_array, list[dict[str, Any]]]]:
         """Yield (N ids, weights [N, V], metadata), some thousand documents at a time."""
         there = METADATA in self._names
         count = len(self.ids)
+        if missing := [it for it in ("indices", "data") if f"{it}.npy" not in self._names]:
+            raise self._wrong(f"it has no {missing[0]}")
         try:
             with self._zip.open("indices.npy") as first, self._zip.open("data.npy") as second:
                 kinds = [self._begin(file, int(self._ends[-1])) for file in (first, second)]
@@ -162,17 +189,38 @@ class Archive:
                     ends = self._ends[start : stop + 1]
                     size = int(ends[-1] - ends[0])
                     terms, values = (
-                        np.frombuffer(file.read(size * kind.itemsize), kind)
+                        np.frombuffer(self._read(file, size * kind.itemsize), kind)
                         for file, kind in zip((first, second), kinds, strict=True)
                     )
                     if terms.size and not 0 <= terms.min() <= terms.max() < self.width:
                         raise self._wrong("indices beyond its words")
                     shape = (stop - start, self.width)
                     rows = csr_array((values, terms, ends - ends[0]), shape=shape)
-                    some = [json.loads(told.readline() or b"{}") if told else {} for _ in ends[1:]]
+                    some = [self._facts(told, row) for row in range(start, stop)]
                     yield self.ids[start:stop], rows, some
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+                if told and told.read(1):
+                    raise self._wrong(f"{METADATA} has more lines than there are documents")
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise self._wrong(str(error)) from None
+
+    def _read(self, file: IO[bytes], size: int) -> bytes:
+        data = file.read(size)
+        if len(data) < size:
+            raise self._wrong("it ends early")
+        return data
+
+    def _facts(self, told: IO[bytes] | None, row: int) -> Any:
+        """Read the metadata of the next document."""
+        line = told.readline() if told else b"{}"
+        if not line:
+            raise self._wrong(f"{METADATA} has {row:,} lines for {len(self.ids):,} documents")
+        try:
+            return json.loads(line)
+        except UnicodeDecodeError:
+            raise self._wrong(f"{METADATA}, line {row + 1} is not UTF-8") from None
+        except (ValueError, RecursionError) as error:
+            why = why_not_json(error)
+            raise self._wrong(f"{METADATA}, line {row + 1} is not JSON ({why})") from None
 
     def _begin(self, file: IO[bytes], count: int) -> np.dtype[Any]:
         """Read the header of an array."""

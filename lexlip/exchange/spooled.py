@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
-from lexlip.exchange.documents import as_rows, columns_of
+from lexlip.exchange.documents import as_rows, check_word, columns_of
 from lexlip.filters.columns import merge_kinds, nfc, read_columns
 from lexlip.storage.ids import check_ids
 from lexlip.storage.spool import Spool
@@ -55,6 +55,19 @@ class Imported:
         if self.wrong:
             lines.append(f"{counted(len(self.wrong))} left out: {in_words(self.wrong)}")
         return lines
+
+
+def rows_with_repeats(rows: csr_array) -> set[int]:
+    """Return the rows that have a column twice.
+
+    Examples
+    --------
+    >>> rows_with_repeats(csr_array(([1, 2, 3], [0, 4, 4], [0, 1, 3]), shape=(2, 5)))
+    {1}
+    """
+    numbers = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    keys = np.sort(numbers * np.int64(rows.shape[1]) + rows.indices)
+    return set((keys[1:][keys[1:] == keys[:-1]] // rows.shape[1]).tolist())
 
 
 def counted(count: int) -> str:
@@ -109,6 +122,8 @@ class Spooled:
         name = self._new(id)
         self._check(facts)
         found: dict[int, float] = {}
+        for word in vector:
+            check_word(word)
         for word, weight in vector.items():
             term = self.terms.term(word)
             if term is None:
@@ -137,9 +152,14 @@ class Spooled:
             self._kinds = dict(merge_kinds(self._kinds, one))
 
     def take_rows(
-        self, ids: Sequence[str], rows: csr_array, metadata: Sequence[Any], place: str
+        self,
+        ids: Sequence[str],
+        rows: csr_array,
+        metadata: Sequence[Any],
+        place: str,
+        repeated: Collection[int] = (),
     ) -> None:
-        """Take documents whose columns are terms already."""
+        """Take documents whose columns are terms already; those of `repeated` are wrong."""
         bad = ~(np.isfinite(rows.data) & (rows.data >= 0))
         wrong = set((np.searchsorted(rows.indptr, np.flatnonzero(bad), "right") - 1).tolist())
         kept = []
@@ -147,6 +167,8 @@ class Spooled:
             try:
                 if row in wrong:
                     raise LexLIPError("has a weight that is no number from 0")
+                if row in repeated:
+                    raise LexLIPError("has a word twice")
                 name = self._new(id)
                 self._check(metadata[row])
             except LexLIPError as error:
@@ -178,7 +200,8 @@ class Spooled:
 class Table:
     """Columns of a matrix to terms; a word that no document has counts for nothing."""
 
-    def __init__(self, words: Sequence[str], spooled: Spooled) -> None:
+    def __init__(self, words: Sequence[str], spooled: Spooled, path: Path) -> None:
+        self._path = path
         self._words, self._spooled = words, spooled
         self._terms = np.full(len(words), -2, np.int64)  # not looked up yet
 
@@ -187,10 +210,17 @@ class Table:
         for column, times in zip(*np.unique(columns, return_counts=True), strict=True):
             word = self._words[column]
             if self._terms[column] == -2:
+                self._named(word)
                 term = self._spooled.terms.term(word)
                 self._terms[column] = -1 if term is None else term
             if self._terms[column] == -1:
                 self._spooled.done.unknown[word] += int(times)
+
+    def _named(self, word: str) -> None:
+        try:
+            check_word(word)
+        except LexLIPError as error:
+            raise LexLIPError(f"{self._path} {error}: write it again") from None
 
     def known(self, rows: csr_array) -> csr_array:
         """Return rows over the terms."""

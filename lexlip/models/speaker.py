@@ -248,9 +248,8 @@ def require_images(speaker: Any) -> EncodesImages:
     """
     if isinstance(speaker, EncodesImages):
         return speaker
-    raise LexLIPError(
-        f"{type(speaker).__name__} encodes texts only: use the model of the index for pictures"
-    )
+    other = f"{type(speaker).__name__} encodes texts only: use the model of the index for pictures"
+    raise LexLIPError(getattr(speaker, "no_pictures", other))
 
 
 def require_views(speaker: Any) -> HasViews:

@@ -25,6 +25,7 @@ from lexlip.storage.files import MANIFEST
 from lexlip.storage.seal import read_sealed, write_sealed
 
 FORMAT = "lexlip-word-list/1"
+NO_PICTURES = "the index was imported without a model: ask with words"
 _MARKS = string.punctuation
 
 
@@ -47,6 +48,8 @@ class WordList(SpeakerMixin):
     takes_any_word : bool
         Words with weights that no document has match nothing: queries come from an encoder
         elsewhere, whose vocabulary is larger than what the documents have of it.
+    no_pictures : str
+        What is said where pictures are given.
 
     Examples
     --------
@@ -56,6 +59,7 @@ class WordList(SpeakerMixin):
     """
 
     takes_any_word = True
+    no_pictures = NO_PICTURES
 
     def __init__(self, words: Sequence[str]) -> None:
         unknown = "[UNK]"

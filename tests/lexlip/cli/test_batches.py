@@ -67,6 +67,10 @@ def test_a_run_is_that_of_each_query_alone(path, tmp_path, kind):
         (["q1\tred", "q2\timg:no.png"], "line 2: .*no.png"),
         (["q1\tred", "q1\tblue"], "line 2 has an id that was there before"),
         (['{"id": 1, "text": "red"}', "{"], "line 2 is not JSON"),
+        (['{"id": 1, "text": "red"}', '{"id": ' + "1" * 5000 + "}"], "line 2 .*too many digits"),
+        (['{"id": "\\ud800", "text": "red"}'], "line 1 has an id that is not valid Unicode"),
+        (['{"id": "q1", "text": "\\ud800"}'], "line 1 has a text that is not valid Unicode"),
+        (["q1\tred", "q2\tr\udcfcd"], "line 2 is not UTF-8"),
         ([], "has no query"),
     ],
 )
@@ -74,7 +78,8 @@ def test_errors_name_the_line(path, tmp_path, lines, said):
     import re
 
     file = tmp_path / "queries.tsv"
-    file.write_text("".join(line + "\n" for line in lines))
+    text = "".join(line + "\n" for line in lines)
+    file.write_bytes(text.encode(errors="surrogateescape"))
     found = run(path, "--queries", file)
     assert found.exit_code == 2 and re.search(said, found.stderr), found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
@@ -87,3 +92,15 @@ def test_options_that_do_not_go_together(path, tmp_path):
         assert "--queries prints a TREC run" in run(path, "--queries", file, wrong).stderr
     assert "write --trec alone" in run(path, "--queries", file, "--trec=q7").stderr
     assert "does not exist" in run(path, "--queries", tmp_path / "none.tsv").stderr
+
+
+def test_queries_come_from_the_standard_input(path, tmp_path):
+    file, text = tmp_path / "queries.tsv", "".join(f"{id}\t{it}\n" for id, it in ASKED.items())
+    file.write_text(text)
+    asked = ["search", str(path), "--queries", "-", "--trec"]
+    found = CliRunner().invoke(app, asked, input=text)
+    assert found.exit_code == 0 and found.stdout == run(path, "--queries", file).stdout != ""
+    for wrong, said in ((b"", "has no query"), (b"q1\tred\nq2\t\xff\n", "line 2 is not UTF-8")):
+        found = CliRunner().invoke(app, asked, input=wrong)
+        assert found.exit_code == 2 and f"standard input {said}"[:14] in found.stderr
+        assert said in found.stderr and len(found.stderr.strip().splitlines()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from lexlip.errors import LexLIPError
-from lexlip.exchange import ciff
+from lexlip.exchange import ciff, import_vectors
 from lexlip.exchange.documents import Documents
 
 _KINDS = {"int32": 5, "int64": 3, "double": 1, "string": 9}
@@ -154,3 +155,69 @@ def test_damage_is_one_line(tmp_path):
             list(reader.postings()), list(reader.ids())
         except LexLIPError:
             pass
+
+
+def file_of(path, lists, documents=(b"a", b"b"), terms=None, count=None, more=b""):
+    """Write a file of postings lists, each its fields in protocol buffers."""
+    header = TYPES["Header"](
+        version=1,
+        num_postings_lists=len(lists) if terms is None else terms,
+        num_doc_records=len(documents) if count is None else count,
+    )
+    messages = [header.SerializeToString(), *lists]
+    messages += [
+        TYPES["DocRecord"](docid=n, collection_docid=id.decode()).SerializeToString()
+        for n, id in enumerate(documents)
+    ]
+    path.write_bytes(b"".join(ciff.varint(len(it)) + it for it in messages) + more)
+    return path
+
+
+def listed(word, *pairs, df=None):
+    postings = [TYPES["Posting"](docid=gap, tf=tf) for gap, tf in pairs]
+    count = len(pairs) if df is None else df
+    return TYPES["PostingsList"](term=word, df=count, postings=postings).SerializeToString()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("wrong", [{"terms": 2**31 - 1}, {"count": 10**9}, {"count": -1}])
+def test_counts_beyond_the_file_take_no_memory(tmp_path, wrong, suffix, no_flush):
+    path = file_of(tmp_path / "v.ciff", [listed("red", (0, 3), (1, 2))], **wrong)
+    if suffix:
+        packed = gzip.compress(path.read_bytes())
+        path = tmp_path / "v.ciff.gz"
+        path.write_bytes(packed)
+    tracemalloc.start()
+    with pytest.raises(LexLIPError, match="damaged: (it ends early|the number -1)$"):
+        import_vectors(tmp_path / "i.lex", path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert not (tmp_path / "i.lex").exists()
+
+
+@pytest.mark.parametrize(
+    ("lists", "more", "said"),
+    [
+        ([listed("red", (0, 3), (0, 3))], b"", "'red' has a document twice"),
+        ([listed("red", (0, 3)), listed("red", (1, 3))], b"", "the term 'red' comes twice"),
+        ([listed("red", (0, 3), df=2)], b"", "'red' has 1 postings, and says 2"),
+        ([listed("red", (0, 3))], b"x", "it goes on after its end"),
+        ([listed("red", (0, -3))], b"", "the number -3"),
+        ([listed("red", (1, 3), (-1, 3))], b"", "the number -1"),
+        ([b"\x0a\x03red\x10\x01\x22\x06\x10\xff\xff\xff\xff\x7f"], b"", "more than 31 bits"),
+        ([listed("", (0, 3))], b"", "has an empty word"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path, lists, more, said, no_flush):
+    path = file_of(tmp_path / "v.ciff", lists, more=more)
+    with pytest.raises(LexLIPError, match=said):
+        import_vectors(tmp_path / "i.lex", path, skip_wrong=True)
+    assert [it.name for it in tmp_path.iterdir()] == ["v.ciff"]
+
+
+def test_fields_may_come_in_any_order(tmp_path):
+    path = file_of(tmp_path / "v.ciff", [b"\x22\x04\x08\x01\x10\x05\x10\x01\x0a\x03red"])
+    reader = ciff.Reader(path)
+    ((word, documents, impacts),) = reader.postings()
+    assert (word, documents.tolist(), impacts.tolist()) == ("red", [1], [5])
+    reader.close()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from lexlip import Index, Query
 from lexlip.cli import app
 from lexlip.errors import LexLIPError
 from lexlip.exchange import export, import_vectors
+from lexlip.models import load
+from lexlip.models.word_list import NO_PICTURES
+from lexlip.server import Settings, create_app
 from tests.support.cone_speaker import cone_speaker
 
 
@@ -40,6 +45,13 @@ WRONG = (
     (row("a", red=7), "there before: 'a'"),
     (row("b", red=-1), "weight -1 is no number from 0"),
     (row("b", red=True), "weight True"),
+    ({"id": "b", "vector": {"\ud800": 3}}, "not valid Unicode"),
+    ({"id": "b", "vector": {"": 3}}, "an empty word"),
+    ('{"id": "b", "vector": {"red": 1, "red": 2}}', "'red' twice"),
+    ('{"id": "b", "vector": {"red": 1' + "0" * 5000 + "}}", "a number of too many digits"),
+    ('{"id": "b", "vector": ' + "[" * 10**5 + "}", "nested too deeply"),
+    ({**row("b", red=1), "metadata": {"\udc00": 1}}, "not valid Unicode: mend the text"),
+    ({**row("b", red=1), "metadata": {"year": "\udc00"}}, "not valid Unicode: mend the text"),
     (row("b", red="5"), "weight '5'"),
     ('{"id": "b", "vector": {"red": NaN}}', "weight nan"),
     ('{"id": "b", "vector": {"red": 1e999}}', "weight inf"),
@@ -207,3 +219,116 @@ def test_the_command_line(tmp_path, model, checkpoint, photos, no_flush):
     ]
     hits = [[(hit["id"], hit["score"]) for hit in json.loads(it)["hits"]] for it in there]
     assert hits[0] == hits[1] != []
+
+
+def archive(path, metadata=None, **changed):
+    """Write an archive of two documents over three words."""
+    arrays = {
+        "format": np.array(b"csr"), "shape": np.array([2, 3]), "indptr": np.array([0, 2, 3]),
+        "indices": np.array([0, 2, 1]), "data": np.array([5, 6, 7]),
+        "words": np.array(["red", "blue", "green"]), "ids": np.array(["a", "b"]), **changed,
+    }  # fmt: skip
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    if metadata is not None:
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr("metadata.jsonl", metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"words": np.array(["red", "blue", "red"])}, "the word 'red' twice"),
+        ({"words": np.array(["red", "", "green"])}, "an empty word"),
+        ({"words": np.array(["red", "\ud800", "green"])}, "not valid Unicode"),
+        ({"metadata": "{}\n"}, "has 1 lines for 2 documents"),
+        ({"metadata": "{}\n{}\n{}\n"}, "more lines than there are documents"),
+        ({"metadata": "{}\n\n"}, "metadata.jsonl, line 2 is not JSON"),
+        ({"metadata": b"{}\n\xff\n"}, "metadata.jsonl, line 2 is not UTF-8"),
+        ({"format": np.array([b"csr", b"csr"])}, "format is 2 values, not one"),
+        ({"scale": np.array([1.0, 2.0])}, "scale is 2 values, not one"),
+        ({"shape": np.array(2)}, "shape is no row of whole numbers"),
+        ({"shape": np.array([2])}, "another shape"),
+        ({"indptr": np.array([1, 2, 3])}, "another shape"),
+        ({"words": np.array("red")}, "words is no row of texts"),
+        ({"format": None}, "it has no format$"),
+        ({"data": None}, "it has no data$"),
+        ({"ids": np.array(["a", None])}, "ids: Python objects"),
+    ],
+)
+def test_an_archive_that_contradicts_itself_is_one_line(tmp_path, wrong, said, no_flush):
+    path = archive(tmp_path / "v.npz", **wrong)
+    with pytest.raises(LexLIPError, match=said):
+        import_vectors(tmp_path / "i.lex", path, skip_wrong=True)
+    assert [it.name for it in tmp_path.iterdir()] == ["v.npz"]
+
+
+def test_a_row_with_a_word_twice_is_named(tmp_path, no_flush):
+    path = archive(tmp_path / "v.npz", indices=np.array([2, 2, 1]), metadata="{}\n{}\n")
+    with pytest.raises(LexLIPError, match="^1 document of .*'a' has a word twice"):
+        import_vectors(tmp_path / "i.lex", path)
+    index, done = import_vectors(tmp_path / "i.lex", path, skip_wrong=True)
+    with index:
+        assert index.engine.ids() == ["b"] and len(done.wrong) == 1
+
+
+def files_of(folder):
+    """Return the bytes of all files, but for the notes of who writes."""
+    files = (it for it in folder.rglob("*") if it.is_file() and it.name != "OWNER")
+    return {it.relative_to(folder): it.read_bytes() for it in files}
+
+
+def test_an_index_takes_no_export_and_no_other_index(tmp_path, model, photos, no_flush):
+    path = tmp_path / "i.lex"
+    with Index.create(path, model, photos) as index:
+        export(index, tmp_path / "v.npz", "npz")
+        before = files_of(path)
+        (tmp_path / "link").symlink_to(path)
+        for place in (path / "manifest.json", path / "engine/x", tmp_path / "link/manifest.json"):
+            for format in ("anserini", "npz", "ciff", "opensearch"):
+                with pytest.raises(LexLIPError, match="inside of the index"):
+                    export(index, place, format, replace=True)
+    for place in (path / "sub", path / "engine", tmp_path / "link/sub/sub"):
+        with pytest.raises(LexLIPError, match="inside of the index"):
+            import_vectors(place, tmp_path / "v.npz", replace=True)
+        with pytest.raises(LexLIPError, match="inside of the index"):
+            Index.create(place, model, photos, replace=True)
+    assert files_of(path) == before
+
+
+def test_exports_for_opensearch_are_not_imported(tmp_path, model, photos, no_flush):
+    bodies = tmp_path / "X.opensearch"
+    with Index.create(tmp_path / "i.lex", model, photos) as index:
+        export(index, bodies, "opensearch")
+    for source, format in (
+        (bodies, None), (bodies / "000001.ndjson", None), (bodies, "opensearch"),
+    ):  # fmt: skip
+        with pytest.raises(LexLIPError, match="cannot be imported"):
+            import_vectors(tmp_path / "j.lex", source, format=format)
+
+
+def test_an_index_of_words_alone_takes_no_picture(tmp_path, photos, no_flush):
+    path, run = tmp_path / "i.lex", CliRunner().invoke
+    import_vectors(path, lines(tmp_path / "v.jsonl", row("a", red=5)))[0].close()
+    picture, before = str(next(photos.rglob("*.png"))), files_of(path)
+    for asked in (
+        ["search", str(path), "--image", picture], ["search", str(path), f"red + img:{picture}"],
+        ["search", str(path), picture], ["index", str(photos), "-o", str(path)],
+        ["index", picture, "-o", str(path)],
+    ):  # fmt: skip
+        done = run(app, asked)
+        assert done.exit_code == 2 and done.stderr.strip().endswith(NO_PICTURES), done.stderr
+    assert files_of(path) == before
+
+
+def test_a_server_of_words_alone_takes_no_picture(tmp_path, photos, no_flush):
+    path = tmp_path / "i.lex"
+    import_vectors(path, lines(tmp_path / "v.jsonl", row("a", red=5)))[0].close()
+    before, picture = files_of(path), next(photos.rglob("*.png")).read_bytes()
+    server = create_app(path, load(path / "words"), Settings())
+    with TestClient(server, base_url="http://127.0.0.1") as client:
+        for place, field in (("/search", "file"), ("/words", "file"), ("/images", "file")):
+            answer = client.post(place, files={field: ("a.png", picture)})
+            assert answer.status_code == 400 and NO_PICTURES in answer.text, (place, answer.text)
+    assert not [it for it in files_of(path).keys() - before.keys() if it.suffix == ".png"]
+    assert not (path / "sources.json").exists()
