@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -135,7 +136,7 @@ def check_weight(value: Any) -> float:
         For anything but a number from 0 that is finite.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:
+    if not number or not 0 <= value <= sys.float_info.max:
         raise LexLIPError(f"weight {value!r:.40} is no number from 0")
     return float(value)
 

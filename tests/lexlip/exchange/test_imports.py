@@ -45,6 +45,8 @@ WRONG = (
     (row("a", red=7), "there before: 'a'"),
     (row("b", red=-1), "weight -1 is no number from 0"),
     (row("b", red=True), "weight True"),
+    (row("b", red=10**400), "weight 1000"),
+    (row("b", red=1, metadata={"year": 10**400}), "beyond 2"),
     ({"id": "b", "vector": {"\ud800": 3}}, "not valid Unicode"),
     ({"id": "b", "vector": {"": 3}}, "an empty word"),
     ('{"id": "b", "vector": {"red": 1, "red": 2}}', "'red' twice"),
