@@ -32,6 +32,7 @@ EXTRAS = {
     "numba": "fast",
     "onnx": "torch",
     "open_clip": "open-clip",
+    "opensearchpy": "opensearch",
     "pyarrow": "parquet",
     "pyserini": "lucene",
     "rawpy": "raw",

@@ -99,6 +99,21 @@ def lucene():
 
 
 @pytest.fixture(scope="session")
+def opensearch(tmp_path_factory):
+    """A node of OpenSearch that the session shares, stopped at its end; skip where there is none.
+
+    Its `place()` is that of a new index.
+    """
+    from tests.support.clusters import a_node, why_not
+
+    pytest.importorskip("opensearchpy")
+    if reason := why_not():
+        pytest.skip(reason)
+    with a_node(tmp_path_factory.mktemp("opensearch")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
 def captions() -> tuple[str, ...]:
     """Training captions of the tiny models; their words are the vocabulary."""
     return CAPTIONS

@@ -45,6 +45,7 @@ def test_what_is_missing_names_its_extra(tmp_path):
 def test_the_extra_that_is_named_brings_the_package(module):
     distribution = {
         "jnius": "pyjnius", "jnius_config": "pyjnius", "open_clip": "open-clip-torch",
+        "opensearchpy": "opensearch-py",
         "pyarrow": "datasets", "sentence_transformers": "sentence-transformers",
     }.get(module, module)  # fmt: skip
     assert distribution in set(brought(EXTRAS[module]))
@@ -52,7 +53,17 @@ def test_the_extra_that_is_named_brings_the_package(module):
 
 def test_the_tests_bring_all_that_a_user_may_ask_for():
     everything = set(brought("test"))
-    for extra in ("torch", "fast", "lucene", "parquet", "train", "raw", "st", "bench"):
+    for extra in (
+        "torch",
+        "fast",
+        "lucene",
+        "parquet",
+        "train",
+        "raw",
+        "st",
+        "bench",
+        "opensearch",
+    ):
         assert set(brought(extra)) <= everything, extra
 
 

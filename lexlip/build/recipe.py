@@ -40,7 +40,7 @@ class Recipe:
     """
 
     max_terms: int = option(64, "terms kept per document", encodes=True)
-    engine: str = option("postings", "postings, or lucene (needs Java >= 21)")
+    engine: str = option("postings", "postings, lucene (needs Java >= 21), or opensearch:PLACE")
     keep_floats: bool = option(False, "store unquantised vectors too, 6 bytes a term, to rescore")
     keep_views: bool = option(
         False, "store what rerankers look at too; the model needs heads", encodes=True
@@ -55,7 +55,7 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        from lexlip.engines import ENGINES  # here: the command line declares options quickly
+        from lexlip.engines import check_engine  # here: the command line declares options quickly
 
         for name, value in self.facts().items():
             wanted = type(getattr(Recipe, name))  # of the default
@@ -63,8 +63,7 @@ class Recipe:
                 raise LexLIPError(f"{name} must be {wanted.__name__}, not {value!r}")
         if self.max_terms < 1:
             raise LexLIPError(f"max_terms is {self.max_terms}: keep at least one term per document")
-        if self.engine not in ENGINES:
-            raise LexLIPError(f"no engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        check_engine(self.engine)
         if self.vectors not in VECTORS:
             raise LexLIPError(f"vectors is {self.vectors!r}: choose one of {', '.join(VECTORS)}")
         check_crops(self.crops)

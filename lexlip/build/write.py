@@ -27,7 +27,7 @@ from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.data.roots import Sources
-from lexlip.engines import Engine, open_engine
+from lexlip.engines import DISTANT, Engine, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, with_said
 from lexlip.storage.files import MANIFEST, check_replaceable, check_writable, write_text
@@ -79,8 +79,8 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
     Raises
     ------
     LexLIPError
-        No Java, no right to write there, a folder that holds something else or is inside of an
-        index, or an index without `replace`.
+        No Java, no cluster, no right to write there, a folder that holds something else or is
+        inside of an index, or an index without `replace`.
     """
     check_outside(Path(path))
     if recipe.engine == "lucene":
@@ -88,6 +88,11 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
         from lexlip.engines.lucene.java import find_java
 
         find_java(), lucene_jar()
+    name, _, place = recipe.engine.partition(":")
+    if name == DISTANT:
+        from lexlip.engines.opensearch.checks import check_can_make
+
+        check_can_make(place)
     there = is_index(Path(path))
     if there and not replace:
         raise LexLIPError(

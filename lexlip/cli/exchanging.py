@@ -70,7 +70,7 @@ def import_(
         str | None, typer.Option(help="anserini, npz or ciff; by default by the name of SOURCE")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="postings, or lucene (needs Java >= 21)")
+        str, typer.Option(help="postings, lucene (needs Java >= 21), or opensearch:PLACE")
     ] = "postings",
     skip_wrong: Annotated[
         bool, typer.Option("--skip-wrong", help="leave out documents that cannot be read")

@@ -75,7 +75,7 @@ def import_vectors(
         the file alone: queries are these, with weights where wanted, ``dog^3 beach^1``.
     format : {"anserini", "npz", "ciff"}, optional
         By default what the name of the source says.
-    engine : {"postings", "lucene"}
+    engine : {"postings", "lucene", "opensearch:PLACE"}
     skip_wrong : bool
         Leave out documents that cannot be read, and note them in ``skipped.jsonl``.
     replace : bool

@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lexlip.engines.opensearch.documents import (
+    BODY,
+    CODEC,
+    FIELDS,
+    ID,
+    IMPACTS,
+    features,
+    key_of,
+)
 from lexlip.exchange.documents import Documents, plain
 from lexlip.storage.files import write_json
-
-BODY = 5 * 2**20
-"""Bytes of a body, about: OpenSearch advises 5 to 15 MB."""
-
-_LONGEST = 512
-"""Bytes of an ``_id`` in OpenSearch."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _KINDS = {"bool": "boolean", "int": "long", "float": "double", "str": "keyword"}
@@ -38,12 +40,11 @@ def mapping(kinds: Mapping[str, str]) -> dict[str, Any]:
     """
     columns = {n: {"type": _KINDS[kind]} for n, kind in kinds.items() if _NAME.fullmatch(n)}
     return {
-        "settings": {"index": {"codec": "best_compression"}},
+        "settings": {"index": CODEC},
         "mappings": {
             "dynamic": False,
             "properties": {
-                "id": {"type": "keyword"},
-                "imp": {"type": "rank_features"},
+                **FIELDS,
                 "metadata": {"dynamic": False, "properties": columns},
             },
         },
@@ -53,12 +54,6 @@ def mapping(kinds: Mapping[str, str]) -> dict[str, Any]:
 def unnamed(kinds: Mapping[str, str]) -> list[str]:
     """Return the columns that cannot be asked for."""
     return [name for name in kinds if not _NAME.fullmatch(name)]
-
-
-def key_of(id: str) -> str:
-    """Return the ``_id`` of a document: its id, or a hash of one that is too long."""
-    data = id.encode()
-    return id if len(data) <= _LONGEST else sha256(data).hexdigest()
 
 
 def write(
@@ -75,9 +70,8 @@ def write(
             used.update(some.rows.indices.tolist())
             for row, (id, metadata) in enumerate(zip(some.ids, some.metadata, strict=True)):
                 span = slice(some.rows.indptr[row], some.rows.indptr[row + 1])
-                terms = map(str, some.rows.indices[span].tolist())
-                document: dict[str, Any] = {"id": id}
-                document["imp"] = dict(zip(terms, some.rows.data[span].tolist(), strict=True))
+                terms, impacts = some.rows.indices[span].tolist(), some.rows.data[span].tolist()
+                document: dict[str, Any] = {ID: id, IMPACTS: features(terms, impacts)}
                 if metadata:
                     document["metadata"] = plain(metadata)
                 action = {"index": {"_id": key_of(id)}}

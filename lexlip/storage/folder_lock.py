@@ -154,3 +154,17 @@ class FolderLock:
                 os.close(os.open(self._owner, os.O_WRONLY | os.O_TRUNC | nofollow))
         finally:
             self._lock.release()
+
+
+def locked(path: Path) -> FolderLock:
+    """Lock a folder, which is made where it is missing.
+
+    Of engines whose own lock, if any, names no owner: a replacement of the index cannot hold it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return FolderLock(path)
+    except OSError as error:
+        raise LexLIPError(
+            f"{path} cannot be opened for writing: {error.strerror or error}"
+        ) from None

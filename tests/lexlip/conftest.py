@@ -1,34 +1,60 @@
-"""Engines for the tests of the library: both of them, or postings in small parts."""
+"""Engines for the tests of the library: all of them, or postings in small parts."""
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 import pytest
 
 pytest.register_assert_rewrite("tests.support.oracles")
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def new_engine(request, tmp_path):
-    """Return a function that makes an engine, each in a folder of its own unless given one."""
-    from lexlip.engines import LuceneEngine, PostingsEngine
+KINDS = [
+    "postings",
+    pytest.param("lucene", marks=pytest.mark.java),
+    # One worker of pytest-xdist has all of them, so that one node is started.
+    pytest.param("opensearch", marks=[pytest.mark.engine, pytest.mark.xdist_group("opensearch")]),
+]
 
-    made = []
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    else:
-        request.getfixturevalue("many_parts")
-        request.getfixturevalue("no_flush")
-    kind = {"postings": PostingsEngine, "lucene": LuceneEngine}[request.param]
+
+@contextmanager
+def engines(request, folder):
+    """Yield a function that makes engines, each in a folder of its own unless given one."""
+    from lexlip.engines import open_engine
+    from lexlip.engines.postings import engine as postings
+
+    made, places, kind = [], {}, request.param
+    node = request.getfixturevalue(kind) if kind != "postings" else None
 
     def make(name=None, mode="w"):
-        made.append(kind(tmp_path / (name or f"index-{len(made)}"), mode))
+        name = name or f"index-{len(made)}"
+        if kind == "opensearch" and name not in places:
+            places[name] = f"{kind}:{node.place()}"
+        made.append(open_engine(places.get(name, kind), folder / name, mode))
         return made[-1]
 
-    yield make
-    for engine in made:
-        engine.close()
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "postings":
+            patch.setattr(postings, "_SMALL", 0)  # even small parts are kept apart
+            patch.setattr(os, "fsync", lambda descriptor: None)  # no test cuts the power
+        yield make
+        for engine in made:
+            engine.close()
+
+
+@pytest.fixture(params=KINDS)
+def new_engine(request, tmp_path):
+    """Return a function that makes an engine, each in a folder of its own unless given one."""
+    with engines(request, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def shared_engine(request, tmp_path_factory):
+    """An engine for all tests of a file, which read it only."""
+    with engines(request, tmp_path_factory.mktemp("shared")) as make:
+        yield make()
 
 
 @pytest.fixture

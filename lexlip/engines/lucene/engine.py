@@ -47,14 +47,14 @@ from lexlip.engines.lucene.metadata import (
     DocumentForms,
     dump_kinds,
     join,
-    load_values,
-    metadata_of_rows,
 )
 from lexlip.engines.lucene.snapshot import EXPLAINED, ID, IMPACTS, Snapshot, with_ids
-from lexlip.engines.lucene.writing import let_go, locked, new_fields, new_writer
+from lexlip.engines.lucene.writing import let_go, new_fields, new_writer
+from lexlip.engines.rows import load_values, metadata_of_rows
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
+from lexlip.storage.folder_lock import locked
 from lexlip.storage.ids import check_ids, closed, read_only
 from lexlip.views import Vectors
 

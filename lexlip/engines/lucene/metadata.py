@@ -17,7 +17,7 @@ from typing import Any
 
 from lexlip.engines.lucene.bridge import PACKAGE
 from lexlip.errors import LexLIPError
-from lexlip.filters.columns import Column, Kind, Value
+from lexlip.filters.columns import Kind, Value
 from lexlip.filters.where import And, Compare, Expression, Not
 
 STORED = "columns"
@@ -58,31 +58,6 @@ def load_kinds(text: str | None) -> dict[str, Kind]:
     except (ValueError, TypeError, AttributeError):
         pass
     raise LexLIPError("the kinds of the metadata columns are damaged: build the index again")
-
-
-def load_values(text: str | None, kinds: Mapping[str, Kind]) -> dict[str, Value]:
-    """Read a document's metadata; whole numbers of a column of fractions become fractions."""
-    values: dict[str, Value] = json.loads(text) if text else {}
-    return {
-        name: float(value) if kinds.get(name) == "float" else value
-        for name, value in values.items()
-    }
-
-
-def metadata_of_rows(columns: Mapping[str, Column], count: int) -> list[dict[str, Value]]:
-    """Return the values that each of `count` documents has.
-
-    Examples
-    --------
-    >>> metadata_of_rows({"year": Column.of([2001, None])}, 2)
-    [{'year': 2001}, {}]
-    """
-    rows: list[dict[str, Value]] = [{} for _ in range(count)]
-    for name, column in columns.items():
-        for row, value in zip(rows, column.values(), strict=True):
-            if value is not None:
-                row[name] = value
-    return rows
 
 
 class DocumentForms:

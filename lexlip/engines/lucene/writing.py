@@ -14,20 +14,6 @@ from lexlip.storage.folder_lock import FolderLock
 _BUFFER_MB = 256.0
 
 
-def locked(path: Path) -> FolderLock:
-    """Lock a folder, which is made where it is missing.
-
-    Lucene's own lock names no owner, and a replacement of the index cannot hold it.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        return FolderLock(path)
-    except OSError as error:
-        raise LexLIPError(
-            f"{path} cannot be opened for writing: {error.strerror or error}"
-        ) from None
-
-
 def new_writer(directory: Any) -> Any:
     """Return an IndexWriter of a directory."""
     lucene = classes()

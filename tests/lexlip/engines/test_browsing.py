@@ -31,9 +31,10 @@ def some(generator, count):
     }
 
 
-@pytest.fixture
-def documents(engine):
-    """{id: metadata} of an engine with several commits, replaced and deleted documents."""
+@pytest.fixture(scope="module")
+def held(shared_engine):
+    """An engine with several commits, replaced and deleted documents, and {id: metadata}."""
+    engine = shared_engine
     generator, there = np.random.default_rng(4), {}
     for start, count in ((0, 50), (30, 40), (60, 20)):
         ids = [f"{n:03}" for n in generator.permutation(np.arange(start, start + count))]
@@ -45,7 +46,18 @@ def documents(engine):
     gone = [f"{n:03}" for n in range(5, 15)]
     engine.delete(gone)
     engine.commit()
-    return {name: facts for name, facts in there.items() if name not in gone}
+    return engine, {name: facts for name, facts in there.items() if name not in gone}
+
+
+@pytest.fixture
+def engine(held):
+    return held[0]
+
+
+@pytest.fixture
+def documents(held):
+    """{id: metadata} of that engine."""
+    return held[1]
 
 
 def test_kinds(engine, documents):
@@ -91,7 +103,8 @@ def test_no_filter_that_does_not_fit_counts(engine, documents, column):
         engine.counts(column, 5, Where.parse("taxen == 1"))
 
 
-def test_an_empty_index_has_nothing(engine):
+def test_an_empty_index_has_nothing(new_engine):
+    engine = new_engine()
     assert engine.ordered(None, 5) == engine.ordered("year", 5) == engine.counts("year", 5) == []
 
 
@@ -109,7 +122,8 @@ def _by_age(documents):
     return dated + sorted(documents.keys() - set(dated))
 
 
-def test_a_file_s_date_stands_in_for_a_missing_one(engine):
+def test_a_file_s_date_stands_in_for_a_missing_one(new_engine):
+    engine = new_engine()
     taken = ["2024-03-01", None, "2021-01-01", None, None]
     modified = ["2019-01-01", "2023-05-05", "2025-01-01", "2024-06-06", None]
     columns = {"taken": taken, "modified": modified}

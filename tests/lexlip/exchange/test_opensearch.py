@@ -1,13 +1,8 @@
-"""Bodies in a real OpenSearch: our ids and our scores.
-
-LEXLIP_OPENSEARCH_URL names a node, http://127.0.0.1:9200, without security; an index is made in it
-and deleted again. Without the variable the test is skipped.
-"""
+"""Bodies in a real OpenSearch: our ids and our scores."""
 
 from __future__ import annotations
 
 import json
-import os
 import urllib.request
 
 import pytest
@@ -15,20 +10,20 @@ import pytest
 from lexlip import Index, Query
 from lexlip.exchange import export
 
-URL = os.environ.get("LEXLIP_OPENSEARCH_URL", "").rstrip("/")
 ASKED = ("a red circle", "two blue squares in the snow", "large star beside a square")
 
 
-def call(method, path, data=None, kind="application/json"):
+def call(method, url, data=None, kind="application/json"):
     body = json.dumps(data).encode() if isinstance(data, dict) else data
-    asked = urllib.request.Request(URL + path, body, {"Content-Type": kind}, method=method)
+    asked = urllib.request.Request(url, body, {"Content-Type": kind}, method=method)
     with urllib.request.urlopen(asked, timeout=120) as answer:
         return json.load(answer)
 
 
-@pytest.mark.skipif(not URL, reason="LEXLIP_OPENSEARCH_URL names no node")
-def test_opensearch_finds_what_we_find(model, photos, tmp_path, no_flush):
-    name = f"/lexlip-test-{os.getpid()}"
+@pytest.mark.engine
+@pytest.mark.xdist_group("opensearch")
+def test_opensearch_finds_what_we_find(model, photos, tmp_path, no_flush, opensearch):
+    name = opensearch.place()
     with Index.create(tmp_path / "i.lex", model, photos) as index:
         export(index, tmp_path / "bodies", "opensearch")
         call("PUT", name, (tmp_path / "bodies" / "mapping.json").read_bytes())

@@ -1,0 +1,1 @@
+"""The OpenSearch engine: an index on the shards of a cluster. Needs opensearch-py."""

@@ -1,0 +1,290 @@
+"""The OpenSearch engine: an index on the shards of a cluster, which many machines may search.
+
+Scores are the sums of Lucene's FeatureField, as OpenSearch computes them on each shard: exact
+integers, since nothing in them depends on the other documents. The folder on this machine holds
+the lock of the writer and the name by which the index knows its folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Literal
+
+from scipy.sparse import csr_array
+
+from lexlip.engines.base import Columns, check_documents
+from lexlip.engines.candidates import WithoutArrays
+from lexlip.engines.opensearch.browsing import Browses
+from lexlip.engines.opensearch.checks import check_free, check_version
+from lexlip.engines.opensearch.documents import TERMS, body
+from lexlip.engines.opensearch.errors import readable
+from lexlip.engines.opensearch.filters import every
+from lexlip.engines.opensearch.place import Place
+from lexlip.engines.opensearch.state import State, read_state, write_state
+from lexlip.engines.opensearch.view import View
+from lexlip.engines.opensearch.writing import Writer
+from lexlip.engines.rows import metadata_of_rows
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import merge_kinds, read_columns
+from lexlip.storage.files import write_json
+from lexlip.storage.folder_lock import FolderLock, locked
+from lexlip.storage.ids import check_ids, closed, read_only
+from lexlip.views import Vectors
+
+OWNER = "opensearch.json"
+"""File of the folder: the name by which the index knows it."""
+
+
+class OpenSearchEngine(Browses, WithoutArrays):
+    """An engine on an OpenSearch cluster (`lexlip.engines.base.Engine`).
+
+    One engine may write an index at a time; any number may read it. A reader sees the commit that
+    was the last when it was opened, until the writer compacts. A killed writer loses what was not
+    committed. `search` may be called from several threads.
+
+    Parameters
+    ----------
+    path
+        The folder of the index on this machine.
+    mode
+        "w" opens for writing and searching, and makes the index if the folder has none yet. "r"
+        opens for searching only.
+    place
+        Where the index is: "http://HOST:9200/NAME", with more nodes after commas, and
+        ?shards=, &replicas= (for a new index) and &timeout= (seconds).
+
+    Raises
+    ------
+    LexLIPError
+        When opensearch-py is missing, the cluster cannot be reached or has another version, the
+        index is gone or belongs to another folder, or another writer has it open (mode "w").
+
+    Examples
+    --------
+    >>> place = "http://127.0.0.1:9200/photos"
+    >>> engine = OpenSearchEngine("index", "w", place)  # doctest: +SKIP
+    >>> engine.add(["a.jpg"], csr_array([[0, 200]]))  # doctest: +SKIP
+    >>> engine.commit()  # doctest: +SKIP
+    >>> engine.search({1: 2}, k=5)  # doctest: +SKIP
+    [Hit(id='a.jpg', score=400)]
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], mode: Literal["w", "r"], place: str | Place
+    ) -> None:
+        if mode not in ("w", "r"):
+            raise LexLIPError(f"mode is {mode!r}: use 'w' or 'r'")
+        self.path = Path(path).absolute()
+        self.place = place if isinstance(place, Place) else Place.parse(place)
+        self._view: View | None = None
+        self._writer: Writer | None = None
+        self._failed = self._made = False
+        if self.path.exists() and not self.path.is_dir():
+            raise LexLIPError(f"{self.path} is a file: give the name of a folder")
+        if mode == "r" and not self.path.is_dir():
+            raise LexLIPError(f"{self.path} does not exist: build the index first")
+        self._client = self.place.client()
+        self._lock: FolderLock | None = locked(self.path) if mode == "w" else None
+        try:
+            with readable(self.place):
+                check_version(self._client, self.place)
+                state = self._state(mode)
+                if mode == "w":
+                    self._writer = Writer(self._client, self.place, state)
+                    if not self._made:
+                        self._writer.recover()
+                self._view = View(self._client, self.place, state, watched=mode == "r")
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _state(self, mode: str) -> State:
+        """Return the last commit of the folder's index, which is made in an empty folder."""
+        owner = read_owner(self.path)
+        if owner is None:
+            if mode == "r":
+                raise LexLIPError(f"{self.path} names no index of OpenSearch: build it first")
+            check_free(self._client, self.place)
+            owner = token_hex(16)
+            write_json(self.path / OWNER, {"owner": owner})
+            settings = body(self.place.shards, self.place.replicas)
+            self._client.indices.create(index=self.place.name, body=settings)
+            self._made = True
+            return write_state(self._client, self.place, State(owner, token_hex(16)))
+        state = read_state(self._client, self.place)
+        if state.owner != owner:
+            raise LexLIPError(f"{self.place} is another index than that of {self.path}")
+        if mode == "w":
+            state = write_state(self._client, self.place, replace(state, writer=token_hex(16)))
+        return state
+
+    def _current(self) -> View:
+        if self._view is None:
+            raise closed(str(self.path))
+        return self._view
+
+    def _writing(self) -> Writer:
+        self._current()
+        if self._writer is None:
+            raise read_only(self.path)
+        if self._failed:
+            raise LexLIPError(
+                f"an earlier change of {self.place} failed: open it again, and repeat what was "
+                "not committed"
+            )
+        return self._writer
+
+    def add(
+        self,
+        ids: Sequence[str],
+        impacts: csr_array,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+        vectors: Vectors | None = None,
+    ) -> None:
+        """Add documents, replacing those with the same id; see `Engine.add`."""
+        self.refuse(vectors)
+        writer = self._writing()
+        names, matrix = check_documents(ids, impacts)
+        metadata = read_columns(columns, len(names))
+        kinds = merge_kinds(writer.kinds, metadata)
+        rows = metadata_of_rows(metadata, len(names))
+        with self._changing():
+            writer.columns(kinds)
+            writer.add(names, matrix, rows)
+
+    def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
+        """Add documents with the impacts of others; see `Engine.copy`."""
+        self.add(ids, self.impacts(of), columns)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete by id and return how many were there; see `Engine.delete`."""
+        writer, names = self._writing(), check_ids(ids)
+        with self._changing():
+            return writer.delete(names, self._current()) if names else 0
+
+    def commit(self) -> None:
+        """Make all changes durable and visible; see `Engine.commit`."""
+        writer = self._writing()
+        with self._changing():
+            state = writer.commit(self._current())
+        self._view = View(self._client, self.place, state, watched=False)
+
+    def compact(self) -> None:
+        """Commit, drop what is dead and merge; see `Engine.compact`.
+
+        Readers of earlier commits are told to open the index again.
+        """
+        self.commit()
+        writer = self._writing()
+        with self._changing():
+            state = writer.compact()
+        self._view = View(self._client, self.place, state, watched=False)
+
+    def _changing(self) -> _Changing:
+        return _Changing(self)
+
+    @property
+    def generation(self) -> int:
+        """The number of the commit that is shown."""
+        return self._current().state.generation
+
+    def stale(self) -> bool:
+        """Say whether there is a newer commit: one small request; see `Engine.stale`."""
+        with self._held() as view:
+            return read_state(view.client, self.place).generation > view.state.generation
+
+    def reopen(self) -> bool:
+        """Go on to the newest commit and return whether there was one; see `Engine.reopen`."""
+        with self._held() as view:
+            state = read_state(view.client, self.place)
+            if state.owner != view.state.owner:
+                raise LexLIPError(f"{self.place} is another index than that of {self.path}")
+            if state.generation <= view.state.generation:
+                return False
+            self._view = View(self._client, self.place, state, watched=self._writer is None)
+            return True
+
+    def verify(self) -> list[str]:
+        """Return a line for each sign of damage; see `Engine.verify`.
+
+        OpenSearch compares checksums itself. Here all shards must answer, with all documents.
+        """
+        lines = []
+        with self._held() as view:
+            health = view.client.cluster.health(index=self.place.name)
+            if health["status"] == "red":
+                lines.append(f"{self.place} is damaged: a shard of it has no copy")
+                return lines
+            if (count := view.count(view.clauses())) != view.state.documents:
+                lines.append(
+                    f"{self.place} is damaged: {count} documents of {view.state.documents}"
+                )
+        return lines
+
+    def __len__(self) -> int:
+        """Return the number of committed documents."""
+        return self._current().state.documents
+
+    def stats(self) -> dict[str, int]:
+        """Return `documents`, `postings` and `bytes` on the disks of the cluster."""
+        with self._held() as view:
+            total = {"terms": {"sum": {"field": TERMS}}}
+            answer = view.ask({"query": every(view.clauses()), "size": 0, "aggs": total})
+            size = view.client.indices.stats(index=self.place.name, metric="store")
+            return {
+                "documents": view.state.documents,
+                "postings": int(answer["aggregations"]["terms"]["value"]),
+                "bytes": int(size["_all"]["total"]["store"]["size_in_bytes"]),
+            }
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is lost. Closing twice is fine."""
+        self._view = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the next writer in, whatever became of this one."""
+        lock, self._lock, self._writer = self._lock, None, None
+        with suppress(Exception):
+            self._client.close()
+        if lock is not None:
+            lock.release()
+
+
+class _Changing:
+    """A change: one that fails on its way leaves the writer useless, the last commit as it was."""
+
+    def __init__(self, engine: OpenSearchEngine) -> None:
+        self._engine = engine
+        self._errors = readable(engine.place)
+
+    def __enter__(self) -> None:
+        self._errors.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is not None:
+            self._engine._failed = True
+        return self._errors.__exit__(*error)
+
+
+def read_owner(path: Path) -> str | None:
+    """Return the name by which an index knows its folder, None where there is none.
+
+    Raises
+    ------
+    LexLIPError
+        When the file is damaged.
+    """
+    import json
+
+    try:
+        return str(json.loads((path / OWNER).read_text(encoding="utf-8"))["owner"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise LexLIPError(f"{path / OWNER} is damaged: build the index again") from None

@@ -1,0 +1,119 @@
+"""One commit of an index as a reader sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lexlip.engines.base import Condition
+from lexlip.engines.opensearch.documents import ID, ROW
+from lexlip.engines.opensearch.filters import Query, every, fulfils, holds, living, with_ids
+from lexlip.engines.opensearch.paging import PAGE, ask, pages
+from lexlip.engines.opensearch.place import Place
+from lexlip.engines.opensearch.state import State, numbered, read_state
+from lexlip.engines.rows import load_values
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import Value
+from lexlip.filters.where import Where
+
+_MANY = 1000
+_LOOK = 1.0
+"""Seconds after which a reader looks again whether its commit is whole."""
+
+BY_ID = [{ID: "asc"}]
+
+
+class View:
+    """The documents of one commit.
+
+    Parameters
+    ----------
+    client
+    place : Place
+    state : State
+    watched : bool
+        Whether another process may drop what is dead.
+    """
+
+    def __init__(self, client: Any, place: Place, state: State, watched: bool) -> None:
+        self.client, self.place, self.state = client, place, state
+        self.columns = numbered(state.columns)
+        self._watched, self._seen = watched, time.monotonic()
+
+    def check(self) -> None:
+        """Raise when documents of this commit were dropped by `compact`."""
+        now = time.monotonic()
+        if self._watched and now - self._seen > _LOOK:
+            newest = read_state(self.client, self.place)
+            if newest.oldest > self.state.generation or newest.owner != self.state.owner:
+                raise LexLIPError(f"{self.place} was compacted by its writer: open it again")
+            self._seen = now
+
+    def clauses(
+        self,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+        among: Sequence[str] | None = None,
+    ) -> list[Query]:
+        """Return the clauses of the living documents that fulfil all of these."""
+        found = living(self.state.generation)
+        if where is not None:
+            where.check(self.state.columns)
+            found.append(fulfils(where.expression, self.columns))
+        found += map(holds, conditions)
+        if among is not None:
+            found.append(with_ids(among))
+        return found
+
+    def ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Search."""
+        self.check()
+        return ask(self.client, self.place, body)
+
+    def pages(
+        self, body: dict[str, Any], most: int, size: int = PAGE
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the first hits of a search in pages."""
+        self.check()
+        for page in pages(self.client, self.place, body, most, size):
+            yield page
+            self.check()
+
+    def all(
+        self, fields: Sequence[str] = (), clauses: Sequence[Query] = (), size: int = PAGE
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield all documents by id, in pages, with some fields of their source."""
+        body = {
+            "query": every([*living(self.state.generation), *clauses]),
+            "sort": BY_ID,
+            "_source": list(fields) or False,
+            "track_total_hits": False,
+        }
+        yield from self.pages(body, max(1, self.state.documents), size)
+
+    def find(self, ids: Sequence[str], fields: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Return the hits of the documents with these ids, by id."""
+        names = list(dict.fromkeys(ids))
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(names), _MANY):
+            some = names[start : start + _MANY]
+            body = {
+                "query": every(self.clauses(among=some)),
+                "sort": BY_ID,
+                "_source": list(fields) or False,
+                "track_total_hits": False,
+                "size": len(some),
+            }
+            found |= {hit["sort"][0]: hit for hit in self.ask(body)["hits"]["hits"]}
+        return found
+
+    def count(self, clauses: Sequence[Query]) -> int:
+        """Return how many documents fulfil all clauses."""
+        body = {"query": every(clauses), "size": 0, "track_total_hits": True}
+        return int(self.ask(body)["hits"]["total"]["value"])
+
+    def values(self, hit: dict[str, Any]) -> dict[str, Value]:
+        """Return the metadata of a hit."""
+        row = hit.get("_source", {}).get(ROW)
+        return load_values(row["json"] if row else None, self.state.columns)

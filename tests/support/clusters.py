@@ -1,0 +1,120 @@
+"""A node of OpenSearch for tests: one that runs, or one that is started and stopped here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Options of Java: half of the time of a short life goes into compiling well."""
+
+HOME = Path(__file__).resolve().parents[3] / "shared" / "engines" / "opensearch"
+
+
+def home() -> Path:
+    """The folder of the program that starts nodes, `run.py`."""
+    return Path(os.environ.get("LEXLIP_OPENSEARCH_HOME") or HOME)
+
+
+def why_not() -> str | None:
+    """Why there is no node, None where there is one."""
+    if os.environ.get("LEXLIP_OPENSEARCH_URL") or (home() / "run.py").is_file():
+        return None
+    return f"no OpenSearch: neither LEXLIP_OPENSEARCH_URL nor {home() / 'run.py'}"
+
+
+class Node:
+    """A node, and places for indexes in it.
+
+    Attributes
+    ----------
+    url : str
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._name = f"lexlip-test-{uuid4().hex}"
+        self._made = 0
+
+    def place(self) -> str:
+        """Return a place where no index is."""
+        self._made += 1
+        return f"{self.url}/{self._name}-{self._made}"
+
+    def stop(self) -> None:
+        """Delete the indexes that were made here."""
+        from opensearchpy import OpenSearch
+
+        with OpenSearch(self.url) as client:
+            for found in client.cat.indices(index=f"{self._name}-*", params={"format": "json"}):
+                client.indices.delete(index=found["index"])
+
+
+class StartedNode(Node):
+    """A node of one's own, which may be killed.
+
+    Parameters
+    ----------
+    folder
+        Where it keeps its data: they are there after another start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._ports = folder, free_ports()
+        self._start()
+        super().__init__(self._told["urls"][0])
+
+    def _start(self) -> None:
+        command = [
+            sys.executable, home() / "run.py", "--dir", self._folder, "--heap", "384m",
+            "--ports", *self._ports,
+        ]  # fmt: skip
+        with open(self._folder / "errors.txt", "w") as errors:
+            self._process = subprocess.Popen(
+                list(map(str, command)),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, "JAVA_TOOL_OPTIONS": _SHORT_LIVED},
+            )  # fmt: skip
+        line = self._process.stdout.readline()
+        if not line:
+            self.stop()
+            raise RuntimeError(f"no node: {(self._folder / 'errors.txt').read_text()[-1000:]}")
+        self._told = json.loads(line)
+
+    def kill_and_start(self) -> None:
+        """Kill the node as a power cut would end it, and start it again in the same folder."""
+        os.kill(self._told["pids"][0], signal.SIGKILL)
+        self.stop()
+        self._start()
+
+    def stop(self) -> None:
+        """Shut the node down, and wait for it."""
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+
+def free_ports() -> list[int]:
+    """Two ports of this machine that are free."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0)), two.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1], two.getsockname()[1]]
+
+
+@contextmanager
+def a_node(folder: Path) -> Iterator[Node]:
+    """Yield a node that is up: that of LEXLIP_OPENSEARCH_URL, or one that is started."""
+    running = os.environ.get("LEXLIP_OPENSEARCH_URL", "").rstrip("/")
+    node = Node(running) if running else StartedNode(folder)
+    try:
+        yield node
+    finally:
+        node.stop()
