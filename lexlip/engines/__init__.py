@@ -35,10 +35,9 @@ def check_engine(kind: str) -> None:
     Examples
     --------
     >>> check_engine("opensearch:http://127.0.0.1:9200/photos?shards=3")
-    >>> check_engine("opensearch")
+    >>> check_engine("lucine")
     Traceback (most recent call last):
-    lexlip.errors.LexLIPError: the engine opensearch has no place: give one as in
-    opensearch:http://127.0.0.1:9200/photos
+    lexlip.errors.LexLIPError: no engine 'lucine': choose one of lucene, postings, opensearch:PLACE
     """
     name, _, place = kind.partition(":")
     if name == DISTANT:

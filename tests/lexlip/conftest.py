@@ -52,7 +52,7 @@ def new_engine(request, tmp_path):
 
 @pytest.fixture(params=KINDS, scope="module")
 def shared_engine(request, tmp_path_factory):
-    """An engine for all tests of a file, which read it only."""
+    """An engine for tests of a file that read it only, or that it refuses."""
     with engines(request, tmp_path_factory.mktemp("shared")) as make:
         yield make()
 

@@ -37,7 +37,11 @@ class Node:
     Attributes
     ----------
     url : str
+    ours : bool
+        Whether it was started here, so that it may be killed.
     """
+
+    ours = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -66,6 +70,8 @@ class StartedNode(Node):
     folder
         Where it keeps its data: they are there after another start.
     """
+
+    ours = True
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._ports = folder, free_ports()

@@ -180,9 +180,9 @@ def test_numpy_numbers_are_welcome(engine):
         ({"dog": 1}, 1),
     ],
 )
-def test_queries_off_the_contract_are_refused(engine, terms, k):
+def test_queries_off_the_contract_are_refused(shared_engine, terms, k):
     with pytest.raises(LexLIPError):
-        engine.search(terms, k)
+        shared_engine.search(terms, k)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_queries_off_the_contract_are_refused(engine, terms, k):
         (["a", "b"], csr_array([[1.0], [2.5]])),
     ],
 )
-def test_bad_documents_are_refused_whole(engine, ids, impacts):
+def test_bad_documents_are_refused_whole(shared_engine, ids, impacts):
     with pytest.raises(LexLIPError):
-        engine.add(ids, impacts)
-    engine.commit()
-    assert len(engine) == 0
+        shared_engine.add(ids, impacts)
+    shared_engine.commit()
+    assert len(shared_engine) == 0
 
 
 def test_adding_leaves_the_callers_matrix_alone(engine):

@@ -24,7 +24,6 @@ from lexlip.engines.opensearch.place import Place
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
-from tests.support.clusters import StartedNode
 from tests.support.oracles import as_dicts, collection, oracle, queries
 
 real = [pytest.mark.engine, pytest.mark.xdist_group("opensearch")]
@@ -52,7 +51,7 @@ class Real:
 
 class TestANode(Real):
     def test_a_killed_node_keeps_the_last_commit(self, opensearch, open_at):
-        if not isinstance(opensearch, StartedNode):
+        if not opensearch.ours:
             pytest.skip("the node of LEXLIP_OPENSEARCH_URL is not ours to kill")
         place = opensearch.place()
         engine = open_at(place)
