@@ -239,7 +239,8 @@ def test_row_11_a_server_on_a_full_disk_serves_on_and_writes_again(index, tmp_pa
     commands = (
         f"mount -t tmpfs -o size={size + 1200}k none {disk}; cp -r {index} {disk}/i.lex; "
         f"dd if=/dev/zero of={disk}/filler bs=1k 2>/dev/null; truncate -s -64K {disk}/filler; "
-        f"(while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; rm {disk}/filler) & "
+        f"(for i in $(seq 900); do [ -e {tmp_path}/go ] && break; sleep 0.1; done; "
+        f"rm {disk}/filler) & "
     )
     where = {"first": commands, "within": ("unshare", "-Urm")}
     with served(disk / "i.lex", tmp_path / "log", **where) as server:
