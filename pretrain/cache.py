@@ -20,6 +20,7 @@ from lexlip.models.fingerprints import fingerprint
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.pretrained import TwoTowers
 from lexlip.models.processing import Processor
+from lexlip.storage.files import reserve
 from pretrain.data import Tokens
 
 
@@ -38,6 +39,7 @@ def _fill(
             values = compute(batch)  # type: ignore[operator]
             if rows is None:
                 rows = open_memmap(part, "w+", dtype=values.dtype, shape=(total, *values.shape[1:]))
+                reserve(part)
             rows[batch.start : batch.stop] = values
         assert rows is not None, "an empty collection has no cache"
         rows.flush()

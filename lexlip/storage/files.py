@@ -55,6 +55,25 @@ def fsync_tree(path: Path) -> None:
         _fsync_directory(Path(folder))
 
 
+def reserve(path: str | os.PathLike[str]) -> None:
+    """Let the disk set the room of a file aside, before it is written through a map.
+
+    A full disk is an error then; through the map it would be a signal that kills the process.
+
+    Raises
+    ------
+    OSError
+        When there is no room. It names the file.
+    """
+    if hasattr(os, "posix_fallocate") and (size := os.path.getsize(path)):
+        with open(path, "rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                error.filename = os.fspath(path)
+                raise
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) -> None:
     """Write `data` to `path` atomically, making the parent folders.
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from lexlip.storage.files import reserve
+
 _PIECE = 1 << 21
 """Entries that are worked on at once: a bound on memory."""
 
@@ -114,6 +116,8 @@ class Spool:
                 np.memmap(other._path(name), kind, "w+", shape=(self._entries,))
                 for name, kind in kinds.items()
             ]
+            for name in kinds:
+                reserve(other._path(name))
             free = np.concatenate([[0], np.cumsum(counts)[:-1]])
             for rows, columns, values in self.pieces():
                 order = np.argsort(columns, kind="stable")

@@ -8,14 +8,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
+from lexlip.engines.postings import Segment
 from lexlip.storage.arrays import map_array, save_array
+from lexlip.storage.spool import Spool
+from pretrain.cache import _fill
 
 from . import faults
 
@@ -60,6 +65,29 @@ def test_row_03_no_array_ends_early_in_silence(tmp_path, fault):
     assert np.array_equal(map_array(tmp_path, "a"), array) and "write" in calls
     for at in range(1, len(calls) + 1):
         assert faults.run(save, tmp_path, at, faults.FAULTS[fault]).status == 4, calls[at - 1]
+
+
+@traced
+@pytest.mark.parametrize("what", ["spool", "cache", "segment"])
+def test_row_03_a_full_disk_behind_a_map_is_an_error(tmp_path, what):
+    """Not the signal that ends a process which writes through a map where there is no room."""
+    matrix = csr_array(np.eye(40, dtype=np.uint8))
+
+    def work():
+        if what == "spool":
+            spool = Spool(tmp_path / "rows", np.uint8)
+            spool.append(matrix)
+            spool.turned(tmp_path / "columns", 40)
+        elif what == "segment":
+            Segment.write(tmp_path / "segment", matrix)
+        else:
+            _fill(tmp_path, "key", "pixels", 3, [range(3)], lambda _: np.ones((3, 4), np.uint8))
+
+    calls = faults.run(work, tmp_path).calls
+    at = calls.index("fallocate") + 1
+    for path in list(tmp_path.iterdir()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert faults.run(work, tmp_path, at, faults.FAULTS["ENOSPC"]).status == 4  # an OSError
 
 
 @traced

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from lexlip.engines.postings.layout import (
 )
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT
-from lexlip.storage.files import write_json
+from lexlip.storage.files import reserve, write_json
 
 _PIECE = 1 << 22
 """Postings that are worked on at once: a bound on the memory of `write`."""
@@ -129,10 +128,7 @@ def _create(folder: Path, name: str, shape: tuple[int, ...], largest: int | None
     path = folder / f"{name}.npy"
     dtype = next(d for d in DTYPES[name] if largest is None or largest <= np.iinfo(d).max)
     array: NDArray = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # A full disk is an error here; through the map it would be a signal that kills.
-        with open(path, "rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    reserve(path)
     return array
 
 
