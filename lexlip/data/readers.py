@@ -197,7 +197,9 @@ def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
             for row in reader:
                 yield reader.line_num, {k: _cell(v) for k, v in row.items() if k is not None}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise LexLIPError(f"{path} is not UTF-8: save the table in UTF-8") from None
+    except (OSError, csv.Error) as error:
         raise LexLIPError(f"{path} cannot be read as a table: {error}") from error
 
 

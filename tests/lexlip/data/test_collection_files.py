@@ -130,3 +130,10 @@ def test_no_such_source(tmp_path, load):
     (tmp_path / "x.zip").write_text("")
     with pytest.raises(LexLIPError, match=r"not a folder, \.parquet"):
         load(tmp_path / "x.zip")
+
+
+def test_a_table_that_is_not_utf_8_says_so_in_plain_words(load, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes("image,caption\na.png,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(LexLIPError, match=r"is not UTF-8: save the table in UTF-8$"):
+        load(path)
