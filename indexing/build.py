@@ -19,7 +19,7 @@ from indexing.encode import PARTS, encode
 from indexing.settings import Settings, read
 from lexlip.build.manifest import is_index
 from lexlip.build.write import check_new
-from lexlip.console import Config, Job, Overrides, Run, one_line, said_once
+from lexlip.cli.console import Config, Job, Overrides, Run, one_line, said_once
 from lexlip.index import Index
 from lexlip.settings import Data
 

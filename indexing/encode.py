@@ -23,7 +23,7 @@ from indexing.settings import Settings, read
 from lexlip.build.encode import Chunk, check_heads, encode_pictures
 from lexlip.build.encoded_parts import Encoded
 from lexlip.build.processes import worker_processes
-from lexlip.console import Config, Job, Overrides, Run, one_line, said_once
+from lexlip.cli.console import Config, Job, Overrides, Run, one_line, said_once
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.models import load, runtime

@@ -27,7 +27,7 @@ from torch.nn.functional import log_softmax, normalize, softmax
 from tqdm import tqdm
 
 from lexlip import settings as toml
-from lexlip.console import Config, Job, Overrides
+from lexlip.cli.console import Config, Job, Overrides
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize, softmax
 from tqdm import tqdm
 
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise

@@ -15,7 +15,7 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.data.collection import Collection, read_texts
 from lexlip.errors import LexLIPError
 from lexlip.models.pretrained import TwoTowers

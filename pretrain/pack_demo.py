@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.data.draw import COLOURS, SHAPES
 from lexlip.data.scenes import Pattern, Predicate, Scene, make_scenes, matches
 from lexlip.errors import LexLIPError

@@ -13,7 +13,7 @@ from lexlip.lexicon import STOP_WORDS
 from lexlip.models.dense_control import DenseDualEncoder
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.scores.late import late_interaction
-from lexlip.views import Views
+from lexlip.storage.views import Views
 from pretrain.data import Pairs
 
 TERMS = 64

@@ -80,7 +80,7 @@ def undocumented(folder, patterns):
 def full_index(make_model, model_with_heads, photos, tmp_path_factory):
     """An index with everything that an index can hold."""
     from lexlip import Index
-    from lexlip.compare.systems import DenseVectors
+    from lexlip.measure.systems import DenseVectors
     from lexlip.models.dense_control import DenseDualEncoder
 
     folder = tmp_path_factory.mktemp("full")
@@ -158,7 +158,7 @@ def test_the_files_of_vectors_are_documented(vector_index):
 def test_documented_files_of_an_index_are_written(full_index, vector_index, tmp_path):
     from lexlip.storage.codecs import CODECS
     from lexlip.storage.forward import ForwardStore
-    from lexlip.views import Views
+    from lexlip.storage.views import Views
 
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(20, 4, 8)).astype(np.float32)

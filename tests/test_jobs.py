@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from lexlip import console
+from lexlip.cli import console
 from lexlip.settings import option
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,7 +26,7 @@ from eval.bench.sparse import LexLIPSystem
 from eval.bench.systems import Gallery, System, check_gallery, load_model
 from eval.bench.task import Settings, Task, load_task, read_settings
 from lexlip import settings as toml
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
 from lexlip.models.query_table import is_table
 from lexlip.models.speaker import HasVectors

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_bytes

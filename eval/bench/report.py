@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from eval.metrics import KS
-from lexlip.console import Job
+from lexlip.cli.console import Job
 from lexlip.errors import LexLIPError
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import read_json

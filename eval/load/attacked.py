@@ -23,7 +23,7 @@ import typer
 
 from eval.load.clients import Answers, load
 from eval.load.served import ROOT, Served, pictures_of
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.settings import from_overrides, option
 

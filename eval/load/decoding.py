@@ -23,7 +23,7 @@ import typer
 from PIL import Image
 
 from eval.load.served import ROOT
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.formats import formats
 from lexlip.errors import LexLIPError
 from lexlip.settings import from_overrides, option

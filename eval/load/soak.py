@@ -25,7 +25,7 @@ import typer
 
 from eval.load.served import Served, pictures_of
 from eval.load.work import Work
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.scenes import make_scenes
 from lexlip.models.shipped import SHIPPED, load_shipped
 from lexlip.settings import from_overrides, option

@@ -32,7 +32,7 @@ from eval.race import CONTENDERS, contender, report, store
 from eval.race.base import Vectors
 from eval.race.race import Lane, Rules, race
 from eval.race.synthetic import LAW, dense, learned_sparse
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.settings import from_overrides, option
 from lexlip.storage.files import write_json, write_text

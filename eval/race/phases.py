@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from eval.race.texts import Texts, coded, encode_captions, make_up
 from lexlip import settings as toml
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
@@ -35,7 +35,7 @@ from lexlip.query.prepared import PreparedQuery
 from lexlip.rerank.phases import order_by_vectors
 from lexlip.settings import option
 from lexlip.storage.files import write_json
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 K = 10
 SHARES = (1.0, 0.1, 0.01, 0.001)

@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 
 from eval.metrics import KS, Run, recall_at
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.scenes import Scene, make_scenes
 from lexlip.home.demo import SCENES, SEED, SIZE
 from lexlip.index import Index

@@ -25,7 +25,7 @@ from scipy.sparse import csr_array
 
 from eval.bench import report
 from lexlip import Index
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.draw import COLOURS, SHAPES
 from lexlip.data.scenes import make_scenes
 from lexlip.engines import ENGINES

@@ -25,7 +25,7 @@ from eval.bench.sparse import LexLIPSystem, search_rows
 from eval.bench.task import Pooled, Task, load_task, read_settings
 from eval.race.worker import size
 from lexlip.build.recipe import Recipe
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.engines import open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts

@@ -34,7 +34,7 @@ import typer
 from PIL import Image
 
 from eval.bench import report
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads
 from lexlip.settings import from_overrides, option

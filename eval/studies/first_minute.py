@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import typer
 
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.home.demo import demonstration
 from lexlip.settings import from_overrides, option

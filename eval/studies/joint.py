@@ -30,7 +30,7 @@ from eval.bench import report
 from eval.bench.sparse import LexLIPSystem
 from eval.bench.systems import load_model, require_folder
 from eval.studies.planted import SKIPPED, Drawn
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.draw import COLOURS, SHAPES
 from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches

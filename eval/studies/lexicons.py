@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from eval.race.texts import encoder, flickr_captions
 from eval.studies.words import KS, ranks
 from lexlip import settings as toml
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.models.lexical.code import WordCode
 from lexlip.models.lexical.lexicalise import CANDIDATES, telling

@@ -32,7 +32,7 @@ from scipy.ndimage import binary_dilation, binary_fill_holes
 from eval.bench import report
 from eval.bench.systems import load_model
 from eval.bench.task import Measured, read_settings
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.data.draw import COLOURS, Group, draw_scene
 from lexlip.data.grammar import SIZE_WORDS, TEXTURE_WORDS
 from lexlip.data.scenes import Scene, make_scenes

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from eval.bench.baselines.clip import precomputed
 from eval.studies.stopping import stopping
 from eval.studies.words import Pool, folds, read_pool
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import split_words
 from lexlip.models.lexical.code import SHOWN, WordCode, unit

@@ -28,7 +28,7 @@ from eval import metrics
 from eval.bench.systems import load_model
 from eval.bench.task import Task
 from eval.studies.rerank import FirstStage, best_weights, first_stage, fused, scores_of
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.draw import Group
 from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches

@@ -29,7 +29,7 @@ from eval.bench.sparse import search_rows
 from eval.bench.systems import Gallery, batches, check_gallery, load_model
 from eval.bench.task import Pooled, Task, load_task, read_settings
 from lexlip.build.recipe import Recipe
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.engines import PostingsEngine
 from lexlip.impacts import document_impacts, quantise_query
 from lexlip.models.runtime import set_threads
@@ -39,7 +39,7 @@ from lexlip.rerank.rerankers import RERANKERS, Reranker, open_reranker
 from lexlip.settings import option, option_of
 from lexlip.storage.files import write_json
 from lexlip.storage.forward import ForwardStore
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 DEPTH = 100
 STEPS = tuple(round(0.1 * step, 1) for step in range(11))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from eval.bench.systems import load_model
 from eval.studies.joint import things
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.meaning import Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches
 from lexlip.errors import LexLIPError

@@ -11,7 +11,7 @@ import numpy as np
 
 from eval import metrics
 from lexlip.storage.files import write_bytes
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 BINS = 10
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from eval.bench.baselines.clip import PrecomputedSystem, precomputed
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, with_said
@@ -31,7 +31,7 @@ from lexlip.models.lexical.code import WordCode, unit
 from lexlip.models.speaker import FIND_TERMS
 from lexlip.settings import from_overrides, option, resolve
 from lexlip.storage.files import write_json
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 KS = (1, 5, 10)
 SHARES = (1, 2, 5, 10)

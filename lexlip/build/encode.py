@@ -36,7 +36,7 @@ from lexlip.models.speaker import (
 )
 from lexlip.storage.file_facts import FileFacts
 from lexlip.storage.ids import check_ids
-from lexlip.views import Vectors, Views
+from lexlip.storage.views import Vectors, Views
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker

@@ -36,7 +36,7 @@ from lexlip.impacts import top_terms
 from lexlip.storage.file_facts import FileFacts
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
-from lexlip.views import Vectors, Views
+from lexlip.storage.views import Vectors, Views
 
 if TYPE_CHECKING:
     from lexlip.models.speaker import Speaker

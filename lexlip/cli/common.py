@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lexlip.console import one_line, readable
+from lexlip.cli.console import one_line, readable
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lexlip.cli.app import app
-from lexlip.console import one_line, readable, said_once
+from lexlip.cli.console import one_line, readable, said_once
 from lexlip.models.runtime import quiet
 
 
@@ -28,9 +28,9 @@ def compare(
 
     lexlip serve then shows the hits of exact search with them, side by side.
     """
-    from lexlip.compare.systems import DENSE, DenseVectors
     from lexlip.data.originals import Originals
     from lexlip.index import Index
+    from lexlip.measure.systems import DENSE, DenseVectors
 
     quiet()
     with Index.open(path) as opened:

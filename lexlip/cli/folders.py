@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lexlip.cli.common import load
-from lexlip.console import one_line, said_once
+from lexlip.cli.console import one_line, said_once
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet
 

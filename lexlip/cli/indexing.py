@@ -11,7 +11,7 @@ import typer
 from lexlip.build.recipe import Recipe
 from lexlip.cli.app import app
 from lexlip.cli.common import Device, load, one_line, readable
-from lexlip.console import said_once, with_options
+from lexlip.cli.console import said_once, with_options
 from lexlip.errors import LexLIPError
 from lexlip.models.dual import refuse_dual_encoder
 from lexlip.models.runtime import quiet, share_cores, use_device

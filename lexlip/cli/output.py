@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lexlip.console import one_line
+from lexlip.cli.console import one_line
 from lexlip.data.originals import Originals
 from lexlip.data.trec import run_lines
 from lexlip.errors import LexLIPError

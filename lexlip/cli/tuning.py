@@ -49,7 +49,7 @@ def tune(
     from lexlip.data.qrels import read_qrels
     from lexlip.data.trec import read_topics
     from lexlip.index import Index
-    from lexlip.tune import tune as tuning
+    from lexlip.measure import tune as tuning
 
     limit = None if budget is None else tuning.Budget.parse(budget)
     asked = None if queries is None else read_topics(queries)
@@ -91,7 +91,7 @@ def _tune_rerankers(
     path: Path, model: Speaker | None, names: list[str], asked: Any, judged: Any
 ) -> None:
     from lexlip.index import Index
-    from lexlip.tune.shares import choose
+    from lexlip.measure.shares import choose
 
     if asked is None or judged is None:
         raise LexLIPError("rerankers are tuned on judged queries: give --queries and --qrels")

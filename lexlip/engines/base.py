@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lexlip.engines.candidates import Candidates
     from lexlip.filters.columns import Kind, Value
     from lexlip.filters.where import Where
-    from lexlip.views import Vectors
+    from lexlip.storage.views import Vectors
 
 
 class Hit(NamedTuple):

@@ -16,7 +16,7 @@ from lexlip.errors import LexLIPError
 if TYPE_CHECKING:
     from lexlip.filters.where import Where
     from lexlip.storage.vectors import Span
-    from lexlip.views import Vectors
+    from lexlip.storage.views import Vectors
 
 
 _new_hit = partial(tuple.__new__, Hit)

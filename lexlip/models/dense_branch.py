@@ -20,7 +20,7 @@ from lexlip.models.config import LexLIPConfig
 from lexlip.models.pooling import NEVER
 from lexlip.models.towers import VisionTower, by_length, small_encoder
 from lexlip.models.trunks import vision_width
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 
 class Dense(NamedTuple):

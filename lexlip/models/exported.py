@@ -42,7 +42,7 @@ from lexlip.models.speaker import SpeakerMixin
 from lexlip.models.windows import Windows, in_windows, pool_words
 from lexlip.models.word_tokenizer import WordTokenizer
 from lexlip.storage.files import MANIFEST, read_json
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 if TYPE_CHECKING:
     from lexlip.models.lexlip import LexLIP

@@ -29,7 +29,7 @@ from lexlip.models.pretrained import TwoTowers, WordModel
 from lexlip.models.towers import batches
 from lexlip.models.trunks import head_config
 from lexlip.models.windows import pool_views, pool_words
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 
 class LexiconHead(nn.Module):

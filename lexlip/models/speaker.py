@@ -21,7 +21,7 @@ from lexlip.errors import LexLIPError
 from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
-from lexlip.views import Vectors, Views
+from lexlip.storage.views import Vectors, Views
 
 QUERY_TERMS = 64
 """Heaviest terms of a query that are kept by default."""
@@ -100,7 +100,7 @@ class EncodesImages(Protocol):
 
 @runtime_checkable
 class HasViews(Protocol):
-    """Items to what rerankers compare (`lexlip.views`), together with their words."""
+    """Items to what rerankers compare (`lexlip.storage.views`), together with their words."""
 
     @property
     def token_size(self) -> int:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array, vstack
 
 from lexlip.data.given import as_texts
 from lexlip.models.typed import as_meant
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 Read = Callable[[str], Any]
 """Returns the `tokenizers.Encoding` of a text, without special tokens and not cut."""

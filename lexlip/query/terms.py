@@ -24,7 +24,7 @@ from lexlip.models.speaker import (
 )
 from lexlip.models.typed import as_meant
 from lexlip.query.tree import Part
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 Vector = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Term ids and weights of a part."""

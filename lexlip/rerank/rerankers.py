@@ -1,8 +1,8 @@
 """Rerankers: scores of the first stage's candidates from the views of both sides.
 
-Each compares the views of a query (`lexlip.views`) with those of candidates that a forward store
-holds, and gives a number each, higher for better. A candidate that cannot be compared (the store
-does not hold it, it has no token, the numbers overflow) gets the lowest score that another one got:
+Each compares the views of a query (`lexlip.storage.views`) with those of candidates that a forward
+store holds, and gives a number each, higher for better. A candidate that cannot be compared (the
+store does not hold it, it has no token, the numbers overflow) gets the lowest score of the others:
 it loses, and nothing is NaN.
 """
 
@@ -19,7 +19,7 @@ from lexlip.errors import LexLIPError, require
 from lexlip.models.speaker import HasViews, Speaker, require_views
 from lexlip.rerank.kernel import late_scores, widened
 from lexlip.storage.forward import ForwardStore, Gathered, Spread
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 Mode = Literal["t2i", "i2t", "avg"]
 

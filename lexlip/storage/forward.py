@@ -24,7 +24,7 @@ from lexlip.storage.codecs import Codec, codec_type
 from lexlip.storage.fields import save, take
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 _SMALL = 256
 """Parts up to this many documents are always merged: 3 MB at 49 int8 tokens of width 256."""

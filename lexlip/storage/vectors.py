@@ -22,7 +22,7 @@ from lexlip.storage.fields import save
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
 from lexlip.storage.products import products
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 _SMALL = 2048
 """Parts up to this many vectors are always merged, as in the postings engine."""
@@ -39,7 +39,7 @@ class Compared(NamedTuple):
     cosine : float32 [n]
         Products of the unit vectors; a document's constant is not subtracted yet.
     constant, word_mean, word_spread : float32 [n]
-        As in `lexlip.views.Vectors`.
+        As in `lexlip.storage.views.Vectors`.
     held : bool [n]
         Which documents have a vector; the others have zeros.
     """

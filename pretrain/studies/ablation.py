@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from lexlip.console import Config, Job, Overrides, Run
+from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.errors import LexLIPError
 from lexlip.settings import option
 from lexlip.storage.files import read_json, write_bytes, write_json

@@ -19,7 +19,7 @@ import torch
 import typer
 from scipy.sparse import csr_array
 
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.lexicon import Lexicon

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lexlip.console import Job, Overrides
+from lexlip.cli.console import Job, Overrides
 from lexlip.models.lexlip import LexLIP
 from lexlip.settings import from_overrides, option
 from pretrain import build

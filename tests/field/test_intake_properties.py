@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lexlip import Index
+from lexlip.cli.console import one_line
 from lexlip.cli.deleting import read_ids
-from lexlip.console import one_line
 from lexlip.data.collection import load_collection
 from lexlip.data.folders import EXCLUDED
 from lexlip.data.metadata import file_metadata, rows_to_columns

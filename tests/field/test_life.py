@@ -54,8 +54,8 @@ def test_options_that_an_index_does_not_have_are_not_ignored(lexlip, make, tmp_p
 
 
 def test_tune_repeats_all_options(model, photos, tmp_path):
-    from lexlip.tune.curve import Setting
-    from lexlip.tune.tune import _commands
+    from lexlip.measure.curve import Setting
+    from lexlip.measure.tune import _commands
 
     other = pictures(tmp_path / "other folder", "a.png")
     options = {"engine": "postings", "keep_floats": True, "crops": 1, "exclude": ["*.tmp.png"]}

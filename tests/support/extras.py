@@ -69,7 +69,7 @@ def a_distant_engine():
 
 
 def words():
-    from lexlip.compare.bm25 import BM25
+    from lexlip.measure.bm25 import BM25
 
     BM25([["red"]])
 

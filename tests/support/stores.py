@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 d, D = 8, 6
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from eval.bench.systems import DEPTH, Gallery, System, best, check_gallery, search_all
 from eval.metrics import Run
-from lexlip.compare import bm25
 from lexlip.errors import LexLIPError
+from lexlip.measure import bm25
 
 # The 33 words that Lucene's English analysis leaves out. With `lexlip.lexicon.STOP_WORDS`, a longer
 # list, the published figures would differ: 52.5 % instead of 52.3 % R@1 on Flickr8k dev.

@@ -56,7 +56,7 @@ from lexlip.filters.columns import Value, merge_kinds, read_columns
 from lexlip.filters.where import Where
 from lexlip.storage.folder_lock import locked
 from lexlip.storage.ids import check_ids, closed, read_only
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 __all__ = ["LuceneEngine", "lucene_jar"]
 

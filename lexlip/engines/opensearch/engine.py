@@ -34,7 +34,7 @@ from lexlip.filters.columns import merge_kinds, read_columns
 from lexlip.storage.files import write_json
 from lexlip.storage.folder_lock import FolderLock, locked
 from lexlip.storage.ids import check_ids, closed, read_only
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 OWNER = "opensearch.json"
 """File of the folder: the name by which the index knows it."""

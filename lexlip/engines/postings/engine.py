@@ -41,7 +41,7 @@ from lexlip.storage.generations import GenerationWriter, current_mark, open_curr
 from lexlip.storage.ids import check_ids, closed, read_only
 from lexlip.storage.sound import Sound
 from lexlip.storage.vectors import CodedVectors
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 _SMALL = 2048
 """Parts up to this many documents are always merged: rewriting them costs less than a flush."""

@@ -36,7 +36,7 @@ from lexlip.models.speaker import FIND_TERMS, Represented, SpeakerMixin
 from lexlip.models.windows import in_windows, pool_vectors, reading
 from lexlip.models.word_tokenizer import SPECIAL, WordTokenizer, lexicon_tokenizer
 from lexlip.storage.files import read_json, write_json
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 CONFIG, WORDS, ENCODER = "config.json", "words.safetensors", "encoder"
 FORMAT = "lexlip-words/1"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lexlip.models.scores import gaussian
 from lexlip.models.scores.late import late_interaction
 from lexlip.models.scores.naaf import naaf, scan
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 Floats = NDArray[np.float32]
 

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lexlip.compare.systems import DENSE, CaptionIndex, ComparedSystem, DenseVectors
 from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
+from lexlip.measure.systems import DENSE, CaptionIndex, ComparedSystem, DenseVectors
 from lexlip.query.query import Query
 from lexlip.server.failures import Refused
 from lexlip.server.picture_files import token_of

@@ -16,7 +16,7 @@ from eval.studies.uncertainty import deciles
 from lexlip.data.draw import Group
 from lexlip.data.scenes import make_scenes, matches
 from lexlip.errors import LexLIPError
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 
 @pytest.fixture(scope="module")

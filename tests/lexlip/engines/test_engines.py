@@ -10,7 +10,7 @@ from lexlip.engines import Hit
 from lexlip.errors import LexLIPError
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_TERMS, MAX_QUERY_WEIGHT
 from lexlip.storage.vectors import compare
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 from tests.support.oracles import as_dicts, collection, oracle, queries
 
 

@@ -11,7 +11,7 @@ import pytest
 from lexlip.errors import LexLIPError
 from lexlip.rerank.rerankers import RERANKERS, Filip, open_reranker
 from lexlip.storage.forward import ForwardStore
-from lexlip.views import Views
+from lexlip.storage.views import Views
 from tests.test_layering import modules_after
 
 
@@ -195,7 +195,7 @@ def test_codes_and_csd_are_scored_without_torch(tmp_path):
 import numpy as np
 from lexlip.rerank.rerankers import Filip, Pcme
 from lexlip.storage.forward import ForwardStore
-from lexlip.views import Views
+from lexlip.storage.views import Views
 from tests.test_layering import modules_after
 ones = np.ones((2, 3), np.float32)
 views = Views(np.ones((2, 4, 8), np.float32), np.array([4, 2], np.int32), ones, ones)

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from lexlip import Index, Query
 from lexlip.cli import app
 from lexlip.errors import LexLIPError
+from lexlip.measure.shares import choose
 from lexlip.models.localisation.alignment import align
 from lexlip.query.prepared import PreparedQuery
 from lexlip.rerank.stage import RerankedHit
-from lexlip.tune.shares import choose
 
 TEXT = "a red circle above two blue squares"
 

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from lexlip import Index
 from lexlip.cli import app
-from lexlip.compare.bm25 import tokens
-from lexlip.compare.systems import CaptionIndex, DenseVectors
 from lexlip.data.originals import Originals
 from lexlip.errors import LexLIPError
+from lexlip.measure.bm25 import tokens
+from lexlip.measure.systems import CaptionIndex, DenseVectors
 from lexlip.models.dense_control import DenseDualEncoder
 from lexlip.server.picture_files import token_of
 from lexlip.storage.files import read_json, write_json

@@ -9,7 +9,7 @@ from lexlip.errors import LexLIPError
 from lexlip.storage import forward
 from lexlip.storage.codecs import CODECS
 from lexlip.storage.forward import ForwardStore
-from lexlip.views import Views
+from lexlip.storage.views import Views
 from tests.support.stores import D, assert_reads, d, some, unit, views_of
 
 

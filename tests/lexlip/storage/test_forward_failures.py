@@ -18,7 +18,7 @@ import pytest
 from lexlip.errors import LexLIPError
 from lexlip.storage.forward import ForwardStore
 from lexlip.storage.generations import verify
-from lexlip.views import Views
+from lexlip.storage.views import Views
 from tests.support.stores import D, assert_reads, some, views_of
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -115,7 +115,7 @@ WRITER = """
 import sys
 import numpy as np
 from lexlip.storage.forward import ForwardStore
-from lexlip.views import Views
+from lexlip.storage.views import Views
 
 store = ForwardStore(sys.argv[1], "w", codec="float16")
 n = 0

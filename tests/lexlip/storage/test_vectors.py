@@ -10,7 +10,7 @@ from lexlip.storage import fields
 from lexlip.storage import vectors as module
 from lexlip.storage.products import products
 from lexlip.storage.vectors import CodedVectors, VectorStore, compare
-from lexlip.views import Vectors
+from lexlip.storage.views import Vectors
 
 d = 24
 

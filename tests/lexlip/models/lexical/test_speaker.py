@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from lexlip import Index, Query
 from lexlip.cli import app
-from lexlip.compare.systems import DenseVectors
 from lexlip.errors import LexLIPError
+from lexlip.measure.systems import DenseVectors
 from lexlip.models import load
 from lexlip.models.dual import open_dual_encoder
 from lexlip.models.lexical.lexicalise import lexicalise

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lexlip.build.manifest import place_of
-from lexlip.compare.bm25 import BM25, tokens
 from lexlip.data.images import ENOUGH
 from lexlip.data.originals import Originals
 from lexlip.engines.base import Hit
 from lexlip.errors import LexLIPError, require
+from lexlip.measure.bm25 import BM25, tokens
 from lexlip.storage.arrays import save_array
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, write_json
 

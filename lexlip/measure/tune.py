@@ -18,8 +18,7 @@ from lexlip.data.roots import Sources
 from lexlip.engines import Hit
 from lexlip.errors import LexLIPError, check_count
 from lexlip.impacts import quantise_query, query_terms
-from lexlip.rerank.rescore import rescore_hits
-from lexlip.tune.curve import (
+from lexlip.measure.curve import (
     DEFAULT_QUERY_TERMS,
     TIMED,
     Documents,
@@ -33,6 +32,7 @@ from lexlip.tune.curve import (
     median_ms,
     success,
 )
+from lexlip.rerank.rescore import rescore_hits
 
 if TYPE_CHECKING:
     from lexlip.index import Index

@@ -17,9 +17,9 @@ from lexlip.cli import app
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import dequantise, document_impacts, quantise_query
-from lexlip.tune import curve, tune
-from lexlip.tune.curve import Documents, Point, Setting, prune, read_impacts
-from lexlip.tune.tune import Budget, choose
+from lexlip.measure import curve, tune
+from lexlip.measure.curve import Documents, Point, Setting, prune, read_impacts
+from lexlip.measure.tune import Budget, choose
 
 V = 400  # so many that no term is in every sixth document: those have rows of their own
 

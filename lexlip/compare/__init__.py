@@ -1,1 +1,0 @@
-"""Other systems, side by side with an index."""

@@ -1,0 +1,1 @@
+"""Measurements of an index: its trade-offs, and other systems beside it."""

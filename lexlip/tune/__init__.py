@@ -1,1 +1,0 @@
-"""Measured trade-offs of an index."""
