@@ -18,6 +18,8 @@ CONTENDERS = {
     "postings": "eval.race.ours:Postings",
     "segment": "eval.race.ours:Segment",
     "lucene": "eval.race.ours:Lucene",
+    "opensearch": "eval.race.distant:OpenSearch",
+    "milvus": "eval.race.distant:Milvus",
     "scipy": "eval.race.sparse:SciPy",
     "splade-index": "eval.race.sparse:SpladeIndex",
     "seismic": "eval.race.sparse:Seismic",

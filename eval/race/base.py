@@ -94,6 +94,8 @@ class Contender(ABC):
         Distributions it needs, to report versions and what to install.
     interpreter : str or None
         Environment variable with another Python to run in, for conflicting pins.
+    stored : int or None
+        Bytes of the index, set by `build` where they are not those of its folder.
     """
 
     name: ClassVar[str]
@@ -106,6 +108,7 @@ class Contender(ABC):
     ceiling: ClassVar[int | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
     interpreter: ClassVar[str | None] = None
+    stored: int | None = None
 
     def load(self) -> None:  # noqa: B027 - some need nothing
         """Import packages and start servers; not timed."""

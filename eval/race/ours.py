@@ -21,7 +21,7 @@ def impacts(vectors: Vectors, start: int = 0, stop: int | None = None) -> Any:
     return csr_array(parts, shape=(stop - start, int(vectors.array("width"))))
 
 
-class _Engine(Contender):
+class EngineContender(Contender):
     """An engine that keeps the contract of `lexlip.engines.base`."""
 
     ordered = True
@@ -39,7 +39,7 @@ class _Engine(Contender):
     _engine: Any
 
 
-class Postings(_Engine):
+class Postings(EngineContender):
     """The postings engine, as users of the library call it."""
 
     name = "postings"
@@ -89,7 +89,7 @@ class Segment(Contender):
         return self._segment.search(query, k)
 
 
-class Lucene(_Engine):
+class Lucene(EngineContender):
     """The Lucene engine, merged into one segment."""
 
     name = "lucene"

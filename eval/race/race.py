@@ -86,7 +86,7 @@ class Lane:
         peak = self.process.ask("close")["peak_mb"]
         middle = {
             key: median(turn[key] for turn in self.rounds)
-            for key in ("p50_ms", "p99_ms", "qps", "cpu_ms")
+            for key in ("p50_ms", "p95_ms", "p99_ms", "qps", "cpu_ms")
         }
         if self.engine.interpreter:
             middle["cpu_ms"] = None  # the work is done in a separate process

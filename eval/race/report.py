@@ -11,7 +11,7 @@ from lexlip.storage.files import write_bytes
 
 Row = Mapping[str, Any]
 HEADS = (
-    *("engine", "p50 ms", "p99 ms", "cpu ms", "q/s", "x postings", "dense/x", "x floor"),
+    *("engine", "p50 ms", "p95 ms", "p99 ms", "cpu ms", "q/s", "x postings", "dense/x", "x floor"),
     *("R@10", "bytes", "build s", "open ms", "peak MB"),
 )
 
@@ -97,7 +97,7 @@ def _words(settings: Mapping[str, Any]) -> str:
 def _cells(row: Row, ratio: Mapping[str, float | None]) -> tuple[str, ...]:
     return (
         row["engine"],
-        *(_number(row[key], 3) for key in ("p50_ms", "p99_ms", "cpu_ms")),
+        *(_number(row[key], 3) for key in ("p50_ms", "p95_ms", "p99_ms", "cpu_ms")),
         _number(row["qps"], 0),
         _number(ratio["to_postings"], 2),
         _number(ratio["to_dense"], 2),

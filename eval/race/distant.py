@@ -1,0 +1,117 @@
+"""Our engines on servers of others: OpenSearch and Milvus, one node on this machine.
+
+The race starts an OpenSearch of its own from LEXLIP_OPENSEARCH_HOME (a folder whose ``run.py
+--dir DIR`` prints a line of JSON with ``urls``), or asks the one at LEXLIP_OPENSEARCH_URL. Milvus
+is the embedded one, or that at LEXLIP_MILVUS_URI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from eval.race.base import Vectors, names
+from eval.race.ours import EngineContender, impacts
+
+PART = 2000
+"""Documents that are sent together."""
+
+
+class Distant(EngineContender):
+    """An engine whose postings are elsewhere; the folder names the place."""
+
+    threads = True
+
+    def place(self, folder: Path) -> str:
+        """Return where the index is or will be, as ``--engine`` takes it."""
+        raise NotImplementedError
+
+    def build(self, vectors: Vectors, folder: Path) -> None:
+        from lexlip.engines import open_engine
+
+        count = len(vectors.array("indptr")) - 1
+        ids = names(count)
+        engine = open_engine(self.place(folder), folder / "index", "w")
+        for start in range(0, count, PART):
+            part = impacts(vectors, start, start + PART)
+            engine.add(ids[start : start + PART], part)
+        engine.commit()
+        engine.compact()
+        self.stored = engine.stats()["bytes"]
+        engine.close()
+
+    def open(self, folder: Path) -> None:
+        from lexlip.engines import open_engine
+
+        self._engine = open_engine(self.place(folder), folder / "index", "r")
+
+
+class OpenSearch(Distant):
+    """OpenSearch over HTTP: one node, one shard, no replica, merged into one segment."""
+
+    name = "opensearch"
+    packages = ("opensearch-py",)
+    ceiling = 200_000
+
+    def load(self) -> None:
+        import opensearchpy  # noqa: F401
+
+        if not (os.environ.get("LEXLIP_OPENSEARCH_URL") or os.environ.get(HOME)):
+            raise ImportError(f"neither LEXLIP_OPENSEARCH_URL nor {HOME} is set")
+
+    def place(self, folder: Path) -> str:
+        url = os.environ.get("LEXLIP_OPENSEARCH_URL")
+        if not url:
+            self._node = subprocess.Popen(
+                [sys.executable, Path(os.environ[HOME]) / "run.py", "--dir", folder / "node"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert self._node.stdout is not None
+            url = json.loads(self._node.stdout.readline())["urls"][0]
+        note = folder / "name"
+        if not note.is_file():
+            note.write_text(f"race-{token_hex(6)}")
+        return f"opensearch:{url}/{note.read_text()}"
+
+    def build(self, vectors: Vectors, folder: Path) -> None:
+        super().build(vectors, folder)
+        self._stop()
+
+    def close(self) -> None:
+        super().close()
+        self._stop()
+
+    def _stop(self) -> None:
+        node, self._node = self._node, None
+        if node is not None:
+            node.communicate()  # it ends with its input
+
+    _node: Any = None
+
+
+class Milvus(Distant):
+    """Milvus through our engine: the embedded server unless LEXLIP_MILVUS_URI names another."""
+
+    name = "milvus"
+    packages = ("pymilvus",)
+    ceiling = 200_000
+
+    def load(self) -> None:
+        import pymilvus  # noqa: F401
+
+    def place(self, folder: Path) -> str:
+        uri = os.environ.get("LEXLIP_MILVUS_URI", str(folder / "milvus.db"))
+        note = folder / "name"
+        if not note.is_file():
+            note.write_text(f"race_{token_hex(6)}")
+        return f"milvus:{uri}/{note.read_text()}"
+
+
+HOME = "LEXLIP_OPENSEARCH_HOME"
