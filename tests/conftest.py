@@ -98,6 +98,14 @@ def lucene():
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module", params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
+def kind(request):
+    """Name of each engine that lives in a folder; skips where Lucene cannot run."""
+    if request.param == "lucene":
+        request.getfixturevalue("lucene")
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def opensearch(tmp_path_factory):
     """A node of OpenSearch that the session shares, stopped at its end; skip where there is none.

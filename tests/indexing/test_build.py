@@ -13,7 +13,6 @@ from indexing.build import Settings, app, build
 from lexlip import Index
 from lexlip.build.encode import chunks
 from lexlip.build.encoded_parts import Encoded
-from lexlip.engines.lucene.java import find_java
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data
 
@@ -134,15 +133,9 @@ def test_nowhere_to_write_is_an_error(checkpoint, photos):
 # --- the bulk build -------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def engine(request):
-    if request.param == "lucene":
-        try:
-            find_java()
-            import jnius_config  # noqa: F401
-        except (LexLIPError, ImportError) as error:
-            pytest.skip(str(error))
-    return request.param
+@pytest.fixture
+def engine(kind):
+    return kind
 
 
 @pytest.fixture

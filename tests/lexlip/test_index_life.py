@@ -13,20 +13,13 @@ from lexlip import Index
 from lexlip.build.encode import chunks
 from lexlip.data.collection import load_collection
 from lexlip.engines.base import Hit
-from lexlip.engines.lucene.java import find_java
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, quantise_query
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def engine(request):
-    if request.param == "lucene":
-        try:
-            find_java()
-            import jnius_config  # noqa: F401
-        except (LexLIPError, ImportError) as error:
-            pytest.skip(str(error))
-    return request.param
+@pytest.fixture
+def engine(kind):
+    return kind
 
 
 @pytest.fixture

@@ -10,16 +10,14 @@ from lexlip import Index
 from lexlip.errors import LexLIPError
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def index(request, model, photos, tmp_path):
+@pytest.fixture
+def index(kind, model, photos, tmp_path):
     """An index of the pictures 00 to 05."""
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(6):
         shutil.copy2(photos / f"{number:02}.png", folder)
-    with Index.create(tmp_path / "i.lex", model, folder, engine=request.param) as made:
+    with Index.create(tmp_path / "i.lex", model, folder, engine=kind) as made:
         yield made
 
 

@@ -31,13 +31,6 @@ def speaker():
     return cone_speaker(120, 80)[0]
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def kind(request):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
-
-
 def pictures(numbers):
     return {f"p{number:03}.jpg": picture(number) for number in numbers}
 

@@ -16,13 +16,6 @@ from tests.support.cone_speaker import cone_speaker, picture
 WORDS = ("red", "blue", "green", "star", "circle", "square", "snow", "large", "small", "two")
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def kind(request):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def coloured():
     rng = np.random.default_rng(5)

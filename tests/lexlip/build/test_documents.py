@@ -17,12 +17,10 @@ from lexlip.query.prepared import PreparedQuery
 from tests.support.clips import WORDS, small_clip, small_tokenizer
 
 
-@pytest.fixture(scope="module", params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def index(request, model, photos, tmp_path_factory):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
+@pytest.fixture(scope="module")
+def index(kind, model, photos, tmp_path_factory):
     path = tmp_path_factory.mktemp("documents") / "photos.lex"
-    with Index.create(path, model, photos, engine=request.param) as index:
+    with Index.create(path, model, photos, engine=kind) as index:
         yield index
 
 

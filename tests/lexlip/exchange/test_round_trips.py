@@ -34,13 +34,6 @@ WORDS = (
 )
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def kind(request):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def made(model, photos, tmp_path_factory):
     """Return a function: an index of the twelve pictures, with metadata; to be read only."""

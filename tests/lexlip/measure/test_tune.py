@@ -24,13 +24,6 @@ from lexlip.measure.tune import Budget, choose
 V = 400  # so many that no term is in every sixth document: those have rows of their own
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def kind(request):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, no_flush):
     monkeypatch.setattr(curve, "_ROUNDS", 1)

@@ -25,13 +25,6 @@ def pictures():
     return {f"p{number:03}.jpg": picture(number) for number in range(N)}
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def kind(request):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def built(made, pictures, tmp_path_factory):
     """Return a function: the index of an engine, with vectors or without; not to be changed."""

@@ -13,12 +13,10 @@ from lexlip.server import Settings, create_app
 HERE = "http://127.0.0.1"
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def engine(request):
+@pytest.fixture
+def engine(kind):
     """Name of each engine."""
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
+    return kind
 
 
 @pytest.fixture

@@ -29,13 +29,6 @@ def some(rng, n):
     return csr_array(dense.astype(np.float32))
 
 
-@pytest.fixture(params=["postings", pytest.param("lucene", marks=pytest.mark.java)])
-def kind(request):
-    if request.param == "lucene":
-        request.getfixturevalue("lucene")
-    return request.param
-
-
 # --- the store
 
 
