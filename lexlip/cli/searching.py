@@ -114,6 +114,8 @@ def search(
             )
         if trec not in (None, "-"):
             raise LexLIPError("--queries has the ids: write --trec alone")
+        if extra := [place for place in asked[1:] if not Path(place).exists()]:
+            raise LexLIPError(f"the queries are those of {queries}: leave out {extra[0]!r:.80}")
     use_device(device)
     check_search(k, rescore, query_terms, rerank, depth, min_fit)
     if sum((as_json, trec is not None, paths, paths0, thumbnails)) > 1:

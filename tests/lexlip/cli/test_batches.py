@@ -91,6 +91,7 @@ def test_options_that_do_not_go_together(path, tmp_path):
     for wrong in ("--explain", "--paths", "-t"):
         assert "--queries prints a TREC run" in run(path, "--queries", file, wrong).stderr
     assert "write --trec alone" in run(path, "--queries", file, "--trec=q7").stderr
+    assert "leave out 'a heart'" in run(path, "a heart", "--queries", file).stderr
     assert "does not exist" in run(path, "--queries", tmp_path / "none.tsv").stderr
 
 
