@@ -30,15 +30,15 @@ from lexlip.build.write import (
     build_from,
     check_new,
     check_skipped,
-    closed_to_writers,
+    index_folder,
 )
 from lexlip.engines import Engine, open_engine
+from lexlip.engines.builds import where
 from lexlip.impacts import MAX_QUERY_WEIGHT
 from lexlip.query.prepared import PreparedQuery
 from lexlip.query.query import AnyQuery, prepare
 from lexlip.rerank.many import SearchesMany
 from lexlip.storage.blame import blames_damage
-from lexlip.storage.files import atomic_directory
 from lexlip.storage.folder_lock import patiently
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         check_heads(model, recipe)
         coming = chunks(model, documents, None, recipe)
         facts = origin(model, documents, checkpoint)
-        with atomic_directory(target, replace=replace, held=closed_to_writers) as folder:
+        with index_folder(target, recipe, replace) as folder:
             manifest, begun = begin(folder, coming, facts, recipe)
             if exclude:
                 sources.write(folder)
@@ -227,7 +227,7 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
         check_new(path, recipe, replace)
         if model is not None:
             check_model(found.folder, found.manifest, model)
-        with atomic_directory(path, replace=replace, held=closed_to_writers) as folder:
+        with index_folder(path, recipe, replace) as folder:
             done = build_from(found, folder, recipe, shards)
             left = len(done.skipped)
             check_skipped(found.folder, left, left + done.written, max_skipped)
@@ -403,13 +403,15 @@ class Index(HoldsDocuments, Reopens, Explains, Searches, SearchesMany):
     def stats(self) -> dict[str, Any]:
         """Return the size of the index and the facts of its build.
 
-        `bytes_per_image` counts words, ids, metadata and vectors, whatever keeps them.
+        `bytes_per_image` counts words, ids, metadata and vectors, whatever keeps them. Of an index
+        on a cluster, `cluster_index` is its name there.
         """
         facts, beside = self.engine.stats(), self.side_stores.stats()
         count = max(1, facts["documents"])
         size = facts["bytes"] + beside.get("vector_bytes", 0)  # those of postings are of its bytes
         return {
             **self.manifest,
+            **where(self.engine),
             "vector_bytes": 0,
             **facts,
             "terms_per_image": facts["postings"] / count,

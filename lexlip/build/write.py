@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
@@ -27,10 +27,17 @@ from lexlip.build.processes import worker_processes
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.data.roots import Sources
-from lexlip.engines import DISTANT, Engine, open_engine
+from lexlip.engines import Engine, open_engine
+from lexlip.engines.builds import begin_build, check_build, drop_build, serve_build
 from lexlip.errors import LexLIPError
 from lexlip.impacts import document_impacts, with_said
-from lexlip.storage.files import MANIFEST, check_replaceable, check_writable, write_text
+from lexlip.storage.files import (
+    MANIFEST,
+    atomic_directory,
+    check_replaceable,
+    check_writable,
+    write_text,
+)
 from lexlip.storage.folder_lock import without_writers
 from lexlip.storage.seal import write_sealed
 
@@ -88,11 +95,6 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
         from lexlip.engines.lucene.java import find_java
 
         find_java(), lucene_jar()
-    name, _, place = recipe.engine.partition(":")
-    if name == DISTANT:
-        from lexlip.engines.opensearch.checks import check_can_make
-
-        check_can_make(place)
     there = is_index(Path(path))
     if there and not replace:
         raise LexLIPError(
@@ -100,12 +102,38 @@ def check_new(path: str | os.PathLike[str], recipe: Recipe, replace: bool) -> bo
         )
     check_replaceable(Path(path), MANIFEST)
     check_writable(Path(path))
+    check_build(recipe.engine, Path(path) / ENGINE)
     return there
 
 
 def closed_to_writers(path: Path) -> AbstractContextManager[None]:
     """Keep writers away from an index at `path` while another one takes its place."""
     return without_writers(path, ENGINE)
+
+
+@contextmanager
+def index_folder(
+    path: str | os.PathLike[str], recipe: Recipe, replace: bool = False
+) -> Iterator[Path]:
+    """Fill a folder that becomes the index at `path` when the block ends without an exception.
+
+    A distant engine makes a build of its own, which takes the name of the place after that.
+
+    Raises
+    ------
+    LexLIPError
+        As `lexlip.storage.files.atomic_directory`, and where the cluster does not take part.
+    """
+    target = Path(os.path.realpath(path)) / ENGINE
+    with atomic_directory(path, replace=replace, held=closed_to_writers) as folder:
+        begin_build(recipe.engine, folder / ENGINE, target)
+        try:
+            yield folder
+        except BaseException:
+            with suppress(LexLIPError):  # the next replacement deletes it
+                drop_build(recipe.engine, folder / ENGINE)
+            raise
+    serve_build(recipe.engine, target)
 
 
 def begin(

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from lexlip.build.manifest import FORMAT, OWN_WORDS, origin
 from lexlip.build.recipe import Recipe
-from lexlip.build.write import ENGINE, check_new, note_skipped
+from lexlip.build.write import ENGINE, check_new, index_folder, note_skipped
 from lexlip.engines import open_engine
 from lexlip.errors import LexLIPError
 from lexlip.exchange import anserini, ciff, npz
@@ -32,7 +32,7 @@ from lexlip.exchange.spooled import (
 from lexlip.impacts import MAX_IMPACT, quantise
 from lexlip.models.speaker import HasVectors
 from lexlip.models.word_list import WordList
-from lexlip.storage.files import MANIFEST, atomic_directory
+from lexlip.storage.files import MANIFEST
 from lexlip.storage.seal import write_sealed
 from lexlip.storage.spool import Spool
 
@@ -117,7 +117,7 @@ def import_vectors(
     if kind not in FORMATS:
         raise LexLIPError(f"no format {kind!r}: choose one of {', '.join(FORMATS)}")
     done = Imported()
-    with atomic_directory(target, replace=replace) as folder:
+    with index_folder(target, recipe, replace) as folder:
         with TemporaryDirectory(prefix="spool-", dir=folder) as beside:
             words = AllWords()
             terms: Terms = words if model is None else Vocabulary(model.lexicon)

@@ -1,10 +1,9 @@
-"""Checks before an index is made or opened: the version, and a name that is free."""
+"""Check before an index is made or opened: the version of the cluster."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lexlip.engines.opensearch.errors import readable
 from lexlip.engines.opensearch.place import Place
 from lexlip.errors import LexLIPError
 
@@ -23,17 +22,3 @@ def check_version(client: Any, place: Place) -> None:
         raise LexLIPError(
             f"{place.nodes[0]} is OpenSearch {number:.20}: {_LEAST}.0 or later is needed"
         )
-
-
-def check_free(client: Any, place: Place) -> None:
-    """Raise where there is an index of that name."""
-    if client.indices.exists(index=place.name):
-        raise LexLIPError(f"there is an index {place} already: take another name, or delete it")
-
-
-def check_can_make(text: str) -> None:
-    """Raise where no index can be made at a place: before an hour of encoding, not after it."""
-    place = Place.parse(text)
-    with readable(place), place.client() as client:
-        check_version(client, place)
-        check_free(client, place)

@@ -2,7 +2,7 @@
 
 Scores are the sums of Lucene's FeatureField, as OpenSearch computes them on each shard: exact
 integers, since nothing in them depends on the other documents. The folder on this machine holds
-the lock of the writer and the name by which the index knows its folder.
+the lock of the writer and the build that it reads.
 """
 
 from __future__ import annotations
@@ -19,25 +19,23 @@ from scipy.sparse import csr_array
 
 from lexlip.engines.base import Columns, check_documents
 from lexlip.engines.candidates import WithoutArrays
+from lexlip.engines.opensearch import builds
 from lexlip.engines.opensearch.browsing import Browses
-from lexlip.engines.opensearch.checks import check_free, check_version
-from lexlip.engines.opensearch.documents import TERMS, body
+from lexlip.engines.opensearch.builds import Build
+from lexlip.engines.opensearch.checks import check_version
+from lexlip.engines.opensearch.documents import TERMS
 from lexlip.engines.opensearch.errors import readable
 from lexlip.engines.opensearch.filters import every
 from lexlip.engines.opensearch.place import Place
-from lexlip.engines.opensearch.state import State, read_state, write_state
+from lexlip.engines.opensearch.state import State, has_state, read_state, write_state
 from lexlip.engines.opensearch.view import View
 from lexlip.engines.opensearch.writing import Writer
 from lexlip.engines.rows import metadata_of_rows
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import merge_kinds, read_columns
-from lexlip.storage.files import write_json
 from lexlip.storage.folder_lock import FolderLock, locked
 from lexlip.storage.ids import check_ids, closed, read_only
 from lexlip.storage.views import Vectors
-
-OWNER = "opensearch.json"
-"""File of the folder: the name by which the index knows it."""
 
 
 class OpenSearchEngine(Browses, WithoutArrays):
@@ -105,23 +103,45 @@ class OpenSearchEngine(Browses, WithoutArrays):
 
     def _state(self, mode: str) -> State:
         """Return the last commit of the folder's index, which is made in an empty folder."""
-        owner = read_owner(self.path)
-        if owner is None:
-            if mode == "r":
-                raise LexLIPError(f"{self.path} names no index of OpenSearch: build it first")
-            check_free(self._client, self.place)
-            owner = token_hex(16)
-            write_json(self.path / OWNER, {"owner": owner})
-            settings = body(self.place.shards, self.place.replicas)
-            self._client.indices.create(index=self.place.name, body=settings)
-            self._made = True
-            return write_state(self._client, self.place, State(owner, token_hex(16)))
+        place, build = self.place, Build.read(self.path, self.place)
+        if mode == "r" and (build is None or not build.made):
+            raise LexLIPError(f"{self.path} names no index of OpenSearch: build it first")
+        if build is None:
+            builds.check_free(self._client, place)
+            build = Build.begin(place, self.path)
+            build.write(self.path)
+        self.place = build.at(place)
+        if not build.made and not self._is_made(place, build):
+            return self._begin(place, build)
         state = read_state(self._client, self.place)
-        if state.owner != owner:
+        if state.owner != build.owner:
             raise LexLIPError(f"{self.place} is another index than that of {self.path}")
         if mode == "w":
             state = write_state(self._client, self.place, replace(state, writer=token_hex(16)))
+            with suppress(LexLIPError):  # a killed process may have left that undone
+                self._serve(place, build)
         return state
+
+    def _is_made(self, place: Place, build: Build) -> bool:
+        """Make the index of a build, and return whether it has a state: of a killed process."""
+        builds.make(self._client, place, build, self.path)
+        if has_state(self._client, self.place):
+            replace(build, made=True).write(self.path)
+            return True
+        return False
+
+    def _begin(self, place: Place, build: Build) -> State:
+        """Write the first state of a build."""
+        state = write_state(self._client, self.place, State(build.owner, token_hex(16)))
+        replace(build, made=True).write(self.path)
+        self._serve(place, build)
+        self._made = True
+        return state
+
+    def _serve(self, place: Place, build: Build) -> None:
+        """Let the name lead to a build that is in its own folder."""
+        if build.target == os.path.realpath(self.path):
+            builds.serve(self._client, place, build)
 
     def _current(self) -> View:
         if self._view is None:
@@ -270,21 +290,3 @@ class _Changing:
         if error[0] is not None:
             self._engine._failed = True
         return self._errors.__exit__(*error)
-
-
-def read_owner(path: Path) -> str | None:
-    """Return the name by which an index knows its folder, None where there is none.
-
-    Raises
-    ------
-    LexLIPError
-        When the file is damaged.
-    """
-    import json
-
-    try:
-        return str(json.loads((path / OWNER).read_text(encoding="utf-8"))["owner"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise LexLIPError(f"{path / OWNER} is damaged: build the index again") from None

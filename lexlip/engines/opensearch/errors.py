@@ -48,7 +48,10 @@ def _line(place: Place, error: Exception, kinds: Any) -> str:
         return f"OpenSearch at {node} does not let this user at {place.name}: {reason:.200}"
     reason = said(getattr(error, "info", None)) or str(error)
     if "index_not_found" in reason:
-        return f"there is no index {place.name} at {node}: was it deleted? Build the index again"
+        return (
+            f"there is no index {place.name} at {node}: was it deleted, or replaced twice? "
+            "Open the index again, or build it again"
+        )
     if getattr(error, "status_code", None) == 429:
         return f"OpenSearch at {node} is too busy: try again later, or give it more memory"
     return f"OpenSearch at {node}: {' '.join(reason.split()):.300}"

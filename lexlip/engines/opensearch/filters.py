@@ -17,6 +17,9 @@ NOTHING: Query = {"match_none": {}}
 _MANY = 65_536
 """Values of one `terms` query."""
 
+_PACK = 1000
+"""Clauses that are counted together; a few more, as of a sort, are then allowed beside them."""
+
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
@@ -79,12 +82,61 @@ def clauses_of(query: Any) -> int:
     >>> clauses_of(every([feature(7), without(with_ids(["a", "b"]))]))
     2
     """
-    leaves = ("rank_feature", "range", "term", "terms", "prefix", "wildcard", "exists")
+    leaves = (
+        "rank_feature", "range", "term", "terms", "prefix", "wildcard", "exists", "function_score"
+    )  # fmt: skip
     if isinstance(query, list):
         return sum(map(clauses_of, query))
     if not isinstance(query, dict):
         return 0
     return sum(1 if name in leaves else clauses_of(part) for name, part in query.items())
+
+
+def packed(queries: Sequence[Query]) -> list[Query]:
+    """Return clauses that match the same documents, of which OpenSearch counts few enough.
+
+    A function that scores has filters, each with 1,024 clauses of its own, and is one clause
+    itself. So many clauses become some such functions, one inside another where it takes that.
+
+    Examples
+    --------
+    >>> many = packed([feature(term) for term in range(2_500)])
+    >>> len(many), clauses_of(many)
+    (3, 3)
+    """
+    if clauses_of(list(queries)) <= _PACK:
+        return list(queries)
+    inner = [_packed(query) for query in queries]
+    packs: list[list[Query]] = [[]]
+    for query in inner:
+        if clauses_of([*packs[-1], query]) > _PACK:
+            packs.append([])
+        packs[-1].append(query)
+    return [_uncounted(every(pack)) for pack in packs]
+
+
+def _packed(query: Query) -> Query:
+    """Return a query that is at most a pack."""
+    if clauses_of(query) <= _PACK:
+        return query
+    ((kind, given),) = query.items()
+    parts = dict(given)
+    if "filter" in parts:
+        parts["filter"] = packed(parts["filter"])
+    if "must_not" in parts:  # `without` excludes one query
+        parts["must_not"] = [_packed(part) for part in parts["must_not"]]
+    if "should" in parts:
+        inner = [_packed(part) for part in parts["should"]]
+        parts["should"] = [
+            _uncounted(some(inner[at : at + _PACK])) for at in range(0, len(inner), _PACK)
+        ]
+    return {kind: parts}
+
+
+def _uncounted(query: Query) -> Query:
+    """Return a query of the same documents that is one clause; all others score 1 in it."""
+    one = {"query": {"match_all": {}}, "functions": [{"filter": query, "weight": 2}]}
+    return {"function_score": {**one, "boost_mode": "replace", "min_score": 2}}
 
 
 def fulfils(expression: Expression, columns: Mapping[str, tuple[int, Kind]]) -> Query:

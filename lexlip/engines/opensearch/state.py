@@ -47,6 +47,11 @@ def numbered(kinds: Mapping[str, Kind]) -> dict[str, tuple[int, Kind]]:
     return {name: (number, kind) for number, (name, kind) in enumerate(kinds.items())}
 
 
+def has_state(client: Any, place: Place) -> bool:
+    """Return whether an index has a state."""
+    return bool(client.exists(index=place.name, id=STATE_ID))
+
+
 def read_state(client: Any, place: Place) -> State:
     """Read the newest commit.
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from lexlip.engines.base import Condition
 from lexlip.engines.opensearch.documents import ID, ROW
-from lexlip.engines.opensearch.filters import Query, every, fulfils, holds, living, with_ids
+from lexlip.engines.opensearch.filters import (
+    Query,
+    every,
+    fulfils,
+    holds,
+    living,
+    packed,
+    with_ids,
+)
 from lexlip.engines.opensearch.paging import PAGE, ask, pages
 from lexlip.engines.opensearch.place import Place
 from lexlip.engines.opensearch.state import State, numbered, read_state
@@ -64,7 +72,7 @@ class View:
         found += map(holds, conditions)
         if among is not None:
             found.append(with_ids(among))
-        return found
+        return packed(found)
 
     def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """Search."""

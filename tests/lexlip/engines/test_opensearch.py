@@ -110,8 +110,37 @@ class TestANode(Real):
         where = Where.parse("year == 2")
         assert engine.search(terms, 5, where, [Condition((3, 4), 255)]) == [Hit("b", top)]
         assert engine.search(terms, 5, where, [Condition((3,), present=False)]) == []
-        with pytest.raises(LexLIPError, match="parts together: OpenSearch takes 1024"):
-            engine.search(terms, 5, where, [Condition(tuple(range(n)))])
+
+    def test_conditions_on_all_terms_of_a_large_query(self, opensearch, open_at):
+        engine, n = open_at(opensearch.place()), MAX_QUERY_TERMS
+        full = np.full((4, n), MAX_IMPACT)
+        full[1, n - 1], full[2, 7] = 0, 254
+        engine.add(list("abcd"), csr_array(full), {"year": [1, 1, 1, 2]})
+        engine.commit()
+        every, top = tuple(range(n)), n * MAX_IMPACT * MAX_QUERY_WEIGHT
+        terms = dict.fromkeys(every, MAX_QUERY_WEIGHT)
+        scores = dict(zip("acbd", (top, top - MAX_QUERY_WEIGHT, 0, top), strict=True))
+        one_each = [Condition((term,), MAX_IMPACT) for term in every]
+        many = " or ".join(f"year == {year}" for year in range(10, 1009)) + " or year == 1"
+        for conditions, text, found in [
+            ([Condition(every)], None, "adc"),
+            ([Condition(every)], "year == 1", "ac"),
+            ([Condition(every, MAX_IMPACT)], None, "ad"),
+            (one_each, "year != 2", "a"),
+            ([Condition(every, present=False)], None, "b"),
+            ([Condition(every, MAX_IMPACT, present=False)], None, "cb"),
+            ([Condition(every)], many, "ac"),
+            ([Condition(every[:500]), Condition(every[500:], present=False)], many, "b"),
+        ]:
+            where = None if text is None else Where.parse(text)
+            hits = engine.search(terms, 9, where, conditions)
+            assert [hit.id for hit in hits] == list(found), (len(conditions), str(text)[:20])
+            assert all(hit.score == scores[hit.id] for hit in hits if hit.id != "b")
+            assert engine.search({3: 2}, 9, where, conditions) == sorted(
+                Hit(id, 2 * MAX_IMPACT) for id in found
+            )
+        wide = Where.parse(many.replace("==", "!=").replace(" or ", " and "))
+        assert engine.matching(wide) == 1 and engine.ordered(None, 9, wide) == [("d", None)]
 
     def test_pages_have_every_document_once(self, opensearch, open_at, monkeypatch):
         engine = open_at(f"{opensearch.place()}?shards=3")
@@ -147,7 +176,8 @@ class TestANode(Real):
         engine = open_at(place)
         engine.add(["a"], csr_array([[1]]))
         engine.commit()
-        with pytest.raises(LexLIPError, match="there is an index .* already"):
+        taken = f"there is an index .* \\(it is {engine.place.name}\\) already"
+        with pytest.raises(LexLIPError, match=taken):
             open_at(place, name="other")
         other = opensearch.place()
         open_at(other, name="other").close()
