@@ -96,6 +96,8 @@ class Contender(ABC):
         Environment variable with another Python to run in, for conflicting pins.
     stored : int or None
         Bytes of the index, set by `build` where they are not those of its folder.
+    took : float or None
+        Seconds of building, set by `build` where a server was started for it as well.
     """
 
     name: ClassVar[str]
@@ -109,6 +111,7 @@ class Contender(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     interpreter: ClassVar[str | None] = None
     stored: int | None = None
+    took: float | None = None
 
     def load(self) -> None:  # noqa: B027 - some need nothing
         """Import packages and start servers; not timed."""

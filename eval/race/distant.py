@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -37,11 +38,13 @@ class Distant(EngineContender):
         count = len(vectors.array("indptr")) - 1
         ids = names(count)
         engine = open_engine(self.place(folder), folder / "index", "w")
+        began = time.perf_counter()
         for start in range(0, count, PART):
             part = impacts(vectors, start, start + PART)
             engine.add(ids[start : start + PART], part)
         engine.commit()
         engine.compact()
+        self.took = time.perf_counter() - began
         self.stored = engine.stats()["bytes"]
         engine.close()
 

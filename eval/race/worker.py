@@ -60,7 +60,7 @@ class Worker:
         self.index.mkdir(parents=True)
         start = time.perf_counter()
         self.engine.build(self.vectors, self.index)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start if self.engine.took is None else self.engine.took
         stored = self.engine.stored
         stored = size(self.index) if stored is None else stored
         return {"build_s": seconds, "build_peak_mb": peak_mb(), "bytes": stored}

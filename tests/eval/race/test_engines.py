@@ -18,7 +18,8 @@ from lexlip.errors import LexLIPError
 from lexlip.storage.files import read_json
 
 NUMBER = 300
-# In the same process as the tests; pyserini wants a JVM of its own, Milvus another interpreter.
+# In the same process as the tests; pyserini wants a JVM of its own, Milvus Lite another
+# interpreter, and others a server.
 NEEDS = {
     "faiss-flat": "faiss",
     "faiss-hnsw32": "faiss",
@@ -26,7 +27,8 @@ NEEDS = {
     "bmp": "bmp",
     "splade-index": "splade_index",
 }
-HERE = [name for name in CONTENDERS if name not in ("pyserini", "milvus-lite", "lucene")]
+APART = ("pyserini", "milvus-lite", "lucene", "opensearch", "milvus")
+HERE = [name for name in CONTENDERS if name not in APART]
 # Engines that a test can make up: the worker imports them from the folder that the test wrote.
 MADE_UP = """
 from eval.race.sparse import SciPy
