@@ -18,6 +18,7 @@ from lexlip.build.progress import CHUNK, Progress, current
 from lexlip.build.recipe import Recipe
 from lexlip.build.sources import AnySource, given
 from lexlip.build.tables import NAMES, Names
+from lexlip.data.addresses import is_addressed
 from lexlip.data.collection import Collection, Place, load_collection
 from lexlip.data.crops import looks, mean_of_looks
 from lexlip.data.exif import PHOTO_METADATA
@@ -107,6 +108,8 @@ def as_source(
         return source
     if (found := given(source, split, names)) is not None:
         return found
+    if is_addressed(name := os.fspath(cast(str, source))):
+        return load_collection(name, split, exclude=exclude)
     path = Path(os.fspath(cast(str, source)))
     if path.parts[:1] == ("~",):
         source = path = path.expanduser()

@@ -36,6 +36,7 @@ from lexlip.impacts import top_terms
 from lexlip.storage.file_facts import FileFacts
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
+from lexlip.storage.stored import Stored
 from lexlip.storage.views import Vectors, Views
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def _narrow(rows: csr_array) -> csr_array:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()
+
+
+def _etags(source: Collection, rows: range) -> list[str]:
+    """Return what changes with pictures behind URLs, besides their metadata."""
+    found = (source.picture(row) for row in rows)
+    etags = [picture.etag for picture in found if isinstance(picture, Stored)]
+    return etags if any(etags) else []
 
 
 def _fact(row: list[Any] | None) -> FileFacts | None:
@@ -142,8 +150,9 @@ class Encoded:
             "part_size": part_size,
             "ids": _sha256(source.ids),
             "parts": [
-                _sha256([base, source.ids[run.start : run.stop], columns_of(source, run)])
+                _sha256([base, source.ids[run.start : run.stop], columns_of(source, run), *etags])
                 for run in runs
+                for etags in [_etags(source, run)]
             ],
         }
         encoded = cls(Path(folder), manifest)

@@ -143,7 +143,7 @@ def _agreeing(fact: FileFacts | None, old: Mapping[str, Any] | None) -> FileFact
 
     They are written before the engine commits, and may be of a version that never was.
     """
-    if fact is None or old is None or old.get("bytes") != fact.size:
+    if fact is None or old is None or (old.get("bytes") or 0) != fact.size:
         return None
     date = modified_of(fact.date // 10**9) if fact.date else None
     return fact if old.get("modified") == date else None
@@ -153,4 +153,4 @@ def _same_date(known: FileFacts | None, now: FileFacts) -> bool:
     """Say whether a file was not touched; bytes have no date, their hash is compared instead."""
     if known is None or (now.date == 0 and not any(known.digest)):
         return True
-    return known.date == now.date and (now.date != 0 or known.digest == now.digest)
+    return known.date == now.date and (not any(now.digest) or known.digest == now.digest)

@@ -13,11 +13,12 @@ import numpy as np
 
 from lexlip.build.tables import NAMES, Names, Texts, of_table, table_of
 from lexlip.data.collection import Collection
-from lexlip.data.given import as_picture, names_file, names_picture, one_picture
+from lexlip.data.given import as_path, as_picture, names_file, names_picture, one_picture
 from lexlip.data.readers import CAPTION_COLUMNS, FILE_COLUMNS
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import plain
-from lexlip.query.tree import picture_path
+from lexlip.storage.remote import is_remote
+from lexlip.storage.stored import Stored
 
 Source = Collection | Mapping[str, str]
 AnySource = str | os.PathLike[str] | Collection | Iterable[Any]
@@ -90,7 +91,7 @@ def given(source: Any, split: str | None = None, names: Names = NAMES) -> Source
     if all(isinstance(item, tuple) and len(item) == 2 for item in source):
         return _by_id(source)
     if all(isinstance(item, os.PathLike) or _named(item) for item in source):
-        return _by_id([(path.as_posix(), path) for path in map(_file, source)])
+        return _by_id([(_named_by(it), it) for it in map(_file, source)])
     kind = "texts" if all(isinstance(it, str) for it in source) else type(source[0]).__name__
     raise LexLIPError(f"a list of {kind} has no ids: {_WANTED}")
 
@@ -110,11 +111,18 @@ def _named(item: Any) -> bool:
     return isinstance(item, str) and (names_picture(item) or names_file(item))
 
 
-def _file(item: Any) -> Path:
-    """Return a path that is no folder."""
+def _file(item: Any) -> Path | Stored:
+    """Return a path that is no folder, or a URL."""
+    if is_remote(item):
+        return Stored(item)
     if Path(item).is_dir():
         raise LexLIPError(f"{item} is a folder: give one folder at a time, each with add")
-    return picture_path(item)
+    return as_path(item)
+
+
+def _named_by(picture: Path | Stored) -> str:
+    """Return the id of a picture that was given without one: its path, or its URL."""
+    return picture.as_posix() if isinstance(picture, Path) else picture.url
 
 
 def _split(parts: Mapping[str, Any], split: str | None) -> Any:
@@ -153,7 +161,7 @@ def _by_id(pairs: Sequence[tuple[Any, Any]]) -> Source:
     pictures: list[Any] = []
     for name, (_, value) in zip(ids, pairs, strict=True):
         named = isinstance(value, str) and names_picture(value)
-        picture = picture_path(value) if named else as_picture(value)
+        picture = as_path(value) if named else as_picture(value)
         if picture is not None:
             pictures.append(picture)
         elif isinstance(value, str):
@@ -193,8 +201,12 @@ def _of_table(table: Mapping[str, Sequence[Any]], names: Names) -> Source:
     pictures = read.pictures
     if isinstance(pictures, list):
         pictures = [_shown(value, row) for row, value in enumerate(pictures)]
-    if ids is None and isinstance(pictures, list) and all(isinstance(p, Path) for p in pictures):
-        ids = _ids(it.as_posix() for it in pictures)
+    if (
+        ids is None
+        and isinstance(pictures, list)
+        and all(isinstance(p, Path | Stored) for p in pictures)
+    ):
+        ids = _ids(map(_named_by, pictures))
     ids = [str(row) for row in range(len(pictures))] if ids is None else ids
     return Collection(
         ids, read.captions or [[] for _ in ids], pictures, source="a table given",
@@ -203,7 +215,7 @@ def _of_table(table: Mapping[str, Sequence[Any]], names: Names) -> Source:
 
 
 def _shown(value: Any, row: int) -> Any:
-    picture = picture_path(value) if isinstance(value, str) and value else as_picture(value)
+    picture = as_path(value) if isinstance(value, str) and value else as_picture(value)
     if picture is None:
         raise LexLIPError(f"row {row} of the table has {value!r:.60} for a picture: give a path")
     return picture

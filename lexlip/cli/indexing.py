@@ -29,7 +29,8 @@ def index(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="folders of pictures, pictures, CSV, parquet, data set names"
+            metavar="SOURCE...",
+            help="folders of pictures, pictures, CSV, parquet, tars, URLs, data set names",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],

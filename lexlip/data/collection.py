@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from lexlip.data import readers
+from lexlip.data.addresses import address_of, is_addressed, read_addressed
 from lexlip.data.folders import read_image_folder
 from lexlip.data.images import Photo, read_photo
 from lexlip.data.in_order import in_batches
@@ -23,6 +24,8 @@ from lexlip.data.qrels import judgements
 from lexlip.data.readers import Pictures, Records, read_texts
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc, plain
+from lexlip.storage.remote import Unreachable, shown
+from lexlip.storage.stored import Stored
 
 __all__ = ["Collection", "Place", "load_collection", "read_texts"]
 
@@ -124,7 +127,7 @@ class Collection:
             for n in range(len(captions))
         }
 
-    def picture(self, i: int) -> Path | bytes:
+    def picture(self, i: int) -> Path | bytes | Stored:
         """Return picture number `i`, not decoded."""
         return self._all[self._rows[i]]
 
@@ -142,7 +145,8 @@ class Collection:
         """Decode picture number `i`, with what its file says about it; see `image`."""
         with _READING:
             picture = self.picture(i)
-        name = os.fspath(picture) if isinstance(picture, Path) else f"{self.ids[i]} ({self.source})"
+        named = isinstance(picture, Path | Stored)
+        name = str(picture) if named else f"{self.ids[i]} ({self.source})"
         return read_photo(picture, name, at_least)
 
     def batches(
@@ -160,7 +164,7 @@ class Collection:
             Pictures a batch, at most.
         skipped : list of (str, str), optional
             When given, a picture that cannot be read is left out, and its id and the reason are
-            added here; otherwise it is an error.
+            added here; otherwise it is an error. A service that does not answer is always one.
         prepare : callable, optional
             Makes of a `lexlip.data.images.Photo` what is yielded, in the thread that decoded it; by
             default the picture is. Up to two batches are held, so let it be small.
@@ -178,7 +182,7 @@ class Collection:
                 photo = self.photo(i, at_least)
                 return photo.image if prepare is None else prepare(photo)
             except LexLIPError as error:
-                if skipped is None:
+                if skipped is None or isinstance(error, Unreachable):
                     raise
                 return error
 
@@ -246,7 +250,9 @@ def load_collection(
         One of: the name ``scenes`` (drawn by `lexlip.data.scenes`) or ``flickr8k`` (in the folder
         that the environment variable LEXLIP_DATA names, by default ``../shared/data``); a folder
         of ``<split>-*.parquet``; a folder of pictures; a ``.csv`` or ``.tsv`` table; a ``.json``
-        of Karpathy's splits. `lexlip.data.readers` says what each must hold.
+        of Karpathy's splits; tars of webdataset, and tars, parquet files and pictures behind a
+        URL, one, a pattern or a folder of them. `lexlip.data.readers`, `lexlip.data.tars` and
+        `lexlip.data.cells` say what each must hold.
     split : str, optional
         A split, or several joined by ``+``. Needed where a folder of parquet has several (as the
         two names do); else None is everything.
@@ -273,6 +279,8 @@ def load_collection(
     LexLIPError
         If the source or the split does not exist or cannot be read.
     """
+    if limit is not None and limit < 0:
+        raise LexLIPError(f"a limit of {limit} pictures: give 0 or more")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(cache) if cache is not None else home / "lexlip"
     splits = None if split is None else [name.strip() for name in split.split("+")]
@@ -285,12 +293,18 @@ def load_collection(
             raise LexLIPError(
                 f"no Flickr8k in {path}: set LEXLIP_DATA to the folder above flickr8k"
             )
+    elif is_addressed(name):
+        addressed = address_of(name)
+        records = read_addressed(addressed, splits, cache, exclude)
+        return _first(_assemble(records, shown(name)), Place(addressed, split), limit)
     else:
         path = Path(source)
-    if limit is not None and limit < 0:
-        raise LexLIPError(f"a limit of {limit} pictures: give 0 or more")
     loaded = _assemble(_read(path, splits, cache / "datasets", exclude), name)
-    loaded.place = Place(str(path.resolve()), split)
+    return _first(loaded, Place(str(path.resolve()), split), limit)
+
+
+def _first(loaded: Collection, place: Place, limit: int | None) -> Collection:
+    loaded.place = place
     return loaded if limit is None else loaded.select(range(min(limit, len(loaded))))
 
 

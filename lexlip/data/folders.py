@@ -40,7 +40,7 @@ EXCLUDED = (
 """Names of folders that are left out wherever they are: thumbnails and bins of NAS and systems."""
 
 _ALWAYS = frozenset(EXCLUDED)
-_TABLES = ("metadata.csv", "metadata.jsonl")
+TABLES = ("metadata.csv", "metadata.jsonl")
 
 
 class _Visit(NamedTuple):
@@ -50,7 +50,7 @@ class _Visit(NamedTuple):
     files: list[os.DirEntry[str]]
 
 
-def _excluded(name: str, below: str, patterns: Sequence[str]) -> str | None:
+def excluded(name: str, below: str, patterns: Sequence[str]) -> str | None:
     """Return the pattern that leaves a file or folder out: of its name, or of its path."""
     if name in _ALWAYS:
         return name
@@ -120,7 +120,7 @@ class _Walk:
                 folder = entry.is_dir()
             except OSError:  # a link that leads to itself
                 folder = False
-            pattern = _excluded(entry.name, inner, self.patterns)
+            pattern = excluded(entry.name, inner, self.patterns)
             if pattern is not None:
                 self.left_out.kinds[pattern] += 1
             elif entry.name.startswith("."):
@@ -174,7 +174,7 @@ def read_image_folder(
     for below, entries in _Walk(source, exclude, left_out).folders(starts):
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.name in _TABLES:
+            if entry.name in TABLES:
                 tables.append(source / below / entry.name)
             elif suffix not in SUFFIXES:
                 left_out.kinds[suffix or "without a suffix"] += 1
@@ -186,7 +186,7 @@ def read_image_folder(
     found: dict[str, list[str]] = {name: [] for name in kept}
     told: dict[str, dict[str, Any]] = {}
     for table in sorted(tables):
-        _add_metadata(found, told, source, table, left_out)
+        add_metadata(found, told, source, table, left_out)
     if not found:
         kinds = ", ".join(sorted(SUFFIXES))
         said = "; ".join(left_out.lines(f"{source}"))
@@ -219,7 +219,7 @@ def _add_picture(files: dict[str, Path], source: Path, below: str, left_out: Lef
     files[name] = path
 
 
-def _add_metadata(
+def add_metadata(
     found: dict[str, list[str]],
     told: dict[str, dict[str, Any]],
     source: Path,

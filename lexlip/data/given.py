@@ -13,8 +13,15 @@ from PIL import Image
 
 from lexlip.data.images import SUFFIXES
 from lexlip.errors import LexLIPError
+from lexlip.storage.remote import is_remote
+from lexlip.storage.stored import Stored
 
-Picture = Path | bytes | Image.Image | np.ndarray
+Picture = Path | bytes | Stored | Image.Image | np.ndarray
+
+
+def as_path(text: str) -> Path | Stored:
+    """Return a picture by its path or its URL."""
+    return Stored(text) if is_remote(text) else Path(text)
 
 
 def names_picture(text: str) -> bool:
@@ -92,10 +99,10 @@ def as_picture(item: Any) -> Picture | None:
     """
     if isinstance(item, Mapping) and item.keys() == {"bytes", "path"}:
         item = item["bytes"] if item["bytes"] is not None else item["path"]
-        item = Path(item) if isinstance(item, str) else item
+        item = as_path(item) if isinstance(item, str) else item
     if isinstance(item, bytearray | memoryview):
         return bytes(item)
-    if isinstance(item, bytes | Image.Image | np.ndarray):
+    if isinstance(item, bytes | Stored | Image.Image | np.ndarray):
         return item
     if isinstance(item, os.PathLike):
         return Path(item)

@@ -20,6 +20,7 @@ from lexlip.data.jpeg import check_jpeg
 from lexlip.data.limits import check_pixels, reason
 from lexlip.data.png import check_png
 from lexlip.errors import LexLIPError
+from lexlip.storage.stored import Stored
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif")
@@ -36,7 +37,7 @@ the picture."""
 _LARGE = 8_000_000  # pixels; those above are decoded one at a time, whatever the number of threads
 _ALONE = threading.Lock()
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
+ImageSource = str | Path | bytes | Stored | Image.Image | np.ndarray
 
 
 class Photo(NamedTuple):
@@ -72,7 +73,7 @@ def read_image(
 
     Parameters
     ----------
-    source : str, Path, bytes, PIL.Image.Image or numpy.ndarray
+    source : str, Path, bytes, Stored, PIL.Image.Image or numpy.ndarray
         A file, the bytes of one, a picture, or a uint8 array of shape [H, W], [H, W, 1],
         [H, W, 3] (RGB) or [H, W, 4] (RGBA).
     name : str, optional
@@ -187,6 +188,8 @@ def _opened(
         return source, None, {}
     if isinstance(source, bytes | bytearray | memoryview):
         place: str | Path | bytes = bytes(source)
+    elif isinstance(source, Stored):
+        place = source.read()
     elif isinstance(source, str | Path):
         place = source
         if not os.path.isfile(place):  # also keeps away from pipes and devices, which may never end

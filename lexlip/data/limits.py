@@ -7,6 +7,7 @@ import os
 from PIL import Image
 
 from lexlip.errors import LexLIPError
+from lexlip.storage.stored import MAX_BYTES as MAX_BYTES
 
 MAX_PIXELS = 64_000_000
 """Of a picture at the scale that it is decoded at: 192 MB as RGB. Phones write HEIC of 50 million,
@@ -15,7 +16,6 @@ which cannot be decoded smaller; a JPEG of 200 million is decoded at 1/8."""
 VARIABLE = "LEXLIP_MAX_PIXELS"
 """Environment variable with another limit."""
 
-MAX_BYTES = 128 * 1024 * 1024
 
 MAX_SIDE = 100_000
 """Pixels. JPEG ends at 65,535. A picture of 1 x 40,000,000 is small by its pixels only: Pillow

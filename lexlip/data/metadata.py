@@ -13,6 +13,7 @@ import numpy as np
 
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import MAX_WHOLE, kind_of, plain
+from lexlip.storage.stored import Stored
 
 FILE_METADATA = ("folder", "bytes", "modified")
 """Metadata of every picture file: the folder of its id, its size, its date."""
@@ -161,6 +162,9 @@ def file_metadata(ids: Sequence[str], pictures: Sequence[Any]) -> dict[str, list
         folder = modified = size = None
         if isinstance(picture, bytes):
             size = len(picture)
+        elif isinstance(picture, Stored):
+            folder, size = name.rpartition("/")[0], picture.size
+            modified = modified_of(picture.modified // 10**9) if picture.modified else None
         elif isinstance(picture, Path):
             folder = name.rpartition("/")[0]
             try:

@@ -13,6 +13,7 @@ from lexlip.data.collection import Collection, load_collection
 from lexlip.data.roots import FILE, Root, Sources
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
+from lexlip.storage.stored import Stored
 
 
 class _Original:
@@ -47,6 +48,8 @@ class _Original:
         if collection is None or below not in rows:
             return None
         found = collection.picture(rows[below])
+        if isinstance(found, Stored):
+            return found.read()
         return found if isinstance(found, bytes) or found.is_file() else None
 
 

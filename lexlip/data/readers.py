@@ -22,6 +22,8 @@ from lexlip.data.metadata import FILE_METADATA, kept_apart, not_columns, rows_to
 from lexlip.errors import LexLIPError, require
 from lexlip.filters.columns import nfc
 from lexlip.storage.files import read_json
+from lexlip.storage.remote import is_remote
+from lexlip.storage.stored import Stored
 
 FILE_COLUMNS = ("image", "path", "filename", "file_name", "filepath")
 ID_COLUMNS = ("image_id", "id")
@@ -31,9 +33,9 @@ _BYTE = re.compile("[\udc80-\udcff]")
 
 
 class Pictures(Protocol):
-    """Pictures by number, as a file or as the bytes of one."""
+    """Pictures by number, as a file, as the bytes of one, or where they are stored."""
 
-    def __getitem__(self, i: int, /) -> Path | bytes:
+    def __getitem__(self, i: int, /) -> Path | bytes | Stored:
         """Return picture number i, not decoded."""
         ...
 
@@ -76,7 +78,7 @@ def texts_of(value: Any) -> list[str]:
     return []
 
 
-def _pick(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
+def pick(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
     """Return the first wanted column that is there."""
     present = set(columns)
     return next((name for name in wanted if name in present), None)
@@ -105,10 +107,12 @@ class _Rows:
     def __init__(self, table: Any, folder: Path) -> None:
         self.table, self.folder = table, folder
 
-    def __getitem__(self, i: int) -> Path | bytes:
+    def __getitem__(self, i: int) -> Path | bytes | Stored:
         image = self.table[i]["image"]
         if isinstance(image, Mapping):
             image = image.get("bytes") or image.get("path")
+        if is_remote(image):
+            return Stored(image)
         return image if isinstance(image, bytes) else self.folder / (image or "")
 
 
@@ -168,8 +172,8 @@ def read_parquet(source: Path, splits: Sequence[str] | None, cache: Path) -> Rec
     finally:
         if not bars:
             datasets.enable_progress_bars()
-    named = _pick(table.column_names, (*ID_COLUMNS, "filename"))
-    told = _pick(table.column_names, CAPTION_COLUMNS)
+    named = pick(table.column_names, (*ID_COLUMNS, "filename"))
+    told = pick(table.column_names, CAPTION_COLUMNS)
     stem = "+".join(splits)
     ids = [str(v) for v in table[named]] if named else [f"{stem}-{i}" for i in range(len(table))]
     captions = [texts_of(v) for v in table[told]] if told else [[] for _ in ids]
@@ -228,13 +232,13 @@ def read_csv(source: Path, splits: Sequence[str] | None) -> Records:
             seen.add(row.get("split"))
             if row.get("split") not in splits:
                 continue
-        column = _pick(row, FILE_COLUMNS)
+        column = pick(row, FILE_COLUMNS)
         if column is None:
             raise LexLIPError(f"{source} has no column {' or '.join(FILE_COLUMNS)}: add a header")
         if not isinstance(row[column], str) or not row[column].strip():
             raise LexLIPError(f"{source}, line {number}: no file name in column {column!r}")
         file = _file(source.parent, row[column].strip())
-        named = _pick(row, ID_COLUMNS)
+        named = pick(row, ID_COLUMNS)
         name = nfc(str((row[named] if named else None) or row[column]).strip())
         if files.setdefault(name, file) != file:
             raise LexLIPError(f"{source}, line {number}: two files have the id {name!r}")
@@ -357,7 +361,7 @@ def read_texts(path: str | Path) -> list[str]:
         raise LexLIPError(f"{path}: captions are read from .txt, .jsonl, .txt.gz and .jsonl.gz")
     found: list[str] = []
     for number, row in json_rows(path):
-        if isinstance(row, dict) and _pick(row, CAPTION_COLUMNS) is None:
+        if isinstance(row, dict) and pick(row, CAPTION_COLUMNS) is None:
             raise LexLIPError(f"{path}, line {number}: no {', '.join(CAPTION_COLUMNS)}")
         found.extend(text.strip() for text in texts_of(row) if text.strip())
     return found

@@ -8,18 +8,22 @@ was moved is found again.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lexlip.data.addresses import is_addressed
 from lexlip.data.collection import Collection
 from lexlip.data.images import SUFFIXES
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
 from lexlip.storage.ids import is_id
+from lexlip.storage.remote import Remote, is_remote
 from lexlip.storage.seal import read_sealed, write_sealed
+from lexlip.storage.stored import Stored
 
 FILE = "sources.json"
 FORMAT = "lexlip-sources/1"
@@ -41,6 +45,8 @@ class Root:
     @cached_property
     def folder(self) -> Path | None:
         """The folder that ids are paths in; None for tables and data sets."""
+        if is_addressed(self.path):
+            return None
         path = Path(self.path)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             return path.parent
@@ -52,6 +58,8 @@ class Root:
     @property
     def gone(self) -> bool:
         """Whether there is nothing any more: no file, or a folder without anything in it."""
+        if is_addressed(self.path):
+            return False
         try:
             return not os.path.isfile(self.path) and not any(os.scandir(self.path))
         except OSError:
@@ -192,7 +200,7 @@ class Sources:
                 roots = (*self.roots[:number], moved, *self.roots[number + 1 :])
                 note = f"the pictures of {root.path} are now in {moved.path}"
                 return replace(self, roots=roots)._settled(documents, number, "", note)
-        new = replace(_whole(where), prefix=self._prefix(Path(where.path)))
+        new = replace(_whole(where), prefix=self._prefix(where.path))
         note = (
             f"the index has pictures of {self.roots[0].path}, "
             f"so ids of {new.path} begin with {new.prefix}/"
@@ -266,9 +274,12 @@ class Sources:
             return place.split == root.split
         return place.split is None and Path(place.path).is_dir()
 
-    def _prefix(self, path: Path) -> str:
+    def _prefix(self, place: str) -> str:
         """Return how ids of a new root begin: its name, with a number where that is taken."""
+        path = Path(Remote(place).name if is_remote(place) else place)
         name = nfc(path.name if path.is_dir() else path.stem).encode("utf-8", "replace").decode()
+        if is_addressed(place):  # photos-{000..099}.tar
+            name = re.sub(r"[-_.]*[*?{\[].*", "", name)
         taken = {*_RESERVED, *(root.prefix for root in self.roots)}
         folders = [root.folder for root in self.roots if not root.prefix and root.folder]
         number, prefix = 1, name or "root"
@@ -285,6 +296,8 @@ def _whole(where: Root) -> Root:
 
 def _below(path: str, root: Root) -> str | None:
     """Return where a path lies below a root, "" for the root itself, None where it does not."""
+    if is_remote(path) or is_remote(root.path):
+        return "" if path.rstrip("/") == root.path.rstrip("/") else None
     start = root.folder or Path(root.path)
     for real in (os.path.abspath, os.path.realpath):  # a link may lead in, or out
         try:
@@ -316,6 +329,8 @@ def _same(documents: Collection, root: Root, held: Fetch) -> bool:
 
 def _size(picture: Any) -> int | None:
     try:
+        if isinstance(picture, Stored):
+            return picture.size
         return len(picture) if isinstance(picture, bytes) else os.stat(picture).st_size
     except (OSError, TypeError):
         return None

@@ -15,9 +15,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lexlip.errors import LexLIPError
 from lexlip.storage.arrays import map_array, save_array
 from lexlip.storage.ids import check_ids
 from lexlip.storage.part_store import PartStore, Places
+from lexlip.storage.remote import Unreachable
+from lexlip.storage.stored import Stored
 
 _SMALL = 2048
 _DIGEST = 16
@@ -38,7 +41,8 @@ class FileFacts(NamedTuple):
     date : int
         When it was modified, nanoseconds since 1970, at most 2**63 - 1; 0 for bytes without a file.
     digest : bytes
-        BLAKE2b of its bytes, 16 bytes; zeros where it was not computed.
+        BLAKE2b of its bytes, 16 bytes; zeros where it was not computed. Behind a URL with an
+        etag, of these two.
     placed : bool
         Whether it was found in a root of the index; others were given by a program.
     """
@@ -65,6 +69,15 @@ class FileFacts(NamedTuple):
                         digest = hashlib.file_digest(file, _blake).digest()
                 date = max(-_LAST, min(facts.st_mtime_ns, _LAST))
                 return cls(facts.st_size, date, digest, placed)
+            if isinstance(picture, Stored):
+                date, known = min(picture.modified, _LAST), picture.stamp()
+                if known is None and (hashed or not date):
+                    known = hashlib.blake2b(picture.read(), digest_size=_DIGEST).digest()
+                return cls(picture.size or 0, date, known or UNKNOWN, placed)
+        except Unreachable:
+            raise
+        except LexLIPError:
+            return None
         except (OSError, ValueError):
             pass
         return None

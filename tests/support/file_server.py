@@ -16,7 +16,7 @@ def serving(folder, refuse=None):
     from aiohttp import web
 
     asked, started, url = [], threading.Event(), []
-    refuse = refuse or {}
+    refuse = {} if refuse is None else refuse
 
     @web.middleware
     async def judge(request, handler):
