@@ -122,6 +122,22 @@ def opensearch(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory):
+    """A cluster of three nodes of OpenSearch, which may be killed and started again."""
+    from eval.load.cluster import SHORT_LIVED, Cluster
+    from tests.support.clusters import home
+
+    pytest.importorskip("opensearchpy")
+    if not (home() / "run.py").is_file():
+        pytest.skip(f"no OpenSearch to start: no {home() / 'run.py'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEXLIP_OPENSEARCH_HOME", str(home()))
+        folder = tmp_path_factory.mktemp("three")
+        with Cluster(folder, 3, SHORT_LIVED, "256m") as cluster:
+            yield cluster
+
+
+@pytest.fixture(scope="session")
 def captions() -> tuple[str, ...]:
     """Training captions of the tiny models; their words are the vocabulary."""
     return CAPTIONS

@@ -41,7 +41,7 @@ _ERRORS = {
     415: "a body of another kind",
     422: "not understood",
     429: "too many wrong API keys",
-    503: "busy",
+    503: "busy, or the engine is away",
     504: "took too long",
     507: "the disk is full",
 }

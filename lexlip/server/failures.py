@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from lexlip.engines.distant import Unavailable
 from lexlip.errors import LexLIPError
 from lexlip.server.guard import HEADERS
 
@@ -21,6 +23,9 @@ _KNOWN = {
     405: "no such method at this address: /openapi.json lists them",
 }
 
+
+_AWAY = "the search engine does not answer: try again in a moment"
+"""In place of the engine's own line, which names machines that a client has no business with."""
 
 _RUN_OUT = {(errno.ENOSPC, errno.EDQUOT): 507, (errno.EMFILE, errno.ENFILE): 503}
 
@@ -52,8 +57,8 @@ def status_of(error: BaseException, otherwise: int = 400) -> int:
     Returns
     -------
     int
-        507 for a full disk or quota, 503 for too many open files, whether this is the error or
-        one behind it.
+        507 for a full disk or quota, 503 for too many open files and an engine that is away,
+        whether this is the error or one behind it.
 
     Examples
     --------
@@ -62,18 +67,31 @@ def status_of(error: BaseException, otherwise: int = 400) -> int:
     """
     if isinstance(error, Refused):
         return error.status
-    seen: set[int] = set()
-    behind: BaseException | None = error
-    while behind is not None and id(behind) not in seen:
+    if _is_away(error):
+        return 503
+    for behind in _chain(error):
         for numbers, status in _RUN_OUT.items():
             # By its text too: engines have kinds of errors of their own.
             if getattr(behind, "errno", None) in numbers or any(
                 os.strerror(number) in str(behind) for number in numbers
             ):
                 return status
+    return otherwise
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those behind it."""
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        yield behind
         seen.add(id(behind))
         behind = behind.__cause__ or behind.__context__
-    return otherwise
+
+
+def _is_away(error: BaseException) -> bool:
+    """Return whether an engine that is away is behind an error."""
+    return any(isinstance(behind, Unavailable) for behind in _chain(error))
 
 
 def without_places(line: str, index: Path) -> str:
@@ -98,7 +116,12 @@ def answer_errors(app: FastAPI, index: Path) -> None:
 
     @app.exception_handler(LexLIPError)
     async def refused(request: Request, error: LexLIPError) -> JSONResponse:
-        return failed(status_of(error), str(error))
+        if not _is_away(error):
+            return failed(status_of(error), str(error))
+        service = request.app.state.service
+        service.metrics.unavailable.inc()
+        service.served.watch.doubt()
+        return failed(503, _AWAY, {"Retry-After": "1"})
 
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Health of a server: its workers, its index, and the disk."""
+"""Health of a server: its workers, its index and engine, and the disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 LEAST_FREE = 16 * 2**20
 """Bytes of the disk below which nothing more is added: a commit of one picture may not fit."""
+
+
+AWAY = "the engine is away: the log says why"
 
 
 class Health(NamedTuple):
@@ -28,12 +31,14 @@ class Health(NamedTuple):
 
 
 def examine(service: Service) -> Health:
-    """Look at the workers, the index and the disk; this reads no more than names of files."""
+    """Look at what is known of workers, index, engine and disk; this reads names of files."""
     failing, impaired = [], []
     if service.workers.blocked:
         failing.append("all workers are busy with requests that were answered with 504")
     if problem := service.served.problem():
         failing.append(problem)
+    if service.served.watch.away:
+        failing.append(AWAY)
     try:
         free = shutil.disk_usage(service.served.path).free
     except OSError:  # gone: said above

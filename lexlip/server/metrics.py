@@ -31,6 +31,12 @@ class Metrics:
             "lexlip_postings", "Postings that searches touched", registry=self.registry
         )
         self.documents = Gauge("lexlip_documents", "Documents in the index", registry=self.registry)
+        self.unavailable = Counter(
+            "lexlip_engine_unavailable", "Requests that the engine did not answer",
+            registry=self.registry,
+        )  # fmt: skip
+        self.up = Gauge("lexlip_engine_up", "Whether the engine answers", registry=self.registry)
+        self.up.set(1)
 
     def searched(self, answer: dict[str, Any]) -> None:
         """Count the cost of a search."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lexlip.build.identity import Mark, mark
+from lexlip.engines.distant import Distant, Unavailable
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.server.failures import Refused, status_of
 from lexlip.server.growing import Grower
+from lexlip.server.watching import Watch
 from lexlip.storage.fair_lock import FairLock
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class ServedIndex:
     model_lock : threading.Lock
         Held around everything that the model does: its tokenizer is not for several threads, and
         two forward passes at a time are no faster than one after the other.
+    watch : Watch
+        Over the engine, where that is distant: only then it looks.
     """
 
     def __init__(self, path: Path, model: Speaker | None, grower: Grower) -> None:
@@ -42,17 +46,39 @@ class ServedIndex:
         self._readers = FairLock()
         self._thread = threading.local()
         self._writing = threading.Lock()
+        self.watch = Watch(self._look)
+        self._guard()
+
+    @property
+    def _distant(self) -> bool:
+        return isinstance(self._index.engine, Distant)
+
+    def _guard(self) -> None:
+        if self._distant:
+            self.watch.start()
 
     @contextmanager
-    def reading(self) -> Iterator[Index]:
+    def reading(self, asks: bool = True) -> Iterator[Index]:
         """Yield the index at its last commit; it stays at that commit inside the block.
 
         A block inside another one of the same thread is at the same commit.
+
+        Parameters
+        ----------
+        asks : bool
+            Whether the block asks the engine, and not only what is known of the commit.
+
+        Raises
+        ------
+        Unavailable
+            Where a distant engine is away.
         """
+        if asks:
+            self.watch.check()
         if getattr(self._thread, "reads", False):
             yield self._index
             return
-        with self._readers.shared(self._stale, self._renew):
+        with self._readers.shared(self._behind, self._renew):
             self._thread.reads = True
             try:
                 yield self._index
@@ -64,12 +90,30 @@ class ServedIndex:
         with self.reading() as index:
             return index.engine.fetch([id])[0]
 
+    def _look(self) -> None:
+        """Go on to what is new, and see whether the engine answers; the watch calls it."""
+        engine = self._index.engine
+        if not isinstance(engine, Distant):  # a replacement is none
+            return
+        engine.check_alive()
+        if self._stale():
+            with self._readers.alone():
+                self._renew()
+
+    def _behind(self) -> bool:
+        """Return whether a change comes before the next reader: of a distant engine the watch
+        takes care.
+        """
+        return not self._distant and self._stale()
+
     def _stale(self) -> bool:
         if self._refused and mark(self.path) in self._refused:
             return False
         try:
             stale = self._index.stale()
-        except LexLIPError:  # said by `_renew`
+        except LexLIPError:  # said by `_renew`, or by the watch
+            if self._distant:
+                raise
             return True
         if not stale:
             self._problem = None
@@ -83,8 +127,11 @@ class ServedIndex:
             if replaced:
                 old, self._index = self._index, Index.open(self.path, self.model)
                 old.close()
+                self._guard()
             else:
                 self._index.reopen()
+        except Unavailable:  # said by the watch
+            raise
         except LexLIPError as error:
             self._refused = {now} if replaced else set()
             what = "the last commit cannot be read"
@@ -111,6 +158,7 @@ class ServedIndex:
         """
         if self._grower.busy:
             raise Refused(409, "pictures are being added: try again in a moment")
+        self.watch.check()
         with self._writing:
             try:
                 index = Index.open(self.path, self.model, "w")
@@ -118,8 +166,11 @@ class ServedIndex:
                 raise Refused(status_of(error, 409), str(error)) from None
             with index:
                 yield index
+            if self._distant:
+                self.watch.look()
 
     def close(self) -> None:
         """Close the files, once nobody reads."""
+        self.watch.stop()
         with self._readers.alone(timeout=5):
             self._index.close()

@@ -48,9 +48,11 @@ class Service:
             originals = originals.at(settings.pictures, settings.split)
         pictures = Pictures(path, originals, settings, served.facts_of)
         compared = ComparedSystems(path, originals)
-        return cls(
+        service = cls(
             served, pictures, settings, Workers(settings), compared, Browsing(served), grower
         )
+        service.metrics.up.set_function(lambda: float(not served.watch.away))
+        return service
 
     def close(self) -> None:
         """Start no new work, stop what adds pictures, and close the files."""

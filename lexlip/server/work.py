@@ -9,10 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from lexlip.engines.distant import within
 from lexlip.server.failures import Refused
 from lexlip.server.settings import Settings
 
 T = TypeVar("T")
+_SHARE = 0.9
+"""Of the time of a request, for a distant engine: that it is silent is said before time is up."""
 
 
 class Workers:
@@ -39,8 +42,14 @@ class Workers:
         Refused
             503 when too many wait, 504 when the time is over.
         """
+        until = time.monotonic() + _SHARE * self._seconds
+
+        def in_time() -> T:
+            with within(max(0.0, until - time.monotonic())):
+                return work(*args)
+
         try:
-            return await asyncio.wait_for(self.finish(work, *args), self._seconds)
+            return await asyncio.wait_for(self.finish(in_time), self._seconds)
         except TimeoutError:
             raise Refused(
                 504, f"this took over {self._seconds:g} s: ask for less, or try again"

@@ -86,7 +86,7 @@ class OpenSearchEngine(Browses, WithoutArrays):
             raise LexLIPError(f"{self.path} is a file: give the name of a folder")
         if mode == "r" and not self.path.is_dir():
             raise LexLIPError(f"{self.path} does not exist: build the index first")
-        self._client = self.place.client()
+        self._client = self.place.client(reads=mode == "r")
         self._lock: FolderLock | None = locked(self.path) if mode == "w" else None
         try:
             with readable(self.place):
@@ -216,7 +216,12 @@ class OpenSearchEngine(Browses, WithoutArrays):
     def stale(self) -> bool:
         """Say whether there is a newer commit: one small request; see `Engine.stale`."""
         with self._held() as view:
-            return read_state(view.client, self.place).generation > view.state.generation
+            return view.newest().generation > view.state.generation
+
+    def check_alive(self) -> None:
+        """See that every shard has a copy that answers; see `lexlip.engines.distant.Distant`."""
+        with self._held() as view:
+            view.ask({"size": 0, "terminate_after": 1, "track_total_hits": False})
 
     def reopen(self) -> bool:
         """Go on to the newest commit and return whether there was one; see `Engine.reopen`."""

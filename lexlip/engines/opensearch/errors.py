@@ -6,28 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lexlip.engines.distant import Unavailable, seconds_allowed
 from lexlip.engines.opensearch.place import Place
 from lexlip.errors import LexLIPError, require
 
 
 @contextmanager
 def readable(place: Place) -> Iterator[None]:
-    """Turn what a client raises into a LexLIPError."""
+    """Turn what a client raises into a LexLIPError; what may pass is `Unavailable`."""
     require("opensearchpy")
     from opensearchpy import exceptions
 
     try:
         yield
     except exceptions.OpenSearchException as error:
-        raise LexLIPError(_line(place, error, exceptions)) from None
+        status = error.status_code if isinstance(error, exceptions.TransportError) else None
+        ours = isinstance(status, int) and status in (400, 409, 413)
+        raise (LexLIPError if ours else Unavailable)(_line(place, error, exceptions)) from None
 
 
 def _line(place: Place, error: Exception, kinds: Any) -> str:
-    node = place.nodes[0]
+    others = len(place.nodes) - 1
+    node = place.nodes[0] + (f" (and {others} more)" if others else "")
     if isinstance(error, kinds.ConnectionTimeout):
         return (
-            f"OpenSearch at {node} did not answer within {place.timeout} s: look at its load, "
-            "or make the index with a larger ?timeout="
+            f"OpenSearch at {node} did not answer within {seconds_allowed(place.timeout):.0f} s: "
+            "look at its load, or make the index with a larger ?timeout="
         )
     if isinstance(error, kinds.SSLError):
         return (
@@ -47,6 +51,8 @@ def _line(place: Place, error: Exception, kinds: Any) -> str:
             return blocked(place)
         return f"OpenSearch at {node} does not let this user at {place.name}: {reason:.200}"
     reason = said(getattr(error, "info", None)) or str(error)
+    if "missing shards" in reason or "no_shard_available" in reason:
+        return f"shards of {place} did not answer: look at the health of the cluster"
     if "index_not_found" in reason:
         return (
             f"there is no index {place.name} at {node}: was it deleted, or replaced twice? "

@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from lexlip.engines.distant import Unavailable
 from lexlip.engines.opensearch.place import Place
-from lexlip.errors import LexLIPError
 
 PAGE = 5000
 """Documents of a page; OpenSearch answers 10,000 at the most."""
 
+WHOLE = {"allow_partial_search_results": "false"}
+"""For a search: an error where a shard is missing. By default the others would answer alone."""
+
 _KEEP = "5m"
+_WHOLE_POINT = {"keep_alive": _KEEP, "allow_partial_pit_creation": "false"}
 
 
 def ask(client: Any, place: Place, body: dict[str, Any]) -> dict[str, Any]:
@@ -20,20 +24,26 @@ def ask(client: Any, place: Place, body: dict[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    LexLIPError
+    Unavailable
         When a shard is missing in it: no part of an answer is taken for all.
     """
     index = None if "pit" in body else place.name
-    params = {} if "pit" in body else {"allow_partial_search_results": "false"}
+    params = {} if "pit" in body else dict(WHOLE)
     return whole(client.search(index=index, body=body, params=params), place)
 
 
 def whole(answer: dict[str, Any], place: Place) -> dict[str, Any]:
-    """Return an answer, where nothing is missing in it."""
+    """Return an answer, where nothing is missing in it.
+
+    Raises
+    ------
+    Unavailable
+        Where something is.
+    """
     if "error" in answer:
-        raise LexLIPError(f"OpenSearch at {place.nodes[0]}: {answer['error']!s:.300}")
+        raise Unavailable(f"OpenSearch at {place.nodes[0]}: {answer['error']!s:.300}")
     if answer.get("timed_out") or answer["_shards"]["failed"]:
-        raise LexLIPError(f"shards of {place} did not answer: look at the health of the cluster")
+        raise Unavailable(f"shards of {place} did not answer: look at the health of the cluster")
     return answer
 
 
@@ -53,7 +63,7 @@ def pages(
         if found := ask(client, place, {**body, "size": most})["hits"]["hits"]:
             yield found
         return
-    point = client.create_pit(index=place.name, params={"keep_alive": _KEEP})["pit_id"]
+    point = client.create_pit(index=place.name, params=_WHOLE_POINT)["pit_id"]
     try:
         after: dict[str, Any] = {}
         while most > 0:

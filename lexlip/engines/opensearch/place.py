@@ -15,6 +15,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,200}")
 _EXAMPLE = "opensearch:http://127.0.0.1:9200/photos"
 _OPTIONS = {"shards": (1, 1024), "replicas": (0, 16), "timeout": (1, 3600)}
 _RETRIES = 3
+_CONNECTIONS = 32
+"""Connections to each node that are kept: one a thread of a server; more come and go."""
+
+_DEAD = {"dead_timeout": 2, "timeout_cutoff": 3}
+"""A node that failed is left alone for 2 s, then 4, 8 and 16; by default it would be minutes."""
+
 _SILENCE = logging.NullHandler()
 
 
@@ -83,14 +89,19 @@ class Place:
         urls = given.split(",") if given else [f"{scheme}://{host}" for host in hosts.split(",")]
         return cls(tuple(map(_checked, urls)), name, **options)
 
-    def client(self) -> Any:
+    def client(self, reads: bool = False) -> Any:
         """Return a client of all nodes; it connects when it is first asked.
+
+        One that only reads waits `timeout` seconds for an answer in all, and asks the next node
+        where one is silent for half of that. One that writes repeats only what cannot have arrived.
 
         User and password come from `LEXLIP_OPENSEARCH_USER` and `LEXLIP_OPENSEARCH_PASSWORD`,
         certificates that are trusted from the file `LEXLIP_OPENSEARCH_CA`.
         """
         require("opensearchpy")
-        from opensearchpy import OpenSearch
+        from opensearchpy import OpenSearch, Transport
+
+        from lexlip.engines.opensearch.patience import Connection, Reading
 
         # Errors are raised, so that its warnings of the same are no lines on the terminal.
         logging.getLogger("opensearch").addHandler(_SILENCE)
@@ -105,8 +116,13 @@ class Place:
             list(self.nodes),
             timeout=self.timeout,
             max_retries=_RETRIES,
-            retry_on_timeout=False,
+            retry_on_timeout=reads,
             http_compress=False,
+            pool_maxsize=_CONNECTIONS,
+            transport_class=Reading if reads else Transport,
+            connection_class=Connection,
+            only=not reads or len(self.nodes) == 1,
+            **_DEAD,
             **options,
         )
 

@@ -14,7 +14,7 @@ from lexlip.engines.base import Condition, Hit, check_conditions, check_query, c
 from lexlip.engines.opensearch.documents import ID, IMPACTS, ROW
 from lexlip.engines.opensearch.errors import readable
 from lexlip.engines.opensearch.filters import clauses_of, every, feature
-from lexlip.engines.opensearch.paging import whole
+from lexlip.engines.opensearch.paging import WHOLE, whole
 from lexlip.engines.opensearch.place import Place
 from lexlip.engines.opensearch.view import View
 from lexlip.errors import LexLIPError
@@ -111,7 +111,7 @@ class Reads:
                 lines: list[dict[str, Any]] = []
                 for term in some:
                     clauses = every([*view.clauses(), feature(term)])
-                    lines += [{}, {"query": clauses, "size": 0, "track_total_hits": True}]
+                    lines += [dict(WHOLE), {"query": clauses, "size": 0, "track_total_hits": True}]
                 answers = view.client.msearch(index=self.place.name, body=lines)["responses"]
                 for term, answer in zip(some, answers, strict=True):
                     counted[term] = int(whole(answer, self.place)["hits"]["total"]["value"])

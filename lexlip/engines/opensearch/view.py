@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lexlip.engines.base import Condition
+from lexlip.engines.distant import Unavailable
 from lexlip.engines.opensearch.documents import ID, ROW
 from lexlip.engines.opensearch.filters import (
     Query,
@@ -21,7 +22,6 @@ from lexlip.engines.opensearch.paging import PAGE, ask, pages
 from lexlip.engines.opensearch.place import Place
 from lexlip.engines.opensearch.state import State, numbered, read_state
 from lexlip.engines.rows import load_values
-from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value
 from lexlip.filters.where import Where
 
@@ -51,12 +51,15 @@ class View:
 
     def check(self) -> None:
         """Raise when documents of this commit were dropped by `compact`."""
-        now = time.monotonic()
-        if self._watched and now - self._seen > _LOOK:
-            newest = read_state(self.client, self.place)
+        if self._watched and time.monotonic() - self._seen > _LOOK:
+            newest = self.newest()
             if newest.oldest > self.state.generation or newest.owner != self.state.owner:
-                raise LexLIPError(f"{self.place} was compacted by its writer: open it again")
-            self._seen = now
+                raise Unavailable(f"{self.place} was compacted by its writer: open it again")
+
+    def newest(self) -> State:
+        """Return the state of the last commit."""
+        self._seen = time.monotonic()
+        return read_state(self.client, self.place)
 
     def clauses(
         self,

@@ -8,6 +8,7 @@ takes them away first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,8 @@ from lexlip.engines.opensearch.view import BY_ID, View
 from lexlip.filters.columns import Kind, Value
 
 _MANY = 1000
+_GRACE = 2.0
+"""Seconds between the news that old commits end and the end: readers look each second for it."""
 
 
 class Writer:
@@ -163,7 +166,9 @@ class Writer:
         new = replace(self.state, oldest=self.state.generation)
         self.state = write_state(self.client, self.place, new)
         dead = every([{"exists": {"field": BORN}}, without(every(living(new.generation)))])
-        self._drop(dead)
+        if View(self.client, self.place, new, False).count([dead]):
+            time.sleep(_GRACE)
+            self._drop(dead)
         wait = {"max_num_segments": 1, "request_timeout": max(3600, self.place.timeout)}
         self.client.indices.forcemerge(index=self.place.name, params=wait)
         self.refresh()

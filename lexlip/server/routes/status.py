@@ -46,7 +46,7 @@ async def get_stats(service: ServiceOf) -> Any:
 def get_status(service: ServiceOf) -> Any:
     """Say how many documents there are, and how far the others are that are being added."""
     growth = service.grower.growth
-    with service.served.reading() as index:
+    with service.served.reading(asks=False) as index:
         documents, generation = len(index), str(index.engine.generation)
     told = growth and dataclasses.asdict(growth)
     if told and told["message"]:
@@ -64,9 +64,10 @@ async def get_alive() -> Any:
 def get_health(service: ServiceOf, response: Response) -> Any:
     """Say whether searches work, and pictures can be added; needs no API key.
 
-    503 when no worker is free any more, or the index is gone or cannot be read.
+    503 when no worker is free any more, the index is gone or cannot be read, or its engine is
+    away.
     """
-    with service.served.reading() as index:
+    with service.served.reading(asks=False) as index:
         documents, generation = len(index), str(index.engine.generation)
     found = health.examine(service)
     if found.failing:

@@ -9,14 +9,18 @@ from starlette.testclient import TestClient
 
 from lexlip import Index
 from lexlip.server import Settings, create_app
+from tests.lexlip.conftest import KINDS
 
 HERE = "http://127.0.0.1"
 
 
-@pytest.fixture
-def engine(kind):
-    """Name of each engine."""
-    return kind
+@pytest.fixture(params=KINDS)
+def engine(request):
+    """Each engine, as a recipe names it."""
+    if request.param == "postings":
+        return request.param
+    node = request.getfixturevalue(request.param)
+    return f"opensearch:{node.place()}" if request.param == "opensearch" else request.param
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def make_index(tmp_path, model, pictures, no_flush):
     """Return a function: index the pictures, or something else, and say where."""
 
     def make(engine="postings", speaker=None, source=None, **others):
-        path = tmp_path / f"{engine}.lex"
+        path = tmp_path / f"{engine.partition(':')[0]}.lex"
         source = pictures if source is None else source
         Index.create(path, speaker or model, source, engine=engine, **others).close()
         return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy.sparse import vstack
 
 from lexlip import Index
 from lexlip.impacts import document_impacts
+from lexlip.server import watching
 from lexlip.server.picture_files import token_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,7 +60,8 @@ def test_what_another_process_commits_is_found_at_the_next_search(make_index, se
     assert client.delete(f"/images/{token_of('home/00.png')}").json() == {"deleted": 1}
 
 
-def test_no_answer_mixes_two_commits(make_index, serve, model, images, engine):
+def test_no_answer_mixes_two_commits(make_index, serve, model, images, engine, monkeypatch):
+    monkeypatch.setattr(watching, "EVERY", 0.05)
     path = make_index(engine)
     client = serve(path)
     impacts, _ = document_impacts(model.encode_image(images), 64)
@@ -97,6 +100,8 @@ def test_no_answer_mixes_two_commits(make_index, serve, model, images, engine):
     writer.start()
     try:
         assert ready.wait(60)
+        while client.get("/status").json()["documents"] == 8:  # a watch is a moment late
+            time.sleep(0.02)
         with ThreadPoolExecutor(8) as pool:
             generations = set(pool.map(ask, range(64)))
     finally:
