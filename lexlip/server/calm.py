@@ -41,8 +41,13 @@ class Calm(logging.Filter):
         return count < self._most
 
 
+SILENT = "opensearch"
+"""A client that warns of each try, with a traceback: what comes of it is told by ours."""
+
+
 def calm() -> None:
     """Let the loggers that requests can flood be calm, once."""
+    logging.getLogger(SILENT).setLevel(logging.ERROR)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(it, Calm) for it in logger.filters):

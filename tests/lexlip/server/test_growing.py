@@ -73,6 +73,7 @@ def test_an_index_grows_while_it_is_served(make_index, serve, model, engine, pho
     assert client.get("/search?q=red&k=50").json()["total"] == 9
     assert "08.png" in {one["id"] for one in client.get("/images").json()["images"]}
     go[1].set()
+    wait(lambda: client.get("/status").json()["documents"] == 10)  # a watch is a moment late
     ended = wait(lambda: (it := client.get("/status").json())["growth"]["state"] == "done" and it)
     assert ended["documents"] == 10 and ended["growth"]["skipped"] == 1
     wait(lambda: client.delete(f"/images/{token_of('home/00.png')}").status_code == 200)
