@@ -100,6 +100,10 @@ class SideStores:
         for store in self._stores():
             store.keep(there)
 
+    def has(self, ids: Sequence[str]) -> bool:
+        """Return whether every store has these documents."""
+        return all(store.has(ids) for store in self._stores())
+
     def verify(self) -> list[str]:
         """Read every file again, and return the names of corrupted ones."""
         damaged = [name for store in self._stores() for name in store.verify()]

@@ -96,14 +96,27 @@ def up_to_date(paths: Sequence[Path], index: Path | None, model: str | None) -> 
 
 
 def served(
-    paths: Sequence[Path], index: Path | None, model: str | None
-) -> tuple[Path, Any, Job | None]:
+    given: Sequence[str], index: Path | None, model: str | None
+) -> tuple[Path | str, Any, Job | None]:
     """Return the index to serve, its model if it was moved, and what goes on meanwhile.
 
-    Of folders, as soon as a few of their pictures can be searched.
+    Of folders, as soon as a few of their pictures can be searched. An index behind a URL is
+    returned as it was given.
+
+    Raises
+    ------
+    LexLIPError
+        For no index, and a URL among others.
     """
     from lexlip.build.manifest import read_manifest
+    from lexlip.storage.remote import is_remote
 
+    if any(map(is_remote, given)):
+        if len(given) > 1 or index is not None:
+            raise LexLIPError("give one URL of an index alone")
+        say("behind a URL an index is only read: nothing is added or deleted here")
+        return given[0], load(model), None
+    paths = list(map(Path, given))
     there = index_of(paths, index)
     if there is None and not all(path.is_dir() for path in paths):
         read_manifest(paths[0])  # says that there is none

@@ -16,6 +16,7 @@ from lexlip.cli.common import Device, FolderIndex, FolderModel, one_line, readab
 from lexlip.cli.keys import doubts, read_key
 from lexlip.errors import LexLIPError
 from lexlip.models.runtime import quiet, set_threads, use_device
+from lexlip.storage.remote import shown
 
 if TYPE_CHECKING:
     from lexlip.server.connections import Limits
@@ -28,8 +29,8 @@ _SOON = 1.0
 @readable
 def serve(
     given: Annotated[
-        list[Path],
-        typer.Argument(metavar="INDEX|FOLDER...", help="an index, or folders of pictures"),
+        list[str],
+        typer.Argument(metavar="INDEX|URL|FOLDER...", help="an index, or folders of pictures"),
     ],
     model: FolderModel = None,
     index: FolderIndex = None,
@@ -96,12 +97,12 @@ def serve(
     listening = listen(host, port)
     with listening:
         quiet()
-        path, speaker, grow = served(given, index, model)
+        place, speaker, grow = served(given, index, model)
         # One text is too little work for two cores: encoding it in a server thread took 71 ms when
         # torch used both cores of the machine, and 7 ms when it used one.
         set_threads(1)
         run(
-            create_app(path, speaker, settings, grow), listening, given, browser,
+            create_app(place, speaker, settings, grow), listening, given, browser,
             json_lines=log_requests or log_queries,
         )  # fmt: skip
 
@@ -109,7 +110,7 @@ def serve(
 def run(
     application: Any,
     listening: socket.socket,
-    what: Sequence[Path],
+    what: Sequence[str | Path],
     browser: bool,
     limits: Limits | None = None,
     json_lines: bool = False,
@@ -120,7 +121,7 @@ def run(
     ----------
     application : ASGI application
     listening : socket
-    what : sequence of Path
+    what : sequence of str or Path
         Named beside the address.
     browser : bool
         Open the page in the browser.
@@ -136,7 +137,7 @@ def run(
     limits = limits or Limits(most_connections())
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    typer.echo(one_line(f"{', '.join(map(str, what))}: {address} (Ctrl+C stops)"))
+    typer.echo(one_line(f"{', '.join(shown(str(it)) for it in what)}: {address} (Ctrl+C stops)"))
     server = Server(
         application, limits, log_level="warning", access_log=False, server_header=False, ws="none",
         proxy_headers=False, timeout_graceful_shutdown=5,

@@ -11,8 +11,10 @@ from typing import Any
 
 from lexlip.data.collection import Collection, load_collection
 from lexlip.data.roots import FILE, Root, Sources
+from lexlip.data.url_folders import UrlFolder, is_url_folder
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import nfc
+from lexlip.storage.remote import is_remote
 from lexlip.storage.stored import Stored
 
 
@@ -21,6 +23,7 @@ class _Original:
 
     def __init__(self, root: Root, exclude: Sequence[str]) -> None:
         self.root, self._exclude = root, exclude
+        self._behind = UrlFolder(root.path) if is_url_folder(root.path) else None
 
     @cached_property
     def _loaded(self) -> tuple[Collection | None, dict[str, int], str | None]:
@@ -32,14 +35,18 @@ class _Original:
 
     @property
     def collection(self) -> Collection | None:
-        return self._loaded[0]
+        return None if self._behind is not None else self._loaded[0]
 
     @property
     def problem(self) -> str | None:
-        return None if self.root.folder is not None else self._loaded[2]
+        if self._behind is not None or self.root.folder is not None:
+            return None
+        return self._loaded[2]
 
     def find(self, below: str) -> Path | bytes | None:
         """Return a picture by the id that it has in this root."""
+        if self._behind is not None:
+            return self._behind.find(below)
         if self.root.folder is not None:
             parts = PurePosixPath(below)
             inside = not parts.is_absolute() and ".." not in parts.parts
@@ -90,8 +97,8 @@ class Originals:
 
     Parameters
     ----------
-    path : path or None
-        What was indexed: a folder of pictures, one picture, or anything else that
+    path : path, URL or None
+        What was indexed: a folder of pictures, here or behind a URL, one picture, or what else
         `lexlip.data.collection.load_collection` reads. None finds nothing.
     split : str, optional
         For sources that have several.
@@ -103,7 +110,8 @@ class Originals:
     """
 
     def __init__(self, path: str | Path | None, split: str | None = None) -> None:
-        roots = () if path is None else (Root(str(Path(path).absolute()), split),)
+        named = path if path is None or is_remote(path) else Path(path).absolute()
+        roots = () if named is None else (Root(str(named), split),)
         self._given = False
         self._stamp: int | None = None
         self._take(Sources(roots))
@@ -126,7 +134,8 @@ class Originals:
 
     def at(self, path: str | Path | None, split: str | None = None) -> Originals:
         """Return the same with the first place moved to another path, or read in another split."""
-        first = Originals(path or self.path, split)._sources.roots
+        had = self._sources.roots
+        first = Originals(path or (had[0].path if had else None), split)._sources.roots
         found = Originals(None)
         found._given, found._stamp = True, self._stamp
         found._take(Sources((*first, *self._sources.roots[1:]), self._sources.exclude))

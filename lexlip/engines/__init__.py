@@ -19,7 +19,7 @@ from lexlip.errors import LexLIPError
 
 __all__ = [
     "DISTANT", "ENGINES", "Engine", "Hit", "LuceneEngine", "OpenSearchEngine", "PostingsEngine",
-    "check_engine", "keeps_vectors", "open_engine",
+    "check_engine", "is_distant", "keeps_vectors", "open_engine",
 ]  # fmt: skip
 
 ENGINES = ("lucene", "postings")
@@ -46,6 +46,17 @@ def check_engine(kind: str) -> None:
         raise LexLIPError(
             f"no engine {kind!r}: choose one of {', '.join(ENGINES)}, {DISTANT}:PLACE"
         )
+
+
+def is_distant(kind: str) -> bool:
+    """Return whether an engine, as `check_engine` takes it, is kept by other machines.
+
+    Examples
+    --------
+    >>> is_distant("opensearch:http://127.0.0.1:9200/photos"), is_distant("postings")
+    (True, False)
+    """
+    return kind.partition(":")[0] == DISTANT
 
 
 def keeps_vectors(kind: str) -> bool:

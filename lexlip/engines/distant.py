@@ -30,6 +30,9 @@ class Distant(Protocol):
             When they are not.
         """
 
+    def coming(self) -> list[str]:
+        """Return the ids that commits added or replaced which are newer than what is shown."""
+
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.staticfiles import StaticFiles
 
+from lexlip.build.shared import Shared
 from lexlip.models import load
 from lexlip.models.speaker import Speaker
 from lexlip.server import schemas
 from lexlip.server.description import FACTS, describe, operation_id
 from lexlip.server.failures import answer_errors
+from lexlip.server.following import Follower
 from lexlip.server.growing import Job
 from lexlip.server.guard import Guard
 from lexlip.server.metrics import Measured
@@ -26,6 +29,7 @@ from lexlip.server.request_log import Logged
 from lexlip.server.routes import browsing, images, search, status
 from lexlip.server.service import Service
 from lexlip.server.settings import Settings
+from lexlip.storage.remote import is_remote
 
 log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
@@ -59,7 +63,8 @@ def create_app(
 
     Parameters
     ----------
-    index_path : path
+    index_path : path or URL
+        Behind a URL it is copied to this machine, followed, and only read.
     model : Speaker or path, optional
         By default the checkpoint that the index names.
     settings : Settings, optional
@@ -78,9 +83,13 @@ def create_app(
     >>> import uvicorn                                          # doctest: +SKIP
     >>> uvicorn.run(create_app("photos.lex"), port=8000)        # doctest: +SKIP
     """
-    path, settings = Path(index_path), settings or Settings()
+    settings, follower = settings or Settings(), None
+    if is_remote(index_path):
+        follower = Follower(Shared(str(index_path)))
+        settings = replace(settings, read_only=True)
+    path = Path(index_path) if follower is None else follower.open()
     speaker = load(model) if isinstance(model, str | os.PathLike) else model
-    service = Service.open(path, speaker, settings, grow)
+    service = Service.open(path, speaker, settings, grow, follower)
     if service.pictures.problem:
         log.warning(
             "pictures cannot be shown (%s): give --pictures, --split", service.pictures.problem

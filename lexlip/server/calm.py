@@ -6,7 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
-LOGGERS = ("uvicorn.error", "asyncio", "python_multipart.multipart", "lexlip.server.served_index")
+LOGGERS = (
+    "uvicorn.error", "asyncio", "python_multipart.multipart", "lexlip.server.served_index",
+    "lexlip.server.picture_files",
+)  # fmt: skip
 """Loggers whose lines clients can provoke, or that repeat with every request."""
 
 

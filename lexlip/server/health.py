@@ -39,6 +39,9 @@ def examine(service: Service) -> Health:
         failing.append(problem)
     if service.served.watch.away:
         failing.append(AWAY)
+    follower = service.served.follower
+    if follower is not None and follower.watch.away:
+        impaired.append("the shared storage cannot be copied: the log says why")
     try:
         free = shutil.disk_usage(service.served.path).free
     except OSError:  # gone: said above

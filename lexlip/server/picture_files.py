@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -20,11 +21,15 @@ from lexlip.data.images import ENOUGH, format_of, read_image, size_of
 from lexlip.data.limits import PictureTooLarge
 from lexlip.data.metadata import file_metadata
 from lexlip.data.originals import Originals, is_below
+from lexlip.data.url_folders import UrlFolder
 from lexlip.errors import LexLIPError
 from lexlip.server.failures import Refused, no_such_image
 from lexlip.server.settings import Settings
 from lexlip.storage.files import write_bytes
 from lexlip.storage.ids import MAX_ID_BYTES
+from lexlip.storage.remote import Unreachable
+
+log = logging.getLogger(__name__)
 
 UPLOADS = "uploads"
 """Folder of posted pictures, next to the index; their ids begin with it."""
@@ -119,6 +124,8 @@ class Pictures:
     settings : Settings
     held : callable
         Returns the metadata of a document, by its id.
+    posted : UrlFolder, optional
+        The index's folder on shared storage, with the pictures that were posted elsewhere.
 
     Attributes
     ----------
@@ -132,9 +139,10 @@ class Pictures:
         originals: Originals,
         settings: Settings,
         held: Callable[[str], Mapping[str, Any] | None],
+        posted: UrlFolder | None = None,
     ) -> None:
         self._index, self._originals, self._settings = index, originals, settings
-        self._held = held
+        self._held, self._posted = held, posted
         self._converting = threading.Lock()
         self._swept = False
         self.problem = originals.problem
@@ -150,18 +158,30 @@ class Pictures:
         Raises
         ------
         Refused
-            403 where links lead to another file.
+            403 where links lead to another file, 503 where the storage does not answer.
         """
         if _UPLOADED.fullmatch(id) and (self._index / id).is_file():
             found: Path | bytes | None = self._index / id
             out = not is_below(self._index / id, self._index / UPLOADS)
         else:
-            self._originals.renew(self._index)
-            found = self._originals.find(id)
+            found = self._elsewhere(id)
             out = isinstance(found, Path) and self._originals.leads_out(id, found)
         if out and not self._is_as_indexed(id, found):
             raise Refused(403, "the picture is now a link out of its folder: index it again")
         return found
+
+    def _elsewhere(self, id: str) -> Path | bytes | None:
+        """Return a picture that was not posted here; one behind a URL may be out of reach."""
+        self._originals.renew(self._index)
+        try:
+            if self._posted is not None and _UPLOADED.fullmatch(id):
+                return self._posted.find(id)
+            return self._originals.find(id)
+        except Unreachable as error:
+            log.warning("pictures cannot be fetched: %s", error)
+            raise Refused(
+                503, "the storage of the pictures does not answer: try again in a moment"
+            ) from None
 
     def _is_as_indexed(self, id: str, found: Any) -> bool:
         now = {name: values[0] for name, values in file_metadata([id], [found]).items()}

@@ -14,6 +14,7 @@ from lexlip.engines.distant import Distant, Unavailable
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.server.failures import Refused, status_of
+from lexlip.server.following import Follower
 from lexlip.server.growing import Grower
 from lexlip.server.watching import Watch
 from lexlip.storage.fair_lock import FairLock
@@ -34,10 +35,14 @@ class ServedIndex:
         two forward passes at a time are no faster than one after the other.
     watch : Watch
         Over the engine, where that is distant: only then it looks.
+    follower : Follower or None
+        Of an index on shared storage.
     """
 
-    def __init__(self, path: Path, model: Speaker | None, grower: Grower) -> None:
-        self.path, self._grower = path, grower
+    def __init__(
+        self, path: Path, model: Speaker | None, grower: Grower, follower: Follower | None = None
+    ) -> None:
+        self.path, self._grower, self.follower = path, grower, follower
         self.model_lock = threading.Lock()
         self._index = Index.open(path, model)
         self.model = self._index.model
@@ -56,6 +61,9 @@ class ServedIndex:
     def _guard(self) -> None:
         if self._distant:
             self.watch.start()
+        if self.follower is not None:
+            self.follower.shown()
+            self.follower.watch.start()
 
     @contextmanager
     def reading(self, asks: bool = True) -> Iterator[Index]:
@@ -92,13 +100,21 @@ class ServedIndex:
 
     def _look(self) -> None:
         """Go on to what is new, and see whether the engine answers; the watch calls it."""
-        engine = self._index.engine
-        if not isinstance(engine, Distant):  # a replacement is none
+        follower = self.follower
+        took = follower is not None and follower.took()
+        if self._distant and not self._index.replaced:
+            self._index.engine.check_alive()  # type: ignore[attr-defined]
+            if self._stale():
+                if follower is not None and not follower.may_show(self._index):
+                    return
+            elif not took:
+                return
+        elif not self._stale():
             return
-        engine.check_alive()
-        if self._stale():
-            with self._readers.alone():
-                self._renew()
+        with self._readers.alone():
+            self._renew()
+        if follower is not None:
+            follower.shown()
 
     def _behind(self) -> bool:
         """Return whether a change comes before the next reader: of a distant engine the watch
@@ -172,5 +188,7 @@ class ServedIndex:
     def close(self) -> None:
         """Close the files, once nobody reads."""
         self.watch.stop()
+        if self.follower is not None:
+            self.follower.watch.stop()
         with self._readers.alone(timeout=5):
             self._index.close()

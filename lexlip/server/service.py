@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from lexlip.data.originals import Originals
+from lexlip.data.url_folders import UrlFolder
 from lexlip.server.answers.browsing import Browsing
 from lexlip.server.answers.compare import ComparedSystems
+from lexlip.server.following import Follower
 from lexlip.server.growing import Grower, Job
 from lexlip.server.metrics import Metrics
 from lexlip.server.picture_files import Pictures
@@ -37,16 +39,22 @@ class Service:
 
     @classmethod
     def open(
-        cls, path: Path, model: Speaker | None, settings: Settings, grow: Job | None = None
+        cls,
+        path: Path,
+        model: Speaker | None,
+        settings: Settings,
+        grow: Job | None = None,
+        follower: Follower | None = None,
     ) -> Service:
         """Open an index and its pictures."""
         grower = Grower(grow)
-        served = ServedIndex(path, model, grower)
+        served = ServedIndex(path, model, grower, follower)
         with served.reading() as index:
             originals = Originals.of(path, index.manifest)
         if settings.pictures is not None or settings.split is not None:
             originals = originals.at(settings.pictures, settings.split)
-        pictures = Pictures(path, originals, settings, served.facts_of)
+        posted = None if follower is None else UrlFolder(follower.url)
+        pictures = Pictures(path, originals, settings, served.facts_of, posted)
         compared = ComparedSystems(path, originals)
         service = cls(
             served, pictures, settings, Workers(settings), compared, Browsing(served), grower

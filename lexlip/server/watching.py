@@ -1,4 +1,4 @@
-"""A watch over a distant engine: a look a second, in place of one per search."""
+"""A watch over what is elsewhere: a look a second at an engine, in place of one per search."""
 
 from __future__ import annotations
 
@@ -20,17 +20,26 @@ PATIENCE = 10.0
 
 
 class Watch:
-    """A thread that looks at an engine, and knows whether it answers.
+    """A thread that looks at something elsewhere, and knows whether it answers.
 
     Parameters
     ----------
     look : callable
-        Looks for news and goes on to them; a LexLIPError says that the engine is away.
-
+        Looks for news and goes on to them; a LexLIPError says that what it looks at is away.
+    lost, back : str
+        Lines of the log: when it went away, and when it is back.
+    every : callable
+        Seconds between two looks.
     """
 
-    def __init__(self, look: Callable[[], object]) -> None:
-        self._look = look
+    def __init__(
+        self,
+        look: Callable[[], object],
+        lost: str = "the engine is away, searches are answered with 503 until it is back",
+        back: str = "the engine is back",
+        every: Callable[[], float] = lambda: EVERY,
+    ) -> None:
+        self._look, self._lost, self._back, self._every = look, lost, back, every
         self._away: tuple[float, str] | None = None
         self._looking = threading.Lock()
         self._wake, self._end = threading.Event(), threading.Event()
@@ -43,11 +52,11 @@ class Watch:
 
     @property
     def away(self) -> bool:
-        """Whether the engine did not answer at the last look."""
+        """Whether there was no answer at the last look."""
         return self._away is not None
 
     def check(self) -> None:
-        """Raise where the engine is away, before a thread waits for it in vain.
+        """Raise where it is away, before a thread waits for it in vain.
 
         Raises
         ------
@@ -68,31 +77,28 @@ class Watch:
                     self._look()
             except LexLIPError as error:
                 if self._away is None:
-                    log.warning(
-                        "the engine is away, searches are answered with 503 until it is back: %s",
-                        error,
-                    )
+                    log.warning("%s: %s", self._lost, error)
                 since = self._away[0] if self._away else time.monotonic()
                 self._away = since, str(error)
             else:
                 if self._away is not None:
                     seconds = time.monotonic() - self._away[0]
-                    log.warning("the engine is back after %.1f s", seconds)
+                    log.warning("%s after %.1f s", self._back, seconds)
                 self._away = None
 
     def _run(self) -> None:
         while not self._end.is_set():
-            self._wake.wait(EVERY)
+            self._wake.wait(self._every())
             self._wake.clear()
             if self._end.is_set():
                 return
             try:
                 self.look()
             except Exception:  # the next look comes all the same
-                log.exception("looking at the engine failed")
+                log.exception("a look failed")
 
     def stop(self) -> None:
-        """End the thread, unless it waits for the engine: it ends by itself then."""
+        """End the thread, unless it waits for an answer: it ends by itself then."""
         self._end.set()
         self._wake.set()
         if self._thread.is_alive():

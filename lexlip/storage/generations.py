@@ -135,7 +135,7 @@ def current_mark(path: str | os.PathLike[str]) -> str | None:
         raise LexLIPError(f"{folder / CURRENT} cannot be read ({error}): restore it") from None
 
 
-def _read(folder: Path, line: str) -> Generation:
+def read_line(folder: Path, line: str) -> Generation:
     """Read the manifest that a line of CURRENT names."""
     found = re.fullmatch(r"(gen-\d+\.json) ([0-9a-f]{64})\n", line)
     if not found:
@@ -196,7 +196,7 @@ def open_current(path: str | os.PathLike[str], load: Callable[[Generation], T]) 
         if line is None:
             raise LexLIPError(f"{folder} holds no index: build it first")
         try:
-            generation = _read(folder, line)
+            generation = read_line(folder, line)
             generation.check_sizes()
             return load(generation)
         except (LexLIPError, OSError) as error:
@@ -293,7 +293,7 @@ class GenerationWriter:
                 self.current = Generation(self.folder, 0, {}, {}, 1, "")
                 self.publish([], {})
             else:
-                self.current = _read(self.folder, line)
+                self.current = read_line(self.folder, line)
                 self._sweep()
         except BaseException:
             self.close()

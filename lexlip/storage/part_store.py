@@ -311,6 +311,10 @@ class PartStore(ABC, Generic[R]):
         """Return the number of ids."""
         return self._current().facts.get("rows", 0)
 
+    def has(self, ids: Sequence[str]) -> bool:
+        """Return whether there is a row of each of these ids."""
+        return bool((self._current().find(ids).source >= 0).all())
+
     @property
     def bytes(self) -> int:
         """Size of all files."""

@@ -23,7 +23,7 @@ from lexlip.engines.opensearch import builds
 from lexlip.engines.opensearch.browsing import Browses
 from lexlip.engines.opensearch.builds import Build
 from lexlip.engines.opensearch.checks import check_version
-from lexlip.engines.opensearch.documents import TERMS
+from lexlip.engines.opensearch.documents import BORN, TERMS
 from lexlip.engines.opensearch.errors import readable
 from lexlip.engines.opensearch.filters import every
 from lexlip.engines.opensearch.place import Place
@@ -233,6 +233,13 @@ class OpenSearchEngine(Browses, WithoutArrays):
                 return False
             self._view = View(self._client, self.place, state, watched=self._writer is None)
             return True
+
+    def coming(self) -> list[str]:
+        """Return ids of documents that newer commits brought; see `Distant.coming`."""
+        with self._held() as view:
+            newer = View(view.client, self.place, view.newest(), watched=False)
+            since = {"range": {BORN: {"gt": view.state.generation}}}
+            return [hit["sort"][0] for page in newer.all(clauses=[since]) for hit in page]
 
     def verify(self) -> list[str]:
         """Return a line for each sign of damage; see `Engine.verify`.
