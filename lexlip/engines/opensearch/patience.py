@@ -7,16 +7,23 @@ timeout. Here all tries together take that, and no more than the thread may wait
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from opensearchpy import Transport, Urllib3HttpConnection
-from opensearchpy.exceptions import ConnectionTimeout
+from opensearchpy.exceptions import ConnectionError, ConnectionTimeout, TransportError
 from urllib3 import Timeout
 
 from lexlip.engines.distant import seconds_left, within
 
 CONNECT = 3.0
 """Seconds in which a node takes a connection; one that drops packets is passed over then."""
+
+PAUSES = (0.1, 0.4)
+"""Seconds before a request is tried anew on all nodes."""
+
+PASSING = (500, 502, 503, 504)
+"""Statuses of what may be right on another node: 500 is a shard whose node has just died."""
 
 
 class Connection(Urllib3HttpConnection):
@@ -47,6 +54,23 @@ class Reading(Transport):
         self, method: str, url: str, params: Any = None, body: Any = None, timeout: Any = None,
         ignore: Any = (), headers: Any = None,
     ) -> Any:  # fmt: skip
-        """Send a request, to other nodes too where one fails; see `Transport.perform_request`."""
+        """Send a request, to other nodes too where one fails; see `Transport.perform_request`.
+
+        Once all have failed it pauses and tries again: while a cluster notices that a node died,
+        all of them may say that shards are missing, which have copies.
+        """
         with within(timeout or self.kwargs["timeout"]):
-            return super().perform_request(method, url, params, body, timeout, ignore, headers)
+            for pause in (*PAUSES, None):
+                try:
+                    again = None if params is None else dict(params)  # it takes some out
+                    return super().perform_request(
+                        method, url, again, body, timeout, ignore, headers
+                    )
+                except TransportError as error:
+                    passes = isinstance(error, ConnectionError) or (
+                        error.status_code in self.retry_on_status
+                    )
+                    if pause is None or not passes or isinstance(error, ConnectionTimeout):
+                        raise
+                    time.sleep(min(pause, seconds_left(pause)))
+        raise AssertionError

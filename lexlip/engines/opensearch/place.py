@@ -101,7 +101,7 @@ class Place:
         require("opensearchpy")
         from opensearchpy import OpenSearch, Transport
 
-        from lexlip.engines.opensearch.patience import Connection, Reading
+        from lexlip.engines.opensearch.patience import PASSING, Connection, Reading
 
         # Errors are raised, so that its warnings of the same are no lines on the terminal.
         logging.getLogger("opensearch").addHandler(_SILENCE)
@@ -117,6 +117,7 @@ class Place:
             timeout=self.timeout,
             max_retries=_RETRIES,
             retry_on_timeout=reads,
+            **({"retry_on_status": PASSING} if reads else {}),
             http_compress=False,
             pool_maxsize=_CONNECTIONS,
             transport_class=Reading if reads else Transport,

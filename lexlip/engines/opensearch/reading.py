@@ -103,11 +103,12 @@ class Reads:
     def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: how many documents have it}; see `Engine.frequencies`."""
         numbers = check_terms(terms)
-        counted: dict[int, int] = {}
         with self._held() as view:
-            view.check()
-            for start in range(0, len(numbers), _BATCH):
-                some = numbers[start : start + _BATCH]
+            counted = {term: view.counted[term] for term in numbers if term in view.counted}
+            new = [term for term in numbers if term not in counted]
+            for start in range(0, len(new), _BATCH):
+                view.check()
+                some = new[start : start + _BATCH]
                 lines: list[dict[str, Any]] = []
                 for term in some:
                     clauses = every([*view.clauses(), feature(term)])
@@ -115,7 +116,8 @@ class Reads:
                 answers = view.client.msearch(index=self.place.name, body=lines)["responses"]
                 for term, answer in zip(some, answers, strict=True):
                     counted[term] = int(whole(answer, self.place)["hits"]["total"]["value"])
-        return counted
+            view.counted.update(counted)
+        return {term: counted[term] for term in numbers}
 
 
 def _query(terms: Mapping[int, int], clauses: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +28,9 @@ from lexlip.filters.columns import Value
 from lexlip.filters.where import Where
 
 _MANY = 1000
+_KEPT = 1024
+"""Documents of a commit that a reader keeps, some 10 KB each with all impacts."""
+
 _LOOK = 1.0
 """Seconds after which a reader looks again whether its commit is whole."""
 
@@ -42,12 +47,20 @@ class View:
     state : State
     watched : bool
         Whether another process may drop what is dead.
+
+    Attributes
+    ----------
+    counted : dict of int to int
+        In how many documents a term is, as far as somebody asked: it stays so in a commit.
     """
 
     def __init__(self, client: Any, place: Place, state: State, watched: bool) -> None:
         self.client, self.place, self.state = client, place, state
         self.columns = numbered(state.columns)
         self._watched, self._seen = watched, time.monotonic()
+        self._lock = threading.Lock()
+        self.counted: dict[int, int] = {}
+        self._found: OrderedDict[tuple[str, ...], dict[str, Any] | None] = OrderedDict()
 
     def check(self) -> None:
         """Raise when documents of this commit were dropped by `compact`."""
@@ -105,8 +118,16 @@ class View:
 
     def find(self, ids: Sequence[str], fields: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """Return the hits of the documents with these ids, by id."""
-        names = list(dict.fromkeys(ids))
-        found: dict[str, dict[str, Any]] = {}
+        every_name, found = list(dict.fromkeys(ids)), dict[str, dict[str, Any]]()
+        names = []
+        for name in every_name:
+            try:
+                hit = self._found[name, *fields]
+            except KeyError:
+                names.append(name)
+            else:
+                if hit is not None:
+                    found[name] = hit
         for start in range(0, len(names), _MANY):
             some = names[start : start + _MANY]
             body = {
@@ -116,8 +137,20 @@ class View:
                 "track_total_hits": False,
                 "size": len(some),
             }
-            found |= {hit["sort"][0]: hit for hit in self.ask(body)["hits"]["hits"]}
+            new = {hit["sort"][0]: hit for hit in self.ask(body)["hits"]["hits"]}
+            found |= new
+            if self._watched and len(some) <= _KEPT // 4:
+                self._keep(some, fields, new)
         return found
+
+    def _keep(
+        self, names: Sequence[str], fields: Sequence[str], found: dict[str, dict[str, Any]]
+    ) -> None:
+        """Keep some hits: what a page shows is asked for several times, and stays in a commit."""
+        with self._lock:
+            self._found.update({(name, *fields): found.get(name) for name in names})
+            while len(self._found) > _KEPT:
+                self._found.popitem(last=False)
 
     def count(self, clauses: Sequence[Query]) -> int:
         """Return how many documents fulfil all clauses."""
