@@ -3,7 +3,8 @@
     LEXLIP_OPENSEARCH_HOME=... python -m eval.load.nodes
     python -m eval.load.nodes seconds=300 kill=random
 
-The index is that of ``lexlip demo``, in three shards with one replica each. All answers are
+The index is that of ``lexlip demo``, in three shards with one replica each (``replicas=0`` shows
+what a server says without). All answers are
 compared with those of the engine postings, which are taken before. Then clients search in turn
 through two servers, one on postings and one on OpenSearch. Ends with 1 where an answer was wrong,
 a part passed off as whole, or a request was without an answer.
@@ -45,6 +46,7 @@ class Settings:
     seconds: float = option(90.0, "of the steady search; the kill comes after a third")
     dead: float = option(15.0, "seconds until the killed node is started again")
     kill: str = option("manager", "the node that is killed: manager or random")
+    replicas: int = option(1, "of each shard; without any, searches fail while the node is away")
     clients: int = option(4, "clients that search")
     pause: float = option(0.02, "seconds between two searches of a client")
     compared: int = option(400, "searches of each engine, one after the other")
@@ -56,6 +58,13 @@ class Settings:
 def answer_of(read: bytes) -> list[Any]:
     """Return what must be equal of an answer: pictures, scores and the words that found them."""
     return [(hit["id"], hit["score"], hit["words"]) for hit in json.loads(read)["hits"]]
+
+
+def judged(found: list[Any], wanted: list[Any]) -> str:
+    """Return whether an answer is right, partial (right hits, some are missing) or wrong."""
+    if found == wanted:
+        return "right"
+    return "partial" if all(hit in wanted for hit in found) else "wrong"
 
 
 def rights(port: int) -> dict[str, list[Any]]:
@@ -100,9 +109,7 @@ class Searching:
             else:
                 kind = str(status)
                 if status == 200:
-                    found, wanted = answer_of(read), self._right[path]
-                    part = found != wanted and all(hit in wanted for hit in found)
-                    kind = "right" if found == wanted else "partial" if part else "wrong"
+                    kind = judged(answer_of(read), self._right[path])
             with self._lock:
                 self.counts[kind] += 1
                 self.times.append((self.now(), seconds))
@@ -163,10 +170,8 @@ def run(settings: Settings, home: Path) -> dict[str, Any]:
 
     pictures, model = pictures_of(settings.pictures, home), load_shipped()
     with Cluster(home / "nodes") as cluster:
-        places = {
-            "postings": "postings",
-            "opensearch": f"opensearch:{cluster.place('photos', '?shards=3&replicas=1')}",
-        }
+        place = cluster.place("photos", f"?shards=3&replicas={settings.replicas}")
+        places = {"postings": "postings", "opensearch": f"opensearch:{place}"}
         for name, engine in places.items():
             made = Index.create(
                 home / f"{name}.lex", model, pictures, engine=engine, checkpoint=SHIPPED

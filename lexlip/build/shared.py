@@ -16,6 +16,7 @@ from platformdirs import user_cache_path
 
 from lexlip.build.manifest import is_index, read_manifest
 from lexlip.build.side_stores import FLOATS, VECTORS, VIEWS
+from lexlip.build.write import ENGINE
 from lexlip.engines import is_distant
 from lexlip.errors import LexLIPError
 from lexlip.storage.files import MANIFEST, atomic_directory, write_bytes
@@ -24,7 +25,6 @@ from lexlip.storage.generations import CURRENT, Generation, current_mark, open_c
 from lexlip.storage.remote import Remote, Unreachable, telling
 
 STORES = (FLOATS, VIEWS, VECTORS)
-_NEEDED = "engine/opensearch.json"
 _OTHERS = ("sources.json", "rerank.json", "words/manifest.json")
 _TURN = 300.0
 """Seconds to wait for another server of this machine that copies the same."""
@@ -72,14 +72,17 @@ class Shared:
             raise LexLIPError(f"{self._home} cannot be written: {error.strerror}") from None
         try:
             raw = (self.remote / MANIFEST).read()
-            ours = self.path / MANIFEST
-            if is_index(self.path) and ours.read_bytes() == raw:
-                return self._catch_up(self.path)
+            if is_index(self.path) and (self.path / MANIFEST).read_bytes() == raw:
+                name = _link(self.path)
+                if (self.path / name).read_bytes() == (self.remote / name).read():
+                    return self._catch_up(self.path)
             with atomic_directory(self.path) as folder:
                 write_bytes(folder / MANIFEST, raw)
                 self._check(folder)
+                name = _link(folder)
+                write_bytes(folder / name, link := (self.remote / name).read())
                 self._catch_up(folder)
-                if (self.remote / MANIFEST).read() != raw:
+                if [(self.remote / it).read() for it in (MANIFEST, name)] != [raw, link]:
                     raise LexLIPError(f"{self.remote} is being replaced: try again in a moment")
             return True
         except OSError as error:
@@ -101,8 +104,7 @@ class Shared:
             )
 
     def _catch_up(self, folder: Path) -> bool:
-        # After the engine's link: a list, so that all are copied.
-        found = [self._single(folder, name) for name in (_NEEDED, *_OTHERS)]
+        found = [self._single(folder, name) for name in _OTHERS]  # a list: all are copied
         return any([*found, *(self._store(folder, name) for name in STORES)])
 
     def _single(self, folder: Path, name: str) -> bool:
@@ -113,8 +115,6 @@ class Shared:
         except Unreachable:
             raise
         except LexLIPError:
-            if name == _NEEDED:
-                raise
             raw = None
         if raw == (target.read_bytes() if target.is_file() else None):
             return False
@@ -165,6 +165,11 @@ class Shared:
             coming.replace(target)
         finally:
             coming.unlink(missing_ok=True)
+
+
+def _link(folder: Path) -> str:
+    """Return the file by which an index knows what it has in the cluster."""
+    return f"{ENGINE}/{read_manifest(folder)['engine'].partition(':')[0]}.json"
 
 
 def _sweep(local: Path, kept: Generation) -> None:

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from lexlip import Index
+from lexlip.build.identity import mark
 from lexlip.build.shared import Shared
 from lexlip.errors import LexLIPError
 from lexlip.storage.files import MANIFEST
@@ -96,13 +97,20 @@ def test_what_cannot_be_served_is_said(original, shared, tmp_path):
         shared.follow()
 
 
-def test_another_index_takes_its_place(original, shared, monkeypatch):
+def test_an_index_that_says_the_same_is_another_one(original, shared):
     shared.follow()
-    first = (shared.path / MANIFEST).stat().st_ino
+    first = mark(shared.path)
+    (original / "engine" / "opensearch.json").write_text('{"owner": "you"}')
+    assert shared.follow() and mark(shared.path) != first and not shared.follow()
+
+
+def test_another_index_takes_its_place(original, shared):
+    shared.follow()
+    first = mark(shared.path)
     manifest = read_sealed(original / MANIFEST)
     write_sealed(original / MANIFEST, manifest | {"source": "other"})
     shutil.rmtree(original / "floats")
-    assert shared.follow() and (shared.path / MANIFEST).stat().st_ino != first
+    assert shared.follow() and mark(shared.path) != first
     assert not (shared.path / "floats").exists()
 
 
