@@ -101,7 +101,9 @@ class Place:
         require("opensearchpy")
         from opensearchpy import OpenSearch, Transport
 
-        from lexlip.engines.opensearch.patience import PASSING, Connection, Reading
+        from lexlip.engines.opensearch.patience import PASSING, patient
+
+        connection, reading = patient()
 
         # Errors are raised, so that its warnings of the same are no lines on the terminal.
         logging.getLogger("opensearch").addHandler(_SILENCE)
@@ -120,8 +122,8 @@ class Place:
             **({"retry_on_status": PASSING} if reads else {}),
             http_compress=False,
             pool_maxsize=_CONNECTIONS,
-            transport_class=Reading if reads else Transport,
-            connection_class=Connection,
+            transport_class=reading if reads else Transport,
+            connection_class=connection,
             only=not reads or len(self.nodes) == 1,
             **_DEAD,
             **options,
