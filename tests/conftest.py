@@ -138,6 +138,20 @@ def three_nodes(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def milvus(tmp_path_factory):
+    """Milvus for the session: the server of LEXLIP_MILVUS_URI, or a file; skip where none is.
+
+    Its `place()` is that of a new index.
+    """
+    from tests.support.milvus import a_milvus, why_not
+
+    if reason := why_not():
+        pytest.skip(reason)
+    with a_milvus(tmp_path_factory.mktemp("milvus")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def captions() -> tuple[str, ...]:
     """Training captions of the tiny models; their words are the vocabulary."""
     return CAPTIONS

@@ -45,7 +45,7 @@ def test_what_is_missing_names_its_extra(tmp_path):
 def test_the_extra_that_is_named_brings_the_package(module):
     distribution = {
         "jnius": "pyjnius", "jnius_config": "pyjnius", "open_clip": "open-clip-torch",
-        "opensearchpy": "opensearch-py",
+        "milvus_lite": "milvus-lite", "opensearchpy": "opensearch-py",
         "pyarrow": "datasets", "sentence_transformers": "sentence-transformers",
     }.get(module, module)  # fmt: skip
     assert distribution in set(brought(EXTRAS[module]))
@@ -63,6 +63,7 @@ def test_the_tests_bring_all_that_a_user_may_ask_for():
         "remote",
         "st",
         "bench",
+        "milvus",
         "opensearch",
     ):
         assert set(brought(extra)) <= everything, extra

@@ -40,7 +40,9 @@ class Recipe:
     """
 
     max_terms: int = option(64, "terms kept per document", encodes=True)
-    engine: str = option("postings", "postings, lucene (needs Java >= 21), or opensearch:PLACE")
+    engine: str = option(
+        "postings", "postings, lucene (needs Java >= 21), opensearch:PLACE or milvus:PLACE"
+    )
     keep_floats: bool = option(False, "store unquantised vectors too, 6 bytes a term, to rescore")
     keep_views: bool = option(
         False, "store what rerankers look at too; the model needs heads", encodes=True

@@ -17,6 +17,7 @@ _EXTRAS = {
     "transformers": ("torch", "models without an ONNX file"),
     "numba": ("fast", "100,000 pictures and more"),
     "pyserini": ("lucene", "the engine lucene"),
+    "pymilvus": ("milvus", "the engine milvus"),
     "opensearch-py": ("opensearch", "the engine opensearch"),
     "datasets": ("parquet", "parquet files and data sets"),
     "accelerate": ("train", "training, from a clone"),

@@ -70,7 +70,8 @@ def import_(
         str | None, typer.Option(help="anserini, npz or ciff; by default by the name of SOURCE")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="postings, lucene (needs Java >= 21), or opensearch:PLACE")
+        str,
+        typer.Option(help="postings, lucene (needs Java >= 21), opensearch:PLACE or milvus:PLACE"),
     ] = "postings",
     skip_wrong: Annotated[
         bool, typer.Option("--skip-wrong", help="leave out documents that cannot be read")

@@ -11,7 +11,10 @@ from typing import Protocol, cast
 
 from lexlip.engines.base import Engine
 
-_MODULES = {"opensearch": "lexlip.engines.opensearch.building"}
+_MODULES = {
+    "milvus": "lexlip.engines.milvus.building",
+    "opensearch": "lexlip.engines.opensearch.building",
+}
 
 
 class Building(Protocol):

@@ -15,13 +15,14 @@ KINDS = [
     pytest.param("lucene", marks=pytest.mark.java),
     # One worker of pytest-xdist has all of them, so that one node is started.
     pytest.param("opensearch", marks=[pytest.mark.engine, pytest.mark.xdist_group("opensearch")]),
+    pytest.param("milvus", marks=pytest.mark.xdist_group("milvus")),
 ]
 
 
 @contextmanager
 def engines(request, folder):
     """Yield a function that makes engines, each in a folder of its own unless given one."""
-    from lexlip.engines import open_engine
+    from lexlip.engines import DISTANT, open_engine
     from lexlip.engines.postings import engine as postings
 
     made, places, kind = [], {}, request.param
@@ -29,7 +30,7 @@ def engines(request, folder):
 
     def make(name=None, mode="w"):
         name = name or f"index-{len(made)}"
-        if kind == "opensearch" and name not in places:
+        if kind in DISTANT and name not in places:
             places[name] = f"{kind}:{node.place()}"
         made.append(open_engine(places.get(name, kind), folder / name, mode))
         return made[-1]

