@@ -3,6 +3,8 @@
 python -m indexing.encode --config flickr8k-tiny --run runs/flickr8k-tiny workers=4
 python -m indexing.encode model=runs/demo/stage2 data=photos/ out=photos.lex.parts
 
+python -m indexing.encode ... runner=ray address=HEAD:6379 workers=16
+
 `indexing.build` with out=photos.lex does the same first, and reuses the parts in photos.lex.parts.
 """
 
@@ -19,6 +21,7 @@ from typing import Any
 import typer
 from tqdm import tqdm
 
+from indexing.on_ray import encode_on_ray
 from indexing.settings import Settings, read
 from lexlip.build.encode import Chunk, check_heads, encode_pictures
 from lexlip.build.encoded_parts import Encoded
@@ -71,7 +74,12 @@ def encode(settings: Settings, data: Data, folder: str | os.PathLike[str]) -> En
         todo = encoded.missing()
         with tqdm(total=len(source), desc="encoding", unit="picture", disable=None) as bar:
             bar.update(len(source) - sum(len(encoded.rows(number)) for number in todo))
-            if min(settings.workers, len(todo)) > 1:
+            if settings.runner == "ray" and todo:
+                del model  # each worker loads its own
+                encode_on_ray(
+                    settings, source, encoded, todo, lambda n: bar.update(len(encoded.rows(n)))
+                )
+            elif min(settings.workers, len(todo)) > 1:
                 del model  # each worker loads its own
                 _encode_apart(settings, data, encoded, todo, bar)
             else:

@@ -29,6 +29,15 @@ class Settings(Recipe):
     shards: int = option(1, "processes that write Lucene")
     part_size: int = option(CHUNK, "documents a kill may cost; the first part fixes the scale")
     max_skipped: float = option(1.0, "share of pictures that may be skipped; more is an error")
+    runner: str = option("local", "who encodes: local (processes), or ray (machines of a cluster)")
+    address: str = option("", "HOST:PORT of a Ray cluster, or auto; by default this machine alone")
+    through: str = option("", "folder or URL that all machines see; by default that of the parts")
+    cpus: float = option(1.0, "on Ray, CPUs of a worker")
+    gpus: float = option(0.0, "on Ray, GPUs of a worker")
+    tries: int = option(4, "on Ray, how often a part may fail")
+    part_timeout: float = option(1800.0, "on Ray, seconds that a part may take")
+    start_timeout: float = option(120.0, "on Ray, seconds until a worker has started")
+    job_timeout: float = option(0.0, "on Ray, seconds that all may take; 0 is no limit")
     keep_parts: bool = option(False, "keep the encoded parts in OUT.parts")
 
     @property
@@ -44,14 +53,21 @@ class Settings(Recipe):
         LexLIPError
             No checkpoint, nowhere to write, or a number below one.
         """
-        if not (Path(self.model) / "config.json").is_file():
+        named = (Path(self.model) / name for name in ("config.json", "lexlip_config.json"))
+        if not self.model or not any(path.is_file() for path in named):
             raise LexLIPError(
                 f"no checkpoint in {self.model!r}: give the folder of a trained model"
             )
         if not self.out:
             raise LexLIPError("nowhere to write: give out=FOLDER or --run")
         check_skipped(self.out, 0, 0, self.max_skipped)
-        for name in ("workers", "shards", "part_size"):
+        if self.runner not in ("local", "ray"):
+            raise LexLIPError(f"runner is {self.runner!r}: give local or ray")
+        if self.runner == "local" and (self.address or self.through):
+            raise LexLIPError("address and through go with runner=ray: leave them out, or give it")
+        if min(self.cpus, self.gpus, self.job_timeout) < 0 or self.cpus + self.gpus == 0:
+            raise LexLIPError("cpus, gpus and job_timeout are 0 or more, one of the first two more")
+        for name in ("workers", "shards", "part_size", "tries"):
             if getattr(self, name) < 1:
                 raise LexLIPError(f"{name} is {getattr(self, name)}: give 1 or more")
 

@@ -40,6 +40,7 @@ EXTRAS = {
     "pymilvus": "milvus",
     "pyserini": "lucene",
     "rawpy": "raw",
+    "ray": "ray",
     "sentence_transformers": "st",
     "torch": "torch",
     "transformers": "torch",

@@ -64,7 +64,7 @@ class Workbench:
         settings = settings_module.load(config, overrides)
         if settings.precision == "auto":
             settings = replace(settings, precision="bf16" if fast_bf16() else "no")
-        data, world = settings.data, World.join(settings.processes)
+        data, world = settings.data, World.join(settings.processes, settings.patience)
         with world.main_first():
             train, dev = data.open(data.train), data.open(data.dev)
         if data.exclude:
@@ -276,9 +276,12 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             optimizer.zero_grad(set_to_none=True)
 
             done = step + 1
+            ends = done % per_epoch == 0 or done == steps
             if not log:
+                if ends:
+                    world.meet()
                 continue
-            if ends := done % per_epoch == 0 or done == steps:
+            if ends:
                 model.eval()
                 with accelerator.autocast():
                     metrics = task.validate(dev, judged, dev_texts)
@@ -301,6 +304,8 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
                     "settings": asdict(settings),
                 }
                 checkpoint.save(task, optimizer, progress)
+            if ends:
+                world.meet()  # dev is measured by the first process alone
             bar.update()
     bar.close()
     tracking.finish(accelerator)

@@ -9,6 +9,7 @@ beside the other losses, and the loss curve does not show it.)
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from lexlip.errors import LexLIPError
 
 PATIENCE = timedelta(hours=4)
 """Time that processes wait while the first one fills a cache or measures the model on dev."""
+
+_meetings = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,16 @@ class World:
     size: int = 1
 
     @classmethod
-    def join(cls, expected: int = 0) -> World:
+    def join(cls, expected: int = 0, patience: float = 600) -> World:
         """Meet the other processes that the launcher started.
 
         Parameters
         ----------
         expected : int
             How many there must be; 0 for as many as ``WORLD_SIZE`` says.
+        patience : float
+            Seconds that they wait for each other when they meet first, and in a step. Then each
+            ends with an error, and the launcher starts all again: nobody waits for the dead.
 
         Raises
         ------
@@ -62,7 +68,7 @@ class World:
         expected = expected or int(os.environ.get("WORLD_SIZE", 1))
         # Without being told, accelerate joins no processes on a machine without a GPU.
         cpu = expected > 1 and not torch.accelerator.is_available()
-        state = PartialState(cpu=cpu, timeout=PATIENCE)
+        state = PartialState(cpu=cpu, timeout=timedelta(seconds=patience))
         if state.num_processes != expected:
             raise LexLIPError(
                 f"{state.num_processes} process(es) started where {expected} must train together: "
@@ -86,10 +92,23 @@ class World:
     def main_first(self) -> Iterator[None]:
         """Let the first process do something, such as to fill a cache, before the others."""
         if not self.main:
-            PartialState().wait_for_everyone()
+            self.meet()
         yield
-        if self.main and self.size > 1:
-            PartialState().wait_for_everyone()
+        if self.main:
+            self.meet()
+
+    def meet(self) -> None:
+        """Wait for all processes, for `PATIENCE`: the first one may be busy with what is its own.
+
+        Not a barrier of the group, which ends when a step takes too long.
+        """
+        if self.size == 1:
+            return
+        store = distributed.distributed_c10d._get_default_store()
+        key = f"lexlip-meeting-{next(_meetings)}"
+        if store.add(key, 1) == self.size:
+            store.set(f"{key}-all", "here")
+        store.wait([f"{key}-all"], PATIENCE)
 
     def turn(self, number: int, parts: int) -> int:
         """Number, among all `parts` x size parts of a batch, of one's own part `number`."""

@@ -121,6 +121,7 @@ class Settings:
     seed: int = option(0, "of all that is random")
     precision: str = option("auto", "bf16, no (float32), or auto: bf16 where it is fast")
     processes: int = option(0, "that must train together; 0 takes the launcher's number")
+    patience: float = option(600.0, "seconds that processes wait for each other in a step")
     tracker: str = option("", "tensorboard, wandb, ...: what accelerate knows and is installed")
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)

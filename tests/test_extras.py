@@ -60,6 +60,7 @@ def test_the_tests_bring_all_that_a_user_may_ask_for():
         "parquet",
         "train",
         "raw",
+        "ray",
         "remote",
         "st",
         "bench",

@@ -22,6 +22,7 @@ _EXTRAS = {
     "datasets": ("parquet", "parquet files and data sets"),
     "accelerate": ("train", "training, from a clone"),
     "aiohttp": ("remote", "pictures behind http:// and https://"),
+    "ray": ("ray", "encoding on a Ray cluster, from a clone"),
     "rawpy": ("raw", "RAW files of cameras"),
 }
 """Packages of extras: the extra, and what it is for."""

@@ -35,7 +35,7 @@ def _sibling(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")
 
 
-def _fsync_directory(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
     """Make the names inside a folder durable (a no-op where folders cannot be opened)."""
     if os.name == "nt":
         return
@@ -52,7 +52,7 @@ def fsync_tree(path: Path) -> None:
         for name in names:
             with open(os.path.join(folder, name), "rb+") as file:
                 os.fsync(file.fileno())
-        _fsync_directory(Path(folder))
+        fsync_directory(Path(folder))
 
 
 def reserve(path: str | os.PathLike[str]) -> None:
@@ -97,7 +97,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, follow: bool = True) 
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        _fsync_directory(target.parent)
+        fsync_directory(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -152,7 +152,7 @@ def atomic_file(path: str | os.PathLike[str], replace: bool = False) -> Iterator
         raise LexLIPError(f"{path} cannot be written: {reason}") from None
     finally:
         temporary.unlink(missing_ok=True)
-    _fsync_directory(target.parent)
+    fsync_directory(target.parent)
 
 
 def _check_free(target: Path, replace: bool) -> None:
@@ -352,7 +352,7 @@ def heal(path: str | os.PathLike[str], marker: str = MANIFEST) -> None:
                 owned.append(descriptor)
             if old:
                 os.rename(max(old, key=lambda folder: folder.stat().st_mtime_ns), target)
-                _fsync_directory(target.parent)
+                fsync_directory(target.parent)
         finally:
             for descriptor in owned:
                 os.close(descriptor)
@@ -461,7 +461,7 @@ def _swap(temporary: Path, target: Path) -> None:
         break
     else:
         raise LexLIPError(f"{target} is replaced by others all the time: try again")
-    _fsync_directory(target.parent)
+    fsync_directory(target.parent)
     for old in aside:
         # By another name first: what is moved aside is whole, whenever this process ends.
         gone = _sibling(target, "tmp")
@@ -488,4 +488,4 @@ def _place(temporary: Path, target: Path) -> None:
             f"{target} came to be meanwhile, by another process ({error.strerror}): it stays as it "
             "is; add to it, or replace it"
         ) from None
-    _fsync_directory(target.parent)
+    fsync_directory(target.parent)
