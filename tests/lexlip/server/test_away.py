@@ -19,9 +19,10 @@ from lexlip.engines.opensearch import view
 from lexlip.errors import LexLIPError
 from lexlip.server import watching
 from lexlip.server.picture_files import token_of
-from tests.lexlip.engines.test_opensearch import answering
+from tests.lexlip.engines.test_opensearch import answering, told
 from tests.support.cameras import as_bytes
 
+OpenSearch = pytest.importorskip("opensearchpy").OpenSearch
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("opensearch")]
 QUERIES = ("red", "a blue star", "two circles", "green -red")
 AWAY = {"error": "the search engine does not answer: try again in a moment"}
@@ -170,6 +171,65 @@ def test_a_search_does_not_look_for_commits(opensearch, make_index, serve, monke
     for _ in range(50):
         assert client.get("/search?q=red&explain=false").status_code == 200
     assert len(looks) <= 2 * (time.monotonic() - begun) / watching.EVERY + 2
+
+
+def test_a_commit_is_asked_once_for_what_it_says(opensearch, make_index, serve, monkeypatch):
+    path = make_index(f"opensearch:{opensearch.place()}")
+    client, asked = serve(path), []
+    real = OpenSearch.search, OpenSearch.msearch
+    for name, call in zip(("search", "msearch"), real, strict=True):
+        monkeypatch.setattr(
+            OpenSearch, name, lambda *at, call=call, **how: asked.append(how) or call(*at, **how)
+        )
+
+    def searches():
+        """Those of the test, not those of the watch."""
+        found = sum("terminate_after" not in how["body"] for how in asked)
+        asked.clear()
+        return found
+
+    first = hits(client, "a red circle")
+    assert 2 <= searches() <= 5
+    assert hits(client, "a red circle") == first and searches() == 1
+    for image in ("home/00.png", "trip/01.png", "home/00.png"):
+        assert client.get(f"/images/{token_of(image)}").status_code == 200
+    assert searches() <= 2
+    # What another commit says is another matter.
+    assert client.delete(f"/images/{token_of(first[0][0])}").status_code == 200
+    assert [id for id, *_ in hits(client, "a red circle")] == [id for id, *_ in first[1:]]
+    assert client.get(f"/images/{token_of(first[0][0])}").status_code == 404
+
+
+def test_a_failure_that_passes_costs_no_answer(opensearch, tmp_path):
+    place = opensearch.place()
+    with closing(OpenSearchEngine(tmp_path / "index", "w", place)) as engine:
+        engine.add(["a"], csr_array([[1]]))
+        engine.commit()
+        state = engine._client.get(index=engine.place.name, id="lexlip")
+    missing = {"error": {"type": "search_phase_execution_exception", "reason": "missing shards"}}
+    whole = {
+        "_shards": {"failed": 0}, "timed_out": False,
+        "hits": {"hits": [{"sort": [1, "a"], "_score": 1.0}]},
+    }  # fmt: skip
+    part = whole | {"_shards": {"failed": 1, "total": 3}}
+    opened = [told("3.8.0"), (200, state)]
+    with answering(
+        [*opened, *[(503, missing)] * 3, (500, missing), (503, missing), (200, whole)]
+    ) as (url, came):
+        reader = OpenSearchEngine(tmp_path / "index", "r", f"{url}/{place.rpartition('/')[2]}")
+        assert reader.search({0: 1}, 1)[0].id == "a" and len(came) == 8
+        reader.close()
+    for bad, tries in (
+        ((503, missing), 12),
+        ((200, part), 1),
+        ((200, whole | {"timed_out": True}), 1),
+    ):
+        with answering([*opened, bad]) as (url, came):
+            reader = OpenSearchEngine(tmp_path / "index", "r", f"{url}/{place.rpartition('/')[2]}")
+            with pytest.raises(Unavailable, match="did not answer"):
+                reader.search({0: 1}, 1)
+            assert len(came) == 2 + tries
+            reader.close()
 
 
 def test_a_silent_node_is_passed_over(opensearch, tmp_path):
