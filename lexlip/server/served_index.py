@@ -62,6 +62,11 @@ class ServedIndex:
         if self._distant:
             self.watch.start()
         if self.follower is not None:
+            if not self._distant:
+                raise LexLIPError(
+                    f"an index of the engine {self._index.manifest['engine'].partition(':')[0]} is "
+                    "not followed on shared storage: copy its folder, and serve the copy"
+                )
             self.follower.shown()
             self.follower.watch.start()
 

@@ -14,7 +14,11 @@ from tests.lexlip.conftest import KINDS
 HERE = "http://127.0.0.1"
 
 
-@pytest.fixture(params=KINDS)
+SERVED = [kind for kind in KINDS if "milvus" not in getattr(kind, "values", [kind])[0]]
+"""Engines that a server watches, or asks with each search: not yet milvus."""
+
+
+@pytest.fixture(params=SERVED)
 def engine(request):
     """Each engine, as a recipe names it."""
     if request.param == "postings":
