@@ -6,6 +6,7 @@ exactly once, one that is late is cut off, and a pool that never starts is a lin
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -133,15 +134,15 @@ def connect(settings: Settings) -> Any:
         if host.startswith("127."):
             options["_node_ip_address"] = host
     else:
-        options |= {"num_cpus": max(1, round(settings.workers * settings.cpus + 0.499))}
+        options |= {"num_cpus": max(1, math.ceil(settings.workers * settings.cpus))}
         options |= {"include_dashboard": False, "_node_ip_address": _LOCAL}
     try:
         ray.init(**options)
     except Exception as error:  # of many kinds, and of several lines
         why = " ".join(str(error).split())[:200]
-        advice = "set the RAY_AUTH_TOKEN of the cluster" if "uth" in why else "see ray status"
         raise LexLIPError(
-            f"no way into the Ray cluster {settings.address} ({why}): {advice}"
+            f"no way into the Ray cluster {settings.address} ({why}): set the RAY_AUTH_TOKEN of "
+            "the cluster, and look at ray status"
         ) from None
     return ray
 
