@@ -215,6 +215,20 @@ class MilvusEngine(Browses, WithoutArrays):
             newest = view.newer()
             return newest is not None and newest.generation > view.state.generation
 
+    def check_alive(self) -> None:
+        """See that the collection answers; see `lexlip.engines.distant.Distant`."""
+        with self._held() as view:
+            view.newer()
+
+    def coming(self) -> list[str]:
+        """Return ids of documents that newer commits brought; see `Distant.coming`."""
+        with self._held() as view:
+            newest = view.newer()
+            if newest is None:
+                return []
+            newer = View(view.client, self.place, newest, watched=False)
+            return [row[NAME] for page in newer.all(since=view.state.rows) for row in page]
+
     def reopen(self) -> bool:
         """Go on to the newest commit and return whether there was one; see `Engine.reopen`."""
         with self._held() as view:

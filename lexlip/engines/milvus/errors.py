@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lexlip.engines.distant import Unavailable, seconds_allowed
 from lexlip.engines.milvus.place import Place
 from lexlip.errors import LexLIPError, require
 
@@ -14,7 +15,7 @@ _ON_DISK = ("no space left", "disk full", "disk is full", "database or disk is f
 
 @contextmanager
 def readable(place: Place) -> Iterator[None]:
-    """Turn what a client raises into a LexLIPError."""
+    """Turn what a client raises into a LexLIPError; what may pass is `Unavailable`."""
     require("pymilvus")
     import grpc
     from pymilvus.exceptions import MilvusException
@@ -22,7 +23,7 @@ def readable(place: Place) -> Iterator[None]:
     try:
         yield
     except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-        raise LexLIPError(_line(place, error)) from None
+        raise (Unavailable if _may_pass(error) else LexLIPError)(_line(place, error)) from None
 
 
 def unimplemented(error: BaseException) -> bool:
@@ -38,6 +39,16 @@ def not_loaded(error: BaseException) -> bool:
     return "not loaded" in said or "'released'" in said or getattr(error, "code", 0) == _NOT_LOADED
 
 
+_SILENT = ("deadline", "timeout", "timed out")
+_GONE = ("unavailable", "failed to connect", "fail connecting")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether the same may work in a moment."""
+    said = str(getattr(error, "message", None) or error).lower()
+    return any(sign in said for sign in (*_SILENT, *_GONE)) or not_loaded(error)
+
+
 def _line(place: Place, error: Exception) -> str:
     said = " ".join(str(getattr(error, "message", None) or error).split())
     small = said.lower()
@@ -48,11 +59,12 @@ def _line(place: Place, error: Exception) -> str:
         )
     if any(sign in small for sign in _ON_DISK):
         return f"{place} takes no changes, its disk is full: free space, then open it again"
-    if "deadline" in small or "timeout" in small or "timed out" in small:
+    if any(sign in small for sign in _SILENT):
         if "connect" in small or "unavailable" in small:
             return _away(place)
         return (
-            f"Milvus at {place.uri} did not answer within {place.timeout} s: look at its load, "
+            f"Milvus at {place.uri} did not answer within "
+            f"{seconds_allowed(place.timeout):g} s: look at its load, "
             "or make the index with a larger ?timeout="
         )
     if "certificate" in small or "ssl" in small:
@@ -65,7 +77,7 @@ def _line(place: Place, error: Exception) -> str:
             f"Milvus at {place.uri} does not let this user in: set LEXLIP_MILVUS_TOKEN to "
             "USER:PASSWORD, or to a key"
         )
-    if any(sign in small for sign in ("unavailable", "failed to connect", "fail connecting")):
+    if any(sign in small for sign in _GONE):
         return _away(place)
     if getattr(error, "code", None) == _NO_COLLECTION or "collection not found" in small:
         return (

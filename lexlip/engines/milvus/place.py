@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from lexlip.engines.distant import seconds_left
 from lexlip.errors import LexLIPError, require
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _FILE = re.compile(r"[A-Za-z0-9._-]{1,33}\.db")
 _EXAMPLE = "milvus:http://127.0.0.1:19530/photos or milvus:/home/me/photos.db/photos"
 _OPTIONS = {"shards": (1, 16), "replicas": (1, 16), "timeout": (1, 3600)}
+_LEAST = 0.1
+"""Seconds that an answer may take at least: 0 would be no limit."""
+
 _open_files: Counter[str] = Counter()
 _opening = threading.Lock()
 
@@ -171,3 +175,14 @@ def _file(text: str) -> str:
             f"the manifest keeps the place of the file, so give all of it: milvus:{path.absolute()}"
         )
     return str(path)
+
+
+def patience(place: Place) -> float:
+    """Return the seconds that an answer may take: those of the place, or what a request has left.
+
+    Examples
+    --------
+    >>> patience(Place.parse("http://127.0.0.1/photos?timeout=60"))
+    60
+    """
+    return max(_LEAST, seconds_left(place.timeout))

@@ -24,7 +24,7 @@ from lexlip.engines.milvus.documents import (
     number_of,
 )
 from lexlip.engines.milvus.errors import readable
-from lexlip.engines.milvus.place import Place
+from lexlip.engines.milvus.place import Place, patience
 from lexlip.engines.milvus.view import Found, View, Wish
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Value
@@ -127,7 +127,7 @@ def _count(view: View, expression: str) -> int:
         view.place.name,
         filter=expression,
         output_fields=["count(*)"],
-        timeout=view.place.timeout,
+        timeout=patience(view.place),
     )
     return int(answer[0]["count(*)"])
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lexlip.engines.milvus.documents import CAP, ROW, TEXT, note
 from lexlip.engines.milvus.filters import Field
-from lexlip.engines.milvus.place import Place
+from lexlip.engines.milvus.place import Place, patience
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Kind
 
@@ -91,7 +91,7 @@ def read_state(client: Any, place: Place, after: int = 0) -> State | None:
     """
     below = f"{ROW} < {-after}"
     found = client.query(
-        place.name, filter=below, output_fields=[ROW, TEXT], limit=CAP, timeout=place.timeout
+        place.name, filter=below, output_fields=[ROW, TEXT], limit=CAP, timeout=patience(place)
     )
     texts = {-int(row[ROW]): row[TEXT] for row in found}
     numbers = [number for number, text in texts.items() if not text.startswith(_PACKED)]

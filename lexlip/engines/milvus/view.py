@@ -23,7 +23,7 @@ from lexlip.engines.milvus.documents import (
     number_of,
 )
 from lexlip.engines.milvus.filters import certain, holds, may_fulfil
-from lexlip.engines.milvus.place import Place
+from lexlip.engines.milvus.place import Place, patience
 from lexlip.engines.milvus.state import Rows, State, read_state
 from lexlip.engines.rows import load_values
 from lexlip.errors import LexLIPError
@@ -75,7 +75,7 @@ class View:
             filter=expression,
             output_fields=list(fields),
             limit=most,
-            timeout=self.place.timeout,
+            timeout=patience(self.place),
         )
         return found
 
@@ -91,13 +91,13 @@ class View:
             limit=most,
             output_fields=list(fields),
             search_params={**SEARCH, "metric_type": INDEX["metric_type"]},
-            timeout=self.place.timeout,
+            timeout=patience(self.place),
         )[0]
         return [{**hit["entity"], "score": int(hit["distance"])} for hit in answer]
 
-    def bands(self) -> Iterator[str]:
-        """Yield expressions which part all rows so that one answer has all of each."""
-        for start in range(0, self.state.rows, CAP):
+    def bands(self, since: int = 0) -> Iterator[str]:
+        """Yield expressions which part the rows from `since` so that one answer has all of each."""
+        for start in range(since, self.state.rows, CAP):
             yield f"{ROW} >= {start} and {ROW} < {min(start + CAP, self.state.rows)}"
 
     def alive(self, found: list[Found]) -> list[Found]:
@@ -109,10 +109,15 @@ class View:
         at = np.minimum(np.searchsorted(dead, rows), dead.size - 1)
         return [it for it, gone in zip(found, (dead[at] == rows).tolist(), strict=True) if not gone]
 
-    def all(self, fields: Sequence[str] = (), where: Where | None = None) -> Iterator[list[Found]]:
-        """Yield all documents that fulfil a filter, in no promised order, with their names."""
+    def all(
+        self, fields: Sequence[str] = (), where: Where | None = None, since: int = 0
+    ) -> Iterator[list[Found]]:
+        """Yield all documents that fulfil a filter, in no promised order, with their names.
+
+        Those of rows from `since` only: what later commits added.
+        """
         wish = Wish(self, where)
-        for band in self.bands():
+        for band in self.bands(since):
             self.check()
             yield wish.granted(self.query(wish.within(band), [*wish.fields, *fields]))
             self.check()

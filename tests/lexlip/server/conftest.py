@@ -14,17 +14,13 @@ from tests.lexlip.conftest import KINDS
 HERE = "http://127.0.0.1"
 
 
-SERVED = [kind for kind in KINDS if "milvus" not in getattr(kind, "values", [kind])[0]]
-"""Engines that a server watches, or asks with each search: not yet milvus."""
-
-
-@pytest.fixture(params=SERVED)
+@pytest.fixture(params=KINDS)
 def engine(request):
     """Each engine, as a recipe names it."""
     if request.param == "postings":
         return request.param
     node = request.getfixturevalue(request.param)
-    return f"opensearch:{node.place()}" if request.param == "opensearch" else request.param
+    return request.param if node is None else f"{request.param}:{node.place()}"
 
 
 @pytest.fixture
