@@ -307,6 +307,13 @@ class Encoded:
                 absent.append(number)
         return absent
 
+    def ids(self, number: int) -> list[str]:
+        """Return the ids of the readable documents of a part, as `read` does, without the rest."""
+        try:
+            return list(read_json(self.part(number) / _DOCUMENTS)["ids"])
+        except (LexLIPError, KeyError, TypeError):
+            return self.read(number).ids
+
     def read(self, number: int) -> Chunk:
         """Read a part.
 

@@ -241,6 +241,20 @@ class PartStore(ABC, Generic[R]):
             self._sound.check(snapshot.generation, [snapshot.parts[at].name for at in read])
             self._add(added, places.sources, snapshot.facts)
 
+    def take(self, other: PartStore[R], ids: Sequence[str]) -> None:
+        """Store the rows that another store of this kind has of some ids, bit for bit.
+
+        Ids that it does not have are passed over. Durable on return.
+        """
+        theirs, names = other._current(), [name.encode() for name in ids]
+        places = theirs.find(names)
+        found = zip(names, places.source.tolist(), places.row.tolist(), strict=True)
+        added = {name: (source, row) for name, source, row in found if source >= 0}
+        if added:
+            read = np.unique(places.source[places.source >= 0]).tolist()
+            other._sound.check(theirs.generation, [theirs.parts[at].name for at in read])
+            self._add(added, places.sources, {**theirs.facts, **self._current().facts})
+
     def _add(
         self,
         added: Mapping[bytes, tuple[int, int]],

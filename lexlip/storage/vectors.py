@@ -249,6 +249,15 @@ class VectorStore(PartStore[CodedVectors]):
         if names:
             self._write(names, CodedVectors.encode(vectors), {"width": width})
 
+    def take_spans(self, ids: Sequence[str], spans: Sequence[Span]) -> None:
+        """Store the vectors of n documents from where an engine keeps them, bit for bit."""
+        if not ids:
+            return
+        order = np.argsort(np.concatenate([which for _, which, _ in spans]), kind="stable")
+        coded = CodedVectors.concat([vectors.take(rows) for vectors, _, rows in spans])
+        names = [name.encode() for name in ids]
+        self._write(names, coded.take(order), {"width": coded.width})
+
     def spans(self, ids: Sequence[str]) -> Sequence[Span]:
         """Return where the vectors of n documents lie; unknown ids are in no span."""
         return self._current().find(ids).spans

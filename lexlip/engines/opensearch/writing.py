@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy.sparse import csr_array
 
-from lexlip.engines.opensearch.bulk import send
+from lexlip.engines.opensearch.bulk import send, send_apart
 from lexlip.engines.opensearch.documents import (
     BORN,
     DIED,
@@ -112,7 +112,7 @@ class Writer:
     ) -> None:
         """Send documents; they were checked."""
         self._check()
-        send(self.client, self.place, self._documents(ids, matrix, rows))
+        send_apart(self.client, self.place, self._documents(ids, matrix, rows))
         self._added.update(ids)
 
     def _documents(
