@@ -34,6 +34,9 @@ from lexlip.storage.generations import CURRENT
 PUBLISHED = "published.json"
 """File of a published index: what was published."""
 
+_MANY = 2000
+"""Documents of a batch of an index."""
+
 _OWN = (ENGINE, FLOATS, VIEWS, VECTORS, FILES, MANIFEST, PUBLISHED, LOCK, OWNER)
 
 
@@ -196,8 +199,10 @@ class Whole:
                 if after >= len(ids):
                     after -= len(ids)
                     continue
-                names, rows, after = ids[after:], impacts[after:], 0
-                yield Batch(names, rows, self._columns(names), self._keeper(names, files))
+                for start in range(after, len(ids), _MANY):
+                    names, rows = ids[start : start + _MANY], impacts[start : start + _MANY]
+                    yield Batch(names, rows, self._columns(names), self._keeper(names, files))
+                after = 0
 
     def _columns(self, ids: Sequence[str]) -> dict[str, list[Any]]:
         rows = [row or {} for row in self._engine.fetch(ids)]

@@ -22,8 +22,9 @@ from lexlip.build.write import ENGINE, closed_to_writers
 from lexlip.engines import Engine, open_engine
 from lexlip.engines.builds import begin_build, drop_build, serve_build
 from lexlip.errors import LexLIPError
-from lexlip.storage.files import MANIFEST, put_in_place, read_json, write_json
+from lexlip.storage.files import MANIFEST, read_json, write_json
 from lexlip.storage.folder_lock import FolderLock
+from lexlip.storage.placing import put_in_place
 from lexlip.storage.seal import write_sealed
 
 SUFFIX = ".publishing"

@@ -425,7 +425,7 @@ def atomic_directory(
         check_replaceable(target, marker)
         if replace:
             with held(target):
-                _swap(temporary, target)
+                swap(temporary, target)
         else:
             _place(temporary, target)
     except BaseException as error:
@@ -440,41 +440,8 @@ def atomic_directory(
             os.close(owned)
 
 
-def put_in_place(
-    folder: Path,
-    path: str | os.PathLike[str],
-    held: Callable[[Path], AbstractContextManager[None]] = _nobody,
-) -> None:
-    """Move a folder that is whole to the place of one that was made here, or to a free place.
-
-    The folder is flushed first. What was at `path` is deleted once the new one is there; a kill
-    between the two renames is mended as `atomic_directory` says.
-
-    Parameters
-    ----------
-    folder
-        On the same file system as `path`; it holds a file ``manifest.json``.
-    path, held
-        As for `atomic_directory`.
-
-    Raises
-    ------
-    LexLIPError
-        When `path` is a file, or a folder with content that was not made here.
-    """
-    target = Path(os.path.realpath(path))
-    heal(target)
-    check_replaceable(target, MANIFEST)
-    try:
-        fsync_tree(folder)
-        with held(target):
-            _swap(folder, target)
-    except OSError as error:
-        raise LexLIPError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Rename `temporary` to `target`, deleting what was there only after that."""
+def swap(temporary: Path, target: Path) -> None:
+    """Rename a folder that is whole to `target`, deleting what was there only after that."""
     aside: list[Path] = []
     for _ in range(_TRIES):
         old = _sibling(target, "old")
