@@ -56,14 +56,17 @@ def check_engine(kind: str) -> None:
 
 
 def is_distant(kind: str) -> bool:
-    """Return whether an engine, as `check_engine` takes it, is kept by other machines.
+    """Return whether an engine, as `check_engine` takes it, is kept by a server.
 
     Examples
     --------
     >>> is_distant("opensearch:http://127.0.0.1:9200/photos"), is_distant("postings")
     (True, False)
+    >>> is_distant("milvus:/home/me/photos.db/photos")  # a file
+    False
     """
-    return kind.partition(":")[0] in DISTANT
+    name, _, place = kind.partition(":")
+    return name in DISTANT and not getattr(DISTANT[name][1].parse(place), "embedded", False)
 
 
 def keeps_vectors(kind: str) -> bool:
