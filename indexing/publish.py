@@ -44,7 +44,7 @@ class Settings:
 
     source: str = option("", "folder of encoded parts, or an index")
     out: str = option("", "folder of the index to write, replacing one that is there")
-    engine: str = option("", "where its postings go: opensearch:PLACE")
+    engine: str = option("", "where its postings go: opensearch:PLACE or milvus:PLACE")
     keep_floats: bool = option(False, "of parts: store unquantised vectors too, to rescore")
     commit: int = option(10_000, "documents a commit, about: the most that a kill costs")
     sample: int = option(1_000, "documents that are compared before the swap")

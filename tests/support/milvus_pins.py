@@ -1,7 +1,7 @@
 """Tests of Milvus with another Milvus Lite, in an environment that is made for it.
 
-python -m tests.support.milvus_pins FOLDER            2.5.1, which has the core of a cluster
-python -m tests.support.milvus_pins FOLDER 3.2.1      one that ranks wrongly: it is refused
+python tests/support/milvus_pins.py FOLDER            2.5.1, which has the core of a cluster
+python tests/support/milvus_pins.py FOLDER 3.2.1      one that ranks wrongly: it is refused
 """
 
 from __future__ import annotations
