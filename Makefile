@@ -34,7 +34,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-phases faults fuzz reliability soak audit docs clean
+.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-scale bench-phases faults fuzz reliability soak audit docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -135,6 +135,14 @@ bench-engine: $(READY) ## search engines side by side: ours and what users would
 	@$(BIN)/python -c 'import faiss, splade_index' 2>/dev/null || { echo "lexlip: installing the contenders"; \
 	  $(PIP) -e '.[bench,contenders]'; }
 	@$(LEXLIP) eval.race $(SET)
+
+bench-scale: $(READY) ## what engines on clusters cost, growth, and times over many shards (docs/scale.md)
+	@$(LEXLIP) eval.race out=runs/scale data=light documents=10000,100000 rounds=3 seconds=6 checked=100 \
+	  queries=500 engine=postings,lucene,opensearch,milvus,milvus-lite $(SET)
+	@$(LEXLIP) eval.race out=runs/scale/million data=light documents=1000000 rounds=2 seconds=4 checked=50 \
+	  queries=300 engine=postings,lucene
+	@$(LEXLIP) eval.studies.shards engine=postings
+	@$(LEXLIP) eval.studies.shards engine=lucene rounds=4
 
 bench-phases: $(READY) towers ## words that find and vectors that order, beside graphs and exact search
 	@$(BIN)/python -c 'import faiss' 2>/dev/null || { echo "lexlip: installing the contenders"; \

@@ -36,7 +36,7 @@ _HOURS = 730  # in a month
 class Settings:
     """Settings of the plan; each field is a key."""
 
-    metrics: str = option("", "metrics.json of a race of two or more sizes")
+    metrics: tuple[str, ...] = option((), "metrics.json of races, of two or more sizes together")
     data: str = option("light", "vectors of the race to take")
     pictures: int = option(1_000_000_000, "documents of the index")
     shard: int = option(5_000_000, "documents of a shard")
@@ -141,9 +141,12 @@ def plans(settings: Settings) -> dict[str, dict[str, float]]:
         raise LexLIPError("pictures, shard and copies are 1 or more, rate above 0, busy 0 to 1")
     if not settings.metrics:
         raise LexLIPError("no race: give metrics=FOLDER/metrics.json of python -m eval.race")
-    rows = [row for row in read_json(settings.metrics)["rows"] if row["data"] == settings.data]
+    races = [row for path in settings.metrics for row in read_json(path)["rows"]]
+    rows = [row for row in races if row["data"] == settings.data]
     if not rows:
-        raise LexLIPError(f"{settings.metrics} has no race of {settings.data}: give data=")
+        raise LexLIPError(
+            f"no race of {settings.data} in {', '.join(settings.metrics)}: give data="
+        )
     found: dict[str, list[Any]] = {}
     for row in rows:
         found.setdefault(row["engine"], []).append(row)

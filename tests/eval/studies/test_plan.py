@@ -29,7 +29,9 @@ def metrics(tmp_path):
 
 
 def test_the_plan_follows_from_the_two_largest_sizes(metrics, capsys):
-    settings = plan.Settings(str(metrics), pictures=20_000_000, shard=1_000_000, rate=50, busy=0.5)
+    settings = plan.Settings(
+        (str(metrics),), pictures=20_000_000, shard=1_000_000, rate=50, busy=0.5
+    )
     found = plan.plans(settings)["postings"]
     assert found["shards"] == 20 and found["ms"] == pytest.approx(2.5)
     assert found["gb"] == pytest.approx(4.0) and found["shard_gb"] == pytest.approx(0.2)
@@ -40,8 +42,16 @@ def test_the_plan_follows_from_the_two_largest_sizes(metrics, capsys):
     assert "postings" in capsys.readouterr().out
 
 
+def test_races_are_taken_together(metrics, tmp_path):
+    rows = json.loads(metrics.read_text())["rows"]
+    (tmp_path / "small.json").write_text(json.dumps({"rows": rows[:1]}))
+    (tmp_path / "large.json").write_text(json.dumps({"rows": rows[1:2]}))
+    files = tuple(str(tmp_path / name) for name in ("small.json", "large.json"))
+    assert plan.plans(plan.Settings(files))["postings"]["ms"] == pytest.approx(10.5)
+
+
 def test_an_index_smaller_than_a_shard_is_one(metrics):
-    found = plan.plans(plan.Settings(str(metrics), pictures=1000))["postings"]
+    found = plan.plans(plan.Settings((str(metrics),), pictures=1000))["postings"]
     assert found["shards"] == 1 and found["ms"] == pytest.approx(0.502)
 
 
@@ -55,10 +65,10 @@ def test_growth_needs_two_sizes():
     [
         ({"shard": 0}, "1 or more"),
         ({"busy": 0.0}, "busy 0 to 1"),
-        ({"metrics": ""}, "no race: give metrics="),
+        ({"metrics": ()}, "no race: give metrics="),
         ({"data": "heavy"}, "no race of heavy"),
     ],
 )
 def test_a_plan_of_nothing_is_refused(metrics, wrong, said):
     with pytest.raises(LexLIPError, match=said):
-        plan.plans(plan.Settings(**({"metrics": str(metrics)} | wrong)))
+        plan.plans(plan.Settings(**({"metrics": (str(metrics),)} | wrong)))
