@@ -71,7 +71,7 @@ class Shared:
         except OSError as error:
             raise LexLIPError(f"{self._home} cannot be written: {error.strerror}") from None
         try:
-            raw = (self.remote / MANIFEST).read()
+            raw = self._manifest()
             if is_index(self.path) and (self.path / MANIFEST).read_bytes() == raw:
                 name = _link(self.path)
                 if (self.path / name).read_bytes() == (self.remote / name).read():
@@ -91,6 +91,15 @@ class Shared:
             ) from None
         finally:
             lock.release()
+
+    def _manifest(self) -> bytes:
+        manifest = self.remote / MANIFEST
+        if not is_index(self.path) and not manifest.exists():
+            raise LexLIPError(
+                f"no index at {self.remote}: give the URL of one. Pictures behind a URL are "
+                f"indexed first: lexlip index {self.remote} -o photos.lex"
+            )
+        return manifest.read()
 
     def _check(self, folder: Path) -> None:
         try:

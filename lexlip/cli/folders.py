@@ -29,12 +29,24 @@ def split_target(given: Sequence[str], with_picture: bool = False) -> tuple[list
     with_picture : bool
         A picture is asked with: the query may be missing.
 
+    Raises
+    ------
+    LexLIPError
+        For a URL: what lies behind one is indexed first.
+
     Examples
     --------
     >>> split_target(["photos", "a dog"])
     ([PosixPath('photos')], 'a dog')
     """
+    from lexlip.storage.remote import is_remote
+
     *places, last = given
+    if far := next(filter(is_remote, places or given), None):
+        raise LexLIPError(
+            f"{far} is a URL: lexlip index {far} -o photos.lex indexes pictures behind one, and "
+            "lexlip serve serves the index of a cluster"
+        )
     if not places or (with_picture and last and Path(last).is_dir()):
         return [Path(place) for place in given], ""
     return [Path(place) for place in places], last

@@ -183,6 +183,9 @@ def test_k_must_be_positive(made):
 def test_what_is_no_index(made, checkpoint, tmp_path):
     assert_one_line(lexlip("search", tmp_path, "red"), "no picture in", str(tmp_path))
     assert_one_line(lexlip("search", tmp_path / "gone.lex", "red"), "no folder at", "or an index")
+    assert_one_line(
+        lexlip("search", "s3://bucket/photos", "red"), "lexlip index s3://bucket/photos"
+    )
     (tmp_path / "manifest.json").write_text("{")
     assert_one_line(lexlip("search", tmp_path, "red"), "not valid JSON")
     (tmp_path / "manifest.json").write_text('{"format": "lexlip-checkpoint/1"}')
