@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -14,7 +15,13 @@ from tests.lexlip.conftest import KINDS
 HERE = "http://127.0.0.1"
 
 
-@pytest.fixture(params=KINDS)
+# Servers on a distant engine are tested in test_away.py, test_away_milvus.py and
+# test_shared_storage.py. All the others run on them, too, where it is asked for: it takes minutes.
+FULL = os.environ.get("LEXLIP_CONFORMANCE") == "full"
+SERVED = KINDS if FULL else KINDS[:2]
+
+
+@pytest.fixture(params=SERVED)
 def engine(request):
     """Each engine, as a recipe names it."""
     if request.param == "postings":
