@@ -34,6 +34,7 @@ from lexlip.engines import ENGINES, Engine
 from lexlip.errors import LexLIPError
 from lexlip.index import Index
 from lexlip.settings import from_overrides, option
+from lexlip.storage.remote import check_local
 
 _NAMED = 3
 
@@ -62,6 +63,7 @@ class Settings:
         """
         if not self.source or not self.out:
             raise LexLIPError("give source=PARTS or source=INDEX, and out=FOLDER")
+        check_local(self.out)
         if os.path.realpath(self.source) == os.path.realpath(self.out):
             raise LexLIPError(f"{self.out} is the source too: give another folder as out")
         Recipe(engine=self.engine or "none")

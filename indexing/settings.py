@@ -13,6 +13,7 @@ from lexlip.build.recipe import Recipe
 from lexlip.build.write import check_skipped
 from lexlip.errors import LexLIPError
 from lexlip.settings import Data, option
+from lexlip.storage.remote import check_local
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Settings(Recipe):
             )
         if not self.out:
             raise LexLIPError("nowhere to write: give out=FOLDER or --run")
+        check_local(self.out)
         check_skipped(self.out, 0, 0, self.max_skipped)
         if self.runner not in ("local", "ray"):
             raise LexLIPError(f"runner is {self.runner!r}: give local or ray")

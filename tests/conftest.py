@@ -130,11 +130,9 @@ def three_nodes(tmp_path_factory):
     pytest.importorskip("opensearchpy")
     if not (home() / "run.py").is_file():
         pytest.skip(f"no OpenSearch to start: no {home() / 'run.py'}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEXLIP_OPENSEARCH_HOME", str(home()))
-        folder = tmp_path_factory.mktemp("three")
-        with Cluster(folder, 3, SHORT_LIVED, "256m") as cluster:
-            yield cluster
+    folder = tmp_path_factory.mktemp("three")
+    with Cluster(folder, 3, SHORT_LIVED, "256m", home()) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,10 @@ class Cluster:
     nodes : int
     options : str
         Of Java.
+    heap : str
+        Memory of each node's heap.
+    program : Path, optional
+        Folder of ``run.py``; by default `home`.
 
     Attributes
     ----------
@@ -54,8 +58,16 @@ class Cluster:
         One a node.
     """
 
-    def __init__(self, folder: Path, nodes: int = 3, options: str = "", heap: str = "384m") -> None:
-        command = [sys.executable, home() / "run.py", "--nodes", nodes, "--dir", folder]
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 3,
+        options: str = "",
+        heap: str = "384m",
+        program: Path | None = None,
+    ) -> None:
+        run = (program or home()) / "run.py"
+        command = [sys.executable, run, "--nodes", nodes, "--dir", folder]
         folder.mkdir(parents=True, exist_ok=True)
         self._environment = {**os.environ, "JAVA_TOOL_OPTIONS": options}
         self._again: dict[int, subprocess.Popen[bytes]] = {}
@@ -107,6 +119,9 @@ class Cluster:
         self.signal(node, signal.SIGKILL)
         if node in self._again:
             self._again.pop(node).wait(20)
+        alive = Path(f"/proc/{self._pids[node]}/cmdline")
+        while alive.exists() and alive.read_bytes():  # one that is dead has none
+            time.sleep(0.02)
 
     def start(self, node: int) -> None:
         """Start a killed node again, with its data; it answers some seconds later."""

@@ -1,21 +1,17 @@
 """Our engines on servers of others: OpenSearch and Milvus, one node on this machine.
 
-The race starts an OpenSearch of its own from LEXLIP_OPENSEARCH_HOME (a folder whose ``run.py
---dir DIR`` prints a line of JSON with ``urls``), or asks the one at LEXLIP_OPENSEARCH_URL. Milvus
-is the embedded one, or that at LEXLIP_MILVUS_URI.
+The race starts an OpenSearch of its own (`eval.load.cluster`), or asks the one at
+LEXLIP_OPENSEARCH_URL. Milvus is the embedded one, or that at LEXLIP_MILVUS_URI.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
+from eval.load.cluster import Cluster, home
 from eval.race.base import Vectors, names
 from eval.race.ours import EngineContender, impacts
 
@@ -64,24 +60,15 @@ class OpenSearch(Distant):
     def load(self) -> None:
         import opensearchpy  # noqa: F401
 
-        if not (os.environ.get("LEXLIP_OPENSEARCH_URL") or os.environ.get(HOME)):
-            raise ImportError(f"neither LEXLIP_OPENSEARCH_URL nor {HOME} is set")
+        if not os.environ.get("LEXLIP_OPENSEARCH_URL"):
+            home()
 
     def place(self, folder: Path) -> str:
         url = os.environ.get("LEXLIP_OPENSEARCH_URL")
         if not url:
-            self._node = subprocess.Popen(
-                [sys.executable, Path(os.environ[HOME]) / "run.py", "--dir", folder / "node"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert self._node.stdout is not None
-            url = json.loads(self._node.stdout.readline())["urls"][0]
-        note = folder / "name"
-        if not note.is_file():
-            note.write_text(f"race-{token_hex(6)}")
-        return f"opensearch:{url}/{note.read_text()}"
+            self._node = Cluster(folder / "node", 1, heap="512m")
+            (url,) = self._node.urls
+        return f"opensearch:{url}/{_name(folder, 'race-')}"
 
     def build(self, vectors: Vectors, folder: Path) -> None:
         super().build(vectors, folder)
@@ -94,9 +81,9 @@ class OpenSearch(Distant):
     def _stop(self) -> None:
         node, self._node = self._node, None
         if node is not None:
-            node.communicate()  # it ends with its input
+            node.stop()
 
-    _node: Any = None
+    _node: Cluster | None = None
 
 
 class Milvus(Distant):
@@ -111,10 +98,12 @@ class Milvus(Distant):
 
     def place(self, folder: Path) -> str:
         uri = os.environ.get("LEXLIP_MILVUS_URI", str(folder / "milvus.db"))
-        note = folder / "name"
-        if not note.is_file():
-            note.write_text(f"race_{token_hex(6)}")
-        return f"milvus:{uri}/{note.read_text()}"
+        return f"milvus:{uri}/{_name(folder, 'race_')}"
 
 
-HOME = "LEXLIP_OPENSEARCH_HOME"
+def _name(folder: Path, prefix: str) -> str:
+    """Return the name of an index: the same in the process that builds and in that which asks."""
+    note = folder / "name"
+    if not note.is_file():
+        note.write_text(f"{prefix}{token_hex(6)}")
+    return note.read_text()

@@ -18,6 +18,7 @@ from lexlip.impacts import document_impacts, document_rows, quantisation_error
 from lexlip.models.fingerprints import check_same
 from lexlip.models.speaker import HasVectors, KeepsLengths
 from lexlip.storage.files import MANIFEST, heal, read_json
+from lexlip.storage.remote import check_local
 from lexlip.storage.seal import read_sealed
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def has_own_words(manifest: Mapping[str, Any]) -> bool:
 
 def require_index(path: Path) -> None:
     """Raise a LexLIPError where there is no index."""
+    check_local(path)
     if not is_index(path):
         raise LexLIPError(f"no index at {path}: make one with lexlip index PICTURES -o {path}")
 

@@ -20,6 +20,7 @@ from lexlip.storage.files import MANIFEST, atomic_directory, read_json
 from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
 from lexlip.storage.generations import CURRENT, Generation, GenerationWriter, open_current
 from lexlip.storage.part_store import Ids
+from lexlip.storage.remote import check_local
 from lexlip.storage.seal import KEY, write_sealed
 
 _STARTS = ("ids.npy", "ids-starts.npy", "sums.npy", "sum-rows.npy")
@@ -52,6 +53,7 @@ def upgrade(path: str | os.PathLike[str]) -> list[str]:
     >>> upgrade("photos.lex")                                           # doctest: +SKIP
     ['engine: lexlip-postings-1 to lexlip-postings-2, 36 documents']
     """
+    check_local(path)
     target = Path(os.path.realpath(path))
     manifest = read_manifest(target)
     jobs: dict[str, Callable[[Path], str]] = {}

@@ -16,6 +16,7 @@ from lexlip.data.collection import load_collection
 from lexlip.errors import LexLIPError
 from lexlip.home.places import Place, place_of, wanted_model
 from lexlip.index import Index
+from lexlip.storage.remote import check_local
 
 
 class Often(Progress):
@@ -83,6 +84,7 @@ def follow(
     paths = [Path(folder) for folder in folders]
     for path in paths:
         if not path.is_dir():
+            check_local(path)
             raise LexLIPError(f"no folder at {path}: give a folder of pictures, or an index")
     place = place_of(paths, index, model)
     with telling(progress or Often()):

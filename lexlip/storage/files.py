@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lexlip.errors import LexLIPError
+from lexlip.storage.remote import check_local
 
 try:
     import fcntl
@@ -237,8 +238,9 @@ def check_replaceable(path: Path, marker: str | None) -> None:
     Raises
     ------
     LexLIPError
-        When `path` is a file, or a folder with content and no file named `marker`.
+        When `path` is a URL, a file, or a folder with content and no file named `marker`.
     """
+    check_local(path)
     if not path.exists():
         return
     if not path.is_dir():

@@ -6,6 +6,7 @@ fsspec's configuration (``FSSPEC_S3_ENDPOINT_URL=http://127.0.0.1:9000``).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ TIMEOUT = 60
 """Seconds that a service may be silent."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.")
+_MANGLED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/]")
 _LOGIN = re.compile(r"(?<=://)[^/@]*@")
 _HTTP = ("http", "https")
 _DATES = ("lastmodified", "mtime", "updated", "created")
@@ -61,6 +63,26 @@ def is_remote(text: object) -> bool:
     (True, False, False)
     """
     return isinstance(text, str) and bool(_URL.match(text))
+
+
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raise for a URL where only a folder of this machine will do.
+
+    A `pathlib.Path` of a URL has lost one of its slashes, and is known all the same.
+
+    Examples
+    --------
+    >>> check_local("photos.lex")
+    >>> check_local("s3://bucket/photos.lex")
+    Traceback (most recent call last):
+    lexlip.errors.LexLIPError: s3://bucket/photos.lex is a URL: give a folder of this machine
+    """
+    text = os.fspath(path)
+    if _MANGLED.match(text) and not os.path.lexists(text):
+        scheme, _, rest = text.partition(":")
+        raise LexLIPError(
+            f"{shown(scheme + '://' + rest.lstrip('/'))} is a URL: give a folder of this machine"
+        )
 
 
 def shown(url: str) -> str:

@@ -77,3 +77,9 @@ def test_checkpoints_and_parts_open(stored):
     model = load(stored / "checkpoint")
     assert QueryTable.from_pretrained(stored / "checkpoint").fingerprint == model.fingerprint
     assert len(Encoded.open(stored / "encoded").read(0).ids) == 8
+
+
+def test_no_fixture_names_a_folder_of_the_machine_that_made_it():
+    fixtures = STORED.parent
+    found = [path for path in fixtures.rglob("*.json") if b'"/' in path.read_bytes()]
+    assert len(list(fixtures.rglob("*.json"))) > 10 and found == []

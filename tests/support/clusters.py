@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Options of Java: half of the time of a short life goes into compiling well."""
+from eval.load.cluster import SHORT_LIVED, Cluster
 
 HOME = Path(__file__).resolve().parents[3] / "shared" / "engines" / "opensearch"
 
@@ -74,45 +68,18 @@ class StartedNode(Node):
     ours = True
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._ports = folder, free_ports()
-        self._start()
-        super().__init__(self._told["urls"][0])
-
-    def _start(self) -> None:
-        command = [
-            sys.executable, home() / "run.py", "--dir", self._folder, "--heap", "384m",
-            "--ports", *self._ports,
-        ]  # fmt: skip
-        with open(self._folder / "errors.txt", "w") as errors:
-            self._process = subprocess.Popen(
-                list(map(str, command)),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-                env={**os.environ, "JAVA_TOOL_OPTIONS": _SHORT_LIVED},
-            )  # fmt: skip
-        line = self._process.stdout.readline()
-        if not line:
-            self.stop()
-            raise RuntimeError(f"no node: {(self._folder / 'errors.txt').read_text()[-1000:]}")
-        self._told = json.loads(line)
+        self._cluster = Cluster(folder, 1, SHORT_LIVED, program=home())
+        super().__init__(self._cluster.urls[0])
 
     def kill_and_start(self) -> None:
         """Kill the node as a power cut would end it, and start it again in the same folder."""
-        os.kill(self._told["pids"][0], signal.SIGKILL)
-        self.stop()
-        self._start()
+        self._cluster.kill(0)
+        self._cluster.start(0)
+        self._cluster.wait(1, "yellow")
 
     def stop(self) -> None:
         """Shut the node down, and wait for it."""
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._process.stdout.close()
-
-
-def free_ports() -> list[int]:
-    """Two ports of this machine that are free."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0)), two.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1], two.getsockname()[1]]
+        self._cluster.stop()
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 
 from scipy.sparse import csr_array
 
-from lexlip.engines.milvus.documents import IMPACTS, NAME, TEXT, impacts_of
-from lexlip.engines.milvus.reading import Reads, rows_of
+from lexlip.engines.milvus.documents import IMPACTS, NAME, TEXT
+from lexlip.engines.milvus.reading import Reads
+from lexlip.engines.rows import rows_of
 from lexlip.filters.columns import Kind, Value
 from lexlip.filters.where import Where
 
@@ -35,7 +36,7 @@ class Browses(Reads):
             some = names[start : start + _WALK]
             with self._held() as view:
                 found = view.find(some, [IMPACTS])
-                rows = rows_of([impacts_of(found[name][IMPACTS]) for name in some])
+                rows = rows_of([self._impacts(found[name]) for name in some])
             yield some, rows
 
     @property

@@ -7,92 +7,32 @@ Lite 2 has none. A build that replaces another one is of the same line, and its 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
-from lexlip.engines.milvus.errors import unimplemented
+from lexlip.engines.builds import LETTERS, Build, replaced
+from lexlip.engines.milvus.checks import check_installed, lite_version
+from lexlip.engines.milvus.errors import readable, unimplemented
 from lexlip.engines.milvus.making import load
 from lexlip.engines.milvus.place import Place
 from lexlip.engines.milvus.state import read_state
 from lexlip.errors import LexLIPError
-from lexlip.storage.files import read_json, write_json
-
-FILE = "milvus.json"
-"""File of an engine's folder: the build that it reads."""
-
-_LETTERS = 12
-"""Of the owner in the name of a collection."""
 
 
-@dataclass(frozen=True)
-class Build:
-    """A collection, as the folder knows it.
-
-    Attributes
-    ----------
-    owner : str
-        The name by which the collection knows its folder.
-    collection : str
-    line : str
-        The owner of the first of the builds that replaced one another.
-    target : str
-        Folder of the engine, once the build is whole.
-    made : bool
-        Whether the collection is there, with a state.
-    """
-
-    owner: str
-    collection: str
-    line: str
-    target: str
-    made: bool = False
-
-    @classmethod
-    def begin(cls, place: Place, target: Path, old: Build | None = None) -> Build:
-        """Return a new build, of the line of the one that it replaces."""
-        owner = token_hex(16)
-        name = f"{place.name}_{owner[:_LETTERS]}"
-        return cls(owner, name, owner if old is None else old.line, os.path.realpath(target))
-
-    @classmethod
-    def read(cls, folder: Path, place: Place) -> Build | None:
-        """Return the build of an engine's folder, None where there is none.
-
-        Raises
-        ------
-        LexLIPError
-            When the file is damaged, or of another place.
-        """
-        if not os.path.lexists(folder / FILE):
-            return None
+@contextmanager
+def cluster(place: Place) -> Iterator[Any]:
+    """Yield a client; see `lexlip.engines.builds.Server`."""
+    check_installed(place)
+    with readable(place):
+        client = place.client()
         try:
-            build = cls(**read_json(folder / FILE))
-            ours = build.collection.startswith(f"{place.name}_")
-        except (LexLIPError, AttributeError, TypeError, ValueError):
-            raise LexLIPError(f"{folder / FILE} is damaged: build the index again") from None
-        if not ours:
-            raise LexLIPError(f"{place} is another index than that of {folder}")
-        return build
-
-    def write(self, folder: Path) -> None:
-        """Keep the build in its folder."""
-        write_json(folder / FILE, asdict(self))
-
-    def at(self, place: Place) -> Place:
-        """Return the place of the collection itself, whatever the alias leads to."""
-        return dataclasses.replace(place, name=self.collection)
-
-
-def replaced(target: Path, place: Place) -> Build | None:
-    """Return the build of a folder that is to be replaced, None where it is of another place."""
-    try:
-        return Build.read(target, place)
-    except LexLIPError:
-        return None
+            lite_version(client.milvus, place)
+            yield client.milvus
+        finally:
+            client.close()
 
 
 def _served(client: Any, place: Place) -> str | None:
@@ -122,7 +62,7 @@ def _line(client: Any, place: Place, collection: str) -> str | None:
     """Return the line that a collection says it is of, None for one that is not lexlip's."""
     from pymilvus.exceptions import MilvusException
 
-    if not re.fullmatch(f"{place.name}_[0-9a-f]{{{_LETTERS}}}", collection):
+    if not re.fullmatch(f"{place.name}_[0-9a-f]{{{LETTERS}}}", collection):
         return None
     try:
         at = dataclasses.replace(place, name=collection)
@@ -145,12 +85,12 @@ def serve(client: Any, place: Place, build: Build) -> None:
     from pymilvus.exceptions import MilvusException
 
     now = _served(client, place)
-    if now == build.collection:
+    if now == build.index:
         return
     check_free(client, place, build)
     change = client.create_alias if now is None else client.alter_alias
     try:
-        change(build.collection, place.name, timeout=place.timeout)
+        change(build.index, place.name, timeout=place.timeout)
     except (MilvusException, grpc.RpcError) as error:
         if not unimplemented(error):
             raise
@@ -161,7 +101,7 @@ def tidy(client: Any, place: Place, build: Build) -> None:
     current = replaced(Path(build.target), place)
     if current is None or current.line != build.line:
         return
-    kept = {build.collection, current.collection, _served(client, place)}
+    kept = {build.index, current.index, _served(client, place)}
     for name in client.list_collections(timeout=place.timeout):
         if name not in kept and _line(client, place, name) == build.line:
             client.drop_collection(name, timeout=place.timeout)
@@ -169,5 +109,5 @@ def tidy(client: Any, place: Place, build: Build) -> None:
 
 def drop(client: Any, place: Place, build: Build) -> None:
     """Delete the collection of a build that will not be finished, unless it is served."""
-    if _served(client, place) != build.collection:
-        client.drop_collection(build.collection, timeout=place.timeout)
+    if _served(client, place) != build.index:
+        client.drop_collection(build.index, timeout=place.timeout)

@@ -8,20 +8,18 @@ name of the collection, and the name by which the collection knows its folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
 from scipy.sparse import csr_array
 
-from lexlip.engines.base import Columns, check_documents
-from lexlip.engines.candidates import WithoutArrays
+from lexlip.engines.base import check_documents
+from lexlip.engines.builds import Build
 from lexlip.engines.milvus import builds
 from lexlip.engines.milvus.browsing import Browses
-from lexlip.engines.milvus.builds import Build
 from lexlip.engines.milvus.checks import (
     check_installed,
     lite_version,
@@ -36,12 +34,10 @@ from lexlip.engines.milvus.writing import Writer
 from lexlip.engines.rows import metadata_of_rows
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import merge_kinds, read_columns
-from lexlip.storage.folder_lock import FolderLock, locked
-from lexlip.storage.ids import check_ids, closed, read_only
 from lexlip.storage.views import Vectors
 
 
-class MilvusEngine(Browses, WithoutArrays):
+class MilvusEngine(Browses):
     """An engine in Milvus (`lexlip.engines.base.Engine`).
 
     One engine may write an index at a time; any number may read it. A reader sees the commit that
@@ -77,20 +73,10 @@ class MilvusEngine(Browses, WithoutArrays):
     def __init__(
         self, path: str | os.PathLike[str], mode: Literal["w", "r"], place: str | Place
     ) -> None:
-        if mode not in ("w", "r"):
-            raise LexLIPError(f"mode is {mode!r}: use 'w' or 'r'")
-        self.path = Path(path).absolute()
-        self.place = place if isinstance(place, Place) else Place.parse(place)
-        self._view: View | None = None
-        self._writer: Writer | None = None
+        self._begin(path, mode, place if isinstance(place, Place) else Place.parse(place))
         self._client: Client | None = None
-        self._failed = False
-        if self.path.exists() and not self.path.is_dir():
-            raise LexLIPError(f"{self.path} is a file: give the name of a folder")
-        if mode == "r" and not self.path.is_dir():
-            raise LexLIPError(f"{self.path} does not exist: build the index first")
         check_installed(self.place)
-        self._lock: FolderLock | None = locked(self.path) if mode == "w" else None
+        self._take_lock(mode)
         try:
             with readable(self.place):
                 self._open(mode)
@@ -108,7 +94,7 @@ class MilvusEngine(Browses, WithoutArrays):
         if build is None:
             builds.check_free(milvus, place)
             build = Build.begin(place, self.path)
-            build.write(self.path)
+            build.write(self.path, self.place)
         self.place = build.at(place)
         loaded = Loaded(milvus, self.place)
         if not build.made:
@@ -135,24 +121,8 @@ class MilvusEngine(Browses, WithoutArrays):
         make(milvus, self.place)
         state = State(build.owner, build.line, token_hex(16))
         state = write_state(milvus, self.place, state, state)
-        replace(build, made=True).write(self.path)
+        replace(build, made=True).write(self.path, self.place)
         return state
-
-    def _current(self) -> View:
-        if self._view is None:
-            raise closed(str(self.path))
-        return self._view
-
-    def _writing(self) -> Writer:
-        self._current()
-        if self._writer is None:
-            raise read_only(self.path)
-        if self._failed:
-            raise LexLIPError(
-                f"an earlier change of {self.place} failed: open it again, and repeat what was "
-                "not committed"
-            )
-        return self._writer
 
     def add(
         self,
@@ -173,16 +143,6 @@ class MilvusEngine(Browses, WithoutArrays):
         with self._changing():
             writer.add(bodies, widened)
 
-    def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
-        """Add documents with the impacts of others; see `Engine.copy`."""
-        self.add(ids, self.impacts(of), columns)
-
-    def delete(self, ids: Iterable[str]) -> int:
-        """Delete by id and return how many were there; see `Engine.delete`."""
-        writer, names = self._writing(), check_ids(ids)
-        with self._changing():
-            return writer.delete(names, self._current()) if names else 0
-
     def commit(self) -> None:
         """Make all changes durable and visible; see `Engine.commit`."""
         writer, view = self._writing(), self._current()
@@ -200,14 +160,6 @@ class MilvusEngine(Browses, WithoutArrays):
         with self._changing():
             state = writer.compact(view)
         self._view = View(view.client, self.place, state, watched=False)
-
-    def _changing(self) -> _Changing:
-        return _Changing(self)
-
-    @property
-    def generation(self) -> int:
-        """The number of the commit that is shown."""
-        return self._current().state.generation
 
     def stale(self) -> bool:
         """Say whether there is a newer commit: one small request; see `Engine.stale`."""
@@ -258,10 +210,6 @@ class MilvusEngine(Browses, WithoutArrays):
             lines.append(f"{self.place} is damaged: {broken} documents lack impacts")
         return lines
 
-    def __len__(self) -> int:
-        """Return the number of committed documents."""
-        return self._current().state.documents
-
     def stats(self) -> dict[str, int]:
         """Return `documents`, `postings` and `bytes`: of what was sent, since Milvus does not tell
         what it keeps.
@@ -273,33 +221,8 @@ class MilvusEngine(Browses, WithoutArrays):
             "bytes": state.bytes,
         }
 
-    def close(self) -> None:
-        """Close the connection; what was not committed is lost. Closing twice is fine."""
-        self._view = None
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Let the next writer in, whatever became of this one."""
-        lock, self._lock, self._writer = self._lock, None, None
+    def _hang_up(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):
                 client.close()
-        if lock is not None:
-            lock.release()
-
-
-class _Changing:
-    """A change: one that fails on its way leaves the writer useless, the last commit as it was."""
-
-    def __init__(self, engine: MilvusEngine) -> None:
-        self._engine = engine
-        self._errors = readable(engine.place)
-
-    def __enter__(self) -> None:
-        self._errors.__enter__()
-
-    def __exit__(self, *error: Any) -> bool | None:
-        if error[0] is not None:
-            self._engine._failed = True
-        return self._errors.__exit__(*error)

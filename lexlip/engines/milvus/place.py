@@ -9,10 +9,10 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from lexlip.engines.distant import seconds_left
+from lexlip.engines.distant import read_options, seconds_left
 from lexlip.errors import LexLIPError, require
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -54,6 +54,12 @@ class Place:
     replicas: int = 1
     timeout: int = 30
 
+    FILE: ClassVar[str] = "milvus.json"
+    """File of an engine's folder: the build that it reads."""
+
+    MARK: ClassVar[str] = "_"
+    """Between the name and the letters of a build."""
+
     @property
     def embedded(self) -> bool:
         """Whether the index is in a file, which one program may open at a time."""
@@ -76,16 +82,7 @@ class Place:
             raise LexLIPError(
                 f"{name!r:.80} is no name of an index: letters, digits and _, as in {_EXAMPLE}"
             )
-        options: dict[str, int] = {}
-        for key, value in parse_qsl(query, keep_blank_values=True):
-            least, most = _OPTIONS.get(key, (0, -1))
-            known = value.isascii() and value.isdigit() and least <= int(value[:9]) <= most
-            if not known:
-                raise LexLIPError(
-                    f"{key}={value:.40} in the place of the engine: "
-                    "shards=1..16, replicas=1..16 and timeout=1..3600 are known"
-                )
-            options[key] = int(value)
+        options = read_options(query, _OPTIONS)
         return cls(_url(uri) if "://" in uri else _file(uri), name, **options)
 
     def client(self) -> Client:

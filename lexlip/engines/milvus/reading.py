@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-import numpy as np
-from scipy.sparse import csr_array
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from lexlip.engines.base import Condition, Hit, check_conditions, check_query, check_terms
+from lexlip.engines.elsewhere import Elsewhere
 from lexlip.engines.milvus.documents import (
     CAP,
     IMPACTS,
@@ -26,8 +23,7 @@ from lexlip.engines.milvus.documents import (
 from lexlip.engines.milvus.errors import readable
 from lexlip.engines.milvus.place import Place, patience
 from lexlip.engines.milvus.view import Found, View, Wish
-from lexlip.errors import LexLIPError
-from lexlip.filters.columns import Value
+from lexlip.engines.milvus.writing import Writer
 from lexlip.filters.where import Where
 from lexlip.storage.ids import check_ids
 
@@ -38,20 +34,17 @@ _MORE = 32
 _GROWTH = 8
 
 
-class Reads:
+class Reads(Elsewhere[View, Writer]):
     """Searches and single documents of `MilvusEngine`."""
 
-    place: Place
+    METADATA, IMPACTS = TEXT, IMPACTS
 
-    @abstractmethod
-    def _current(self) -> View: ...
+    @staticmethod
+    def _readable(place: Place) -> AbstractContextManager[None]:
+        return readable(place)
 
-    @contextmanager
-    def _held(self) -> Iterator[View]:
-        """Yield the current view; errors of the server become one line."""
-        view = self._current()
-        with readable(self.place):
-            yield view
+    def _impacts(self, found: Found) -> dict[int, int]:
+        return impacts_of(found[IMPACTS])
 
     def search(
         self,
@@ -84,42 +77,17 @@ class Reads:
         hits.sort(key=lambda hit: (-hit.score, hit.id))
         return hits[:k]
 
-    def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
-        """Return the impacts that a committed document has; see `Engine.contributions`."""
-        (name,) = check_ids([id])
-        query, _ = check_query(dict.fromkeys(terms, 1), 1)
-        impacts = self._impacts([name])[name]
-        return {term: impacts[term] for term in query if term in impacts}
-
-    def fetch(self, ids: Sequence[str]) -> list[dict[str, Value] | None]:
-        """Return the metadata of committed documents; see `Engine.fetch`."""
-        names = check_ids(ids)
-        with self._held() as view:
-            found = view.find(names, [TEXT])
-            return [view.values(found[name]) if name in found else None for name in names]
-
-    def impacts(self, ids: Sequence[str]) -> csr_array:
-        """Return all impacts of committed documents; see `Engine.impacts`."""
-        names = check_ids(ids)
-        found = self._impacts(names)
-        return rows_of([found[name] for name in names])
-
-    def _impacts(self, names: Sequence[str]) -> dict[str, dict[int, int]]:
-        with self._held() as view:
-            found = view.find(names, [IMPACTS])
-        for name in names:
-            if name not in found:
-                raise LexLIPError(f"no document {name!r} in {self.place}: is it committed?")
-        return {name: impacts_of(row[IMPACTS]) for name, row in found.items()}
-
     def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: how many documents have it}; see `Engine.frequencies`."""
         numbers = check_terms(terms)
         with self._held() as view:
             view.check()
             whole = f"{ROW} >= 0 and {ROW} < {view.state.rows}"
-            return {term: _count(view, f"{whole} and array_contains({TAGS}, {term})")
-                    if term < NO_TERM else 0 for term in numbers}  # fmt: skip
+            for term in numbers:
+                if term < NO_TERM and term not in view.counted:
+                    has = f"{whole} and array_contains({TAGS}, {term})"
+                    view.counted[term] = _count(view, has)
+            return {term: view.counted.get(term, 0) for term in numbers}
 
 
 def _count(view: View, expression: str) -> int:
@@ -170,18 +138,3 @@ def _best(
         narrow = wish.within(f"{expression} and {band}")
         hits += wanted(view.nearest(query, min(CAP, rows), narrow, wish.fields))
     return hits
-
-
-def rows_of(documents: Sequence[Mapping[int, int]]) -> csr_array:
-    """Return {term: impact} of N documents, terms ascending, as rows, int32 [N, V].
-
-    Examples
-    --------
-    >>> rows_of([{2: 9}, {}, {0: 1}]).toarray().tolist()
-    [[0, 0, 9], [0, 0, 0], [1, 0, 0]]
-    """
-    ends = np.cumsum([0, *map(len, documents)])
-    terms = np.array([term for row in documents for term in row], np.int32)
-    values = np.array([impact for row in documents for impact in row.values()], np.int32)
-    shape = (len(documents), int(terms.max(initial=-1)) + 1)
-    return csr_array((values, terms, ends), shape=shape)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lexlip.engines import distant
 from lexlip.engines.base import Condition
+from lexlip.engines.distant import Unavailable
 from lexlip.engines.milvus.documents import (
     CAP,
     IMPACTS,
@@ -26,14 +28,10 @@ from lexlip.engines.milvus.filters import certain, holds, may_fulfil
 from lexlip.engines.milvus.place import Place, patience
 from lexlip.engines.milvus.state import Rows, State, read_state
 from lexlip.engines.rows import load_values
-from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Column, Kind, Value
 from lexlip.filters.where import Where
 
 _MANY = 1000
-_LOOK = 1.0
-"""Seconds after which a reader looks again whether its commit is whole."""
-
 Found = dict[str, Any]
 
 
@@ -48,24 +46,29 @@ class View:
     state : State
     watched : bool
         Whether another process may drop what is dead.
+
+    Attributes
+    ----------
+    counted : dict of int to int
+        In how many documents a term is, as far as somebody asked: it stays so in a commit.
     """
 
     def __init__(self, client: Any, place: Place, state: State, watched: bool) -> None:
         self.client, self.place = client, place
         self.state, self.kinds = state, state.kinds
         self._watched, self._seen = watched, time.monotonic()
+        self.counted: dict[int, int] = {}
 
     def check(self) -> None:
         """Raise when documents of this commit were dropped by `compact`."""
-        now = time.monotonic()
-        if self._watched and now - self._seen > _LOOK:
+        if self._watched and time.monotonic() - self._seen > distant.LOOK:
             newest = self.newer()
             if newest is not None and newest.oldest > self.state.generation:
-                raise LexLIPError(f"{self.place} was compacted by its writer: open it again")
-            self._seen = now
+                raise Unavailable(f"{self.place} was compacted by its writer: open it again")
 
     def newer(self) -> State | None:
         """Read the newest state, None where it is that of this view."""
+        self._seen = time.monotonic()
         return read_state(self.client, self.place, self.state.number)
 
     def query(self, expression: str, fields: Sequence[str], most: int = CAP) -> list[Found]:

@@ -8,6 +8,7 @@ takes them away first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from lexlip.engines import distant
 from lexlip.engines.milvus.documents import CAP, NAME, ROW, SIZE, TEXT, document, in_list
 from lexlip.engines.milvus.errors import unimplemented
 from lexlip.engines.milvus.filters import Field
@@ -185,6 +187,8 @@ class Writer:
         dead = self.state.dead.tolist()
         self._write(replace(self.state, oldest=self.state.generation))
         postings = size = 0
+        if dead:
+            time.sleep(distant.GRACE)
         for start in range(0, len(dead), CAP // 2):
             some = in_list(ROW, dead[start : start + CAP // 2])
             for row in view.query(some, [ROW, NAME, SIZE, TEXT]):

@@ -10,8 +10,9 @@ from scipy.sparse import csr_array
 
 from lexlip.engines.opensearch.documents import IMPACTS, ROW, column_value, field_name
 from lexlip.engines.opensearch.filters import every
-from lexlip.engines.opensearch.reading import Reads, rows_of
+from lexlip.engines.opensearch.reading import Reads
 from lexlip.engines.opensearch.view import BY_ID
+from lexlip.engines.rows import rows_of
 from lexlip.filters.columns import Kind, Value
 from lexlip.filters.where import Where
 
@@ -31,7 +32,7 @@ class Browses(Reads):
         """Yield all documents by id, in chunks; see `Engine.walk`."""
         with self._held() as view:
             for page in view.all([IMPACTS], size=_WALK):
-                rows = rows_of([hit["_source"].get(IMPACTS, {}) for hit in page])
+                rows = rows_of([self._impacts(hit) for hit in page])
                 yield [hit["sort"][0] for hit in page], rows
 
     @property

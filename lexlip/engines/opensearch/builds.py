@@ -7,101 +7,32 @@ its mapping, from the moment that it is there.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
+from lexlip.engines.builds import Build, replaced
+from lexlip.engines.opensearch.checks import check_version
 from lexlip.engines.opensearch.documents import body
+from lexlip.engines.opensearch.errors import readable
 from lexlip.engines.opensearch.place import Place
 from lexlip.engines.opensearch.state import read_state
 from lexlip.errors import LexLIPError
-from lexlip.storage.files import read_json, write_json
-
-FILE = "opensearch.json"
-"""File of an engine's folder: the build that it reads."""
-
-_LETTERS = 12
-"""Of the owner in the name of an index."""
 
 _AWAY = 7 * 24 * 3600
 """Seconds after which a build that another machine began, and never finished, is given up."""
 
 
-@dataclass(frozen=True)
-class Build:
-    """An index of the cluster, as the folder knows it.
-
-    Attributes
-    ----------
-    owner : str
-        The name by which the index knows its folder.
-    index : str
-        Its name in the cluster.
-    line : str
-        The owner of the first of the builds that replaced one another.
-    target : str
-        Folder of the engine, once the build is whole.
-    made : bool
-        Whether the index is there.
-    """
-
-    owner: str
-    index: str
-    line: str
-    target: str = ""
-    made: bool = True
-
-    @classmethod
-    def begin(cls, place: Place, target: Path, old: Build | None = None) -> Build:
-        """Return a new build, of the line of the one that it replaces."""
-        owner = token_hex(16)
-        line = owner if old is None else old.line
-        return cls(owner, f"{place.name}-{owner[:_LETTERS]}", line, os.path.realpath(target), False)
-
-    @classmethod
-    def read(cls, folder: Path, place: Place) -> Build | None:
-        """Return the build of an engine's folder, None where there is none.
-
-        A folder of an earlier lexlip knows its owner alone: its index has the name of the place.
-
-        Raises
-        ------
-        LexLIPError
-            When the file is damaged, or of another place.
-        """
-        if not os.path.lexists(folder / FILE):
-            return None
-        try:
-            kept = dict(read_json(folder / FILE))
-            owner = str(kept.pop("owner"))
-            build = cls(owner, **{"index": place.name, "line": owner, **kept})
-            ours = build.index == place.name or build.index.startswith(f"{place.name}-")
-        except (LexLIPError, AttributeError, KeyError, TypeError, ValueError):
-            raise LexLIPError(f"{folder / FILE} is damaged: build the index again") from None
-        if not ours:
-            raise LexLIPError(f"{place} is another index than that of {folder}")
-        return build
-
-    def write(self, folder: Path) -> None:
-        """Keep the build in its folder."""
-        write_json(folder / FILE, asdict(self))
-
-    def at(self, place: Place) -> Place:
-        """Return the place of the index itself, whatever the alias leads to."""
-        return dataclasses.replace(place, name=self.index)
-
-
-def replaced(target: Path, place: Place) -> Build | None:
-    """Return the build of a folder that is to be replaced, None where it is of another place."""
-    try:
-        return Build.read(target, place)
-    except LexLIPError:
-        return None
+@contextmanager
+def cluster(place: Place) -> Iterator[Any]:
+    """Yield a client; see `lexlip.engines.builds.Server`."""
+    with readable(place), place.client() as client:
+        check_version(client, place)
+        yield client
 
 
 def make(client: Any, place: Place, build: Build, folder: Path) -> None:
@@ -213,6 +144,7 @@ def _given_up(place: Place, index: str, told: dict[str, Any]) -> bool:
     return True
 
 
-def drop(client: Any, build: Build) -> None:
-    """Delete the index of a build that will not be finished."""
-    client.indices.delete(index=build.index, params={"ignore_unavailable": "true"})
+def drop(client: Any, place: Place, build: Build) -> None:
+    """Delete the index of a build that will not be finished, unless it is served."""
+    if build.index not in served(client, place):
+        client.indices.delete(index=build.index, params={"ignore_unavailable": "true"})

@@ -8,20 +8,18 @@ the lock of the writer and the build that it reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
 from scipy.sparse import csr_array
 
-from lexlip.engines.base import Columns, check_documents
-from lexlip.engines.candidates import WithoutArrays
+from lexlip.engines.base import check_documents
+from lexlip.engines.builds import Build
 from lexlip.engines.opensearch import builds
 from lexlip.engines.opensearch.browsing import Browses
-from lexlip.engines.opensearch.builds import Build
 from lexlip.engines.opensearch.checks import check_version
 from lexlip.engines.opensearch.documents import BORN, TERMS
 from lexlip.engines.opensearch.errors import readable
@@ -33,12 +31,10 @@ from lexlip.engines.opensearch.writing import Writer
 from lexlip.engines.rows import metadata_of_rows
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import merge_kinds, read_columns
-from lexlip.storage.folder_lock import FolderLock, locked
-from lexlip.storage.ids import check_ids, closed, read_only
 from lexlip.storage.views import Vectors
 
 
-class OpenSearchEngine(Browses, WithoutArrays):
+class OpenSearchEngine(Browses):
     """An engine on an OpenSearch cluster (`lexlip.engines.base.Engine`).
 
     One engine may write an index at a time; any number may read it. A reader sees the commit that
@@ -75,19 +71,10 @@ class OpenSearchEngine(Browses, WithoutArrays):
     def __init__(
         self, path: str | os.PathLike[str], mode: Literal["w", "r"], place: str | Place
     ) -> None:
-        if mode not in ("w", "r"):
-            raise LexLIPError(f"mode is {mode!r}: use 'w' or 'r'")
-        self.path = Path(path).absolute()
-        self.place = place if isinstance(place, Place) else Place.parse(place)
-        self._view: View | None = None
-        self._writer: Writer | None = None
-        self._failed = self._made = False
-        if self.path.exists() and not self.path.is_dir():
-            raise LexLIPError(f"{self.path} is a file: give the name of a folder")
-        if mode == "r" and not self.path.is_dir():
-            raise LexLIPError(f"{self.path} does not exist: build the index first")
+        self._begin(path, mode, place if isinstance(place, Place) else Place.parse(place))
+        self._made = False
         self._client = self.place.client(reads=mode == "r")
-        self._lock: FolderLock | None = locked(self.path) if mode == "w" else None
+        self._take_lock(mode)
         try:
             with readable(self.place):
                 check_version(self._client, self.place)
@@ -109,10 +96,10 @@ class OpenSearchEngine(Browses, WithoutArrays):
         if build is None:
             builds.check_free(self._client, place)
             build = Build.begin(place, self.path)
-            build.write(self.path)
+            build.write(self.path, self.place)
         self.place = build.at(place)
         if not build.made and not self._is_made(place, build):
-            return self._begin(place, build)
+            return self._first(place, build)
         state = read_state(self._client, self.place)
         if state.owner != build.owner:
             raise LexLIPError(f"{self.place} is another index than that of {self.path}")
@@ -126,14 +113,14 @@ class OpenSearchEngine(Browses, WithoutArrays):
         """Make the index of a build, and return whether it has a state: of a killed process."""
         builds.make(self._client, place, build, self.path)
         if has_state(self._client, self.place):
-            replace(build, made=True).write(self.path)
+            replace(build, made=True).write(self.path, self.place)
             return True
         return False
 
-    def _begin(self, place: Place, build: Build) -> State:
+    def _first(self, place: Place, build: Build) -> State:
         """Write the first state of a build."""
         state = write_state(self._client, self.place, State(build.owner, token_hex(16)))
-        replace(build, made=True).write(self.path)
+        replace(build, made=True).write(self.path, self.place)
         self._serve(place, build)
         self._made = True
         return state
@@ -142,22 +129,6 @@ class OpenSearchEngine(Browses, WithoutArrays):
         """Let the name lead to a build that is in its own folder."""
         if build.target == os.path.realpath(self.path):
             builds.serve(self._client, place, build)
-
-    def _current(self) -> View:
-        if self._view is None:
-            raise closed(str(self.path))
-        return self._view
-
-    def _writing(self) -> Writer:
-        self._current()
-        if self._writer is None:
-            raise read_only(self.path)
-        if self._failed:
-            raise LexLIPError(
-                f"an earlier change of {self.place} failed: open it again, and repeat what was "
-                "not committed"
-            )
-        return self._writer
 
     def add(
         self,
@@ -177,16 +148,6 @@ class OpenSearchEngine(Browses, WithoutArrays):
             writer.columns(kinds)
             writer.add(names, matrix, rows)
 
-    def copy(self, of: Sequence[str], ids: Sequence[str], columns: Columns = None) -> None:
-        """Add documents with the impacts of others; see `Engine.copy`."""
-        self.add(ids, self.impacts(of), columns)
-
-    def delete(self, ids: Iterable[str]) -> int:
-        """Delete by id and return how many were there; see `Engine.delete`."""
-        writer, names = self._writing(), check_ids(ids)
-        with self._changing():
-            return writer.delete(names, self._current()) if names else 0
-
     def commit(self) -> None:
         """Make all changes durable and visible; see `Engine.commit`."""
         writer = self._writing()
@@ -204,14 +165,6 @@ class OpenSearchEngine(Browses, WithoutArrays):
         with self._changing():
             state = writer.compact()
         self._view = View(self._client, self.place, state, watched=False)
-
-    def _changing(self) -> _Changing:
-        return _Changing(self)
-
-    @property
-    def generation(self) -> int:
-        """The number of the commit that is shown."""
-        return self._current().state.generation
 
     def stale(self) -> bool:
         """Say whether there is a newer commit: one small request; see `Engine.stale`."""
@@ -258,10 +211,6 @@ class OpenSearchEngine(Browses, WithoutArrays):
                 )
         return lines
 
-    def __len__(self) -> int:
-        """Return the number of committed documents."""
-        return self._current().state.documents
-
     def stats(self) -> dict[str, int]:
         """Return `documents`, `postings` and `bytes` on the disks of the cluster."""
         with self._held() as view:
@@ -274,31 +223,6 @@ class OpenSearchEngine(Browses, WithoutArrays):
                 "bytes": int(size["_all"]["total"]["store"]["size_in_bytes"]),
             }
 
-    def close(self) -> None:
-        """Close the connection; what was not committed is lost. Closing twice is fine."""
-        self._view = None
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Let the next writer in, whatever became of this one."""
-        lock, self._lock, self._writer = self._lock, None, None
+    def _hang_up(self) -> None:
         with suppress(Exception):
             self._client.close()
-        if lock is not None:
-            lock.release()
-
-
-class _Changing:
-    """A change: one that fails on its way leaves the writer useless, the last commit as it was."""
-
-    def __init__(self, engine: OpenSearchEngine) -> None:
-        self._engine = engine
-        self._errors = readable(engine.place)
-
-    def __enter__(self) -> None:
-        self._errors.__enter__()
-
-    def __exit__(self, *error: Any) -> bool | None:
-        if error[0] is not None:
-            self._engine._failed = True
-        return self._errors.__exit__(*error)

@@ -6,9 +6,10 @@ import logging
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
+from lexlip.engines.distant import read_options
 from lexlip.errors import LexLIPError, require
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,200}")
@@ -52,6 +53,12 @@ class Place:
     replicas: int = 0
     timeout: int = 30
 
+    FILE: ClassVar[str] = "opensearch.json"
+    """File of an engine's folder: the build that it reads."""
+
+    MARK: ClassVar[str] = "-"
+    """Between the name and the letters of a build."""
+
     @classmethod
     def parse(cls, text: str) -> Place:
         """Read a place; `LEXLIP_OPENSEARCH_NODES` stands in for its nodes.
@@ -75,16 +82,7 @@ class Place:
             raise LexLIPError(
                 f"{name!r:.80} is no name of an index: small letters and digits, as in {_EXAMPLE}"
             )
-        options: dict[str, int] = {}
-        for key, value in parse_qsl(query, keep_blank_values=True):
-            least, most = _OPTIONS.get(key, (0, -1))
-            known = value.isascii() and value.isdigit() and least <= int(value[:9]) <= most
-            if not known:
-                raise LexLIPError(
-                    f"{key}={value:.40} in the place of the engine: "
-                    "shards=1..1024, replicas=0..16 and timeout=1..3600 are known"
-                )
-            options[key] = int(value)
+        options = read_options(query, _OPTIONS)
         given = os.environ.get("LEXLIP_OPENSEARCH_NODES")
         urls = given.split(",") if given else [f"{scheme}://{host}" for host in hosts.split(",")]
         return cls(tuple(map(_checked, urls)), name, **options)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-from scipy.sparse import csr_array
-
 from lexlip.engines.base import Condition, Hit, check_conditions, check_query, check_terms
+from lexlip.engines.elsewhere import Elsewhere
 from lexlip.engines.opensearch.documents import ID, IMPACTS, ROW
 from lexlip.engines.opensearch.errors import readable
 from lexlip.engines.opensearch.filters import clauses_of, every, feature
 from lexlip.engines.opensearch.paging import WHOLE, whole
 from lexlip.engines.opensearch.place import Place
 from lexlip.engines.opensearch.view import View
-from lexlip.errors import LexLIPError
-from lexlip.filters.columns import Value
+from lexlip.engines.opensearch.writing import Writer
 from lexlip.filters.where import Where
 from lexlip.impacts import MAX_QUERY_TERMS
 from lexlip.storage.ids import check_ids
@@ -26,20 +22,17 @@ from lexlip.storage.ids import check_ids
 _BATCH = 128
 
 
-class Reads:
+class Reads(Elsewhere[View, Writer]):
     """Searches and single documents of `OpenSearchEngine`."""
 
-    place: Place
+    METADATA, IMPACTS = ROW, IMPACTS
 
-    @abstractmethod
-    def _current(self) -> View: ...
+    @staticmethod
+    def _readable(place: Place) -> AbstractContextManager[None]:
+        return readable(place)
 
-    @contextmanager
-    def _held(self) -> Iterator[View]:
-        """Yield the current view; errors of the cluster become one line."""
-        view = self._current()
-        with readable(self.place):
-            yield view
+    def _impacts(self, found: dict[str, Any]) -> dict[int, int]:
+        return {int(term): impact for term, impact in found["_source"].get(IMPACTS, {}).items()}
 
     def search(
         self,
@@ -72,34 +65,6 @@ class Reads:
         found.sort(key=lambda hit: (-hit.score, hit.id))
         return found[:k]
 
-    def contributions(self, id: str, terms: Iterable[int]) -> dict[int, int]:
-        """Return the impacts that a committed document has; see `Engine.contributions`."""
-        (name,) = check_ids([id])
-        query, _ = check_query(dict.fromkeys(terms, 1), 1)
-        impacts = self._impacts([name])[name]
-        return {term: impacts[str(term)] for term in query if str(term) in impacts}
-
-    def fetch(self, ids: Sequence[str]) -> list[dict[str, Value] | None]:
-        """Return the metadata of committed documents; see `Engine.fetch`."""
-        names = check_ids(ids)
-        with self._held() as view:
-            found = view.find(names, [ROW])
-            return [view.values(found[name]) if name in found else None for name in names]
-
-    def impacts(self, ids: Sequence[str]) -> csr_array:
-        """Return all impacts of committed documents; see `Engine.impacts`."""
-        names = check_ids(ids)
-        found = self._impacts(names)
-        return rows_of([found[name] for name in names])
-
-    def _impacts(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
-        with self._held() as view:
-            found = view.find(names, [IMPACTS])
-        for name in names:
-            if name not in found:
-                raise LexLIPError(f"no document {name!r} in {self.place}: is it committed?")
-        return {name: hit["_source"].get(IMPACTS, {}) for name, hit in found.items()}
-
     def frequencies(self, terms: Iterable[int]) -> dict[int, int]:
         """Return {term: how many documents have it}; see `Engine.frequencies`."""
         numbers = check_terms(terms)
@@ -131,20 +96,3 @@ def _query(terms: Mapping[int, int], clauses: list[dict[str, Any]]) -> dict[str,
     if len(scores) + clauses_of(clauses) > MAX_QUERY_TERMS:
         return {"query": {"bool": wanted}, "post_filter": every(clauses)}
     return {"query": {"bool": {**wanted, "filter": clauses}}}
-
-
-def rows_of(documents: Sequence[Mapping[str, int]]) -> csr_array:
-    """Return {term: impact} of N documents as rows, int32 [N, V].
-
-    Examples
-    --------
-    >>> rows_of([{"2": 9}, {}, {"0": 1}]).toarray().tolist()
-    [[0, 0, 9], [0, 0, 0], [1, 0, 0]]
-    """
-    ends = np.cumsum([0, *map(len, documents)])
-    terms = np.array([int(term) for row in documents for term in row], np.int32)
-    values = np.array([impact for row in documents for impact in row.values()], np.int32)
-    shape = (len(documents), int(terms.max(initial=-1)) + 1)
-    rows = csr_array((values, terms, ends), shape=shape)
-    rows.sort_indices()
-    return rows

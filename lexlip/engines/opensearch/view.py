@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lexlip.engines import distant
 from lexlip.engines.base import Condition
 from lexlip.engines.distant import Unavailable
 from lexlip.engines.opensearch.documents import ID, ROW
@@ -30,9 +31,6 @@ from lexlip.filters.where import Where
 _MANY = 1000
 _KEPT = 1024
 """Documents of a commit that a reader keeps, some 10 KB each with all impacts."""
-
-_LOOK = 1.0
-"""Seconds after which a reader looks again whether its commit is whole."""
 
 BY_ID = [{ID: "asc"}]
 
@@ -64,7 +62,7 @@ class View:
 
     def check(self) -> None:
         """Raise when documents of this commit were dropped by `compact`."""
-        if self._watched and time.monotonic() - self._seen > _LOOK:
+        if self._watched and time.monotonic() - self._seen > distant.LOOK:
             newest = self.newest()
             if newest.oldest > self.state.generation or newest.owner != self.state.owner:
                 raise Unavailable(f"{self.place} was compacted by its writer: open it again")

@@ -15,6 +15,7 @@ from typing import Any
 
 from scipy.sparse import csr_array
 
+from lexlip.engines import distant
 from lexlip.engines.opensearch.bulk import send, send_apart
 from lexlip.engines.opensearch.documents import (
     BORN,
@@ -39,8 +40,6 @@ from lexlip.engines.opensearch.view import BY_ID, View
 from lexlip.filters.columns import Kind, Value
 
 _MANY = 1000
-_GRACE = 2.0
-"""Seconds between the news that old commits end and the end: readers look each second for it."""
 
 
 class Writer:
@@ -167,7 +166,7 @@ class Writer:
         self.state = write_state(self.client, self.place, new)
         dead = every([{"exists": {"field": BORN}}, without(every(living(new.generation)))])
         if View(self.client, self.place, new, False).count([dead]):
-            time.sleep(_GRACE)
+            time.sleep(distant.GRACE)
             self._drop(dead)
         wait = {"max_num_segments": 1, "request_timeout": max(3600, self.place.timeout)}
         self.client.indices.forcemerge(index=self.place.name, params=wait)

@@ -192,6 +192,20 @@ def test_what_is_no_index(made, checkpoint, tmp_path):
     assert_one_line(lexlip("search", tmp_path, "red"), "lexlip-checkpoint/1")
 
 
+def test_a_url_is_no_folder_of_this_machine(checkpoint, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    far = "s3://bucket/photos.lex"
+    (tmp_path / "q.tsv").write_text("q1\tred\n")
+    for command in (
+        ["index", photos, "-o", far, "-m", checkpoint], ["stats", far], ["check", far],
+        ["explain", far, "red", "a.png"], ["delete", far, "a.png"], ["compact", far],
+        ["upgrade", far], ["tune", far, "--budget", "100B"], ["export", far, "-o", "x.npz"],
+        ["search", "--queries", "q.tsv", far],
+    ):  # fmt: skip
+        assert_one_line(lexlip(*command), f"{far} is a URL: give a folder of this machine")
+    assert [path.name for path in tmp_path.iterdir()] == ["q.tsv"]
+
+
 def test_what_is_no_checkpoint(made, photos, tmp_path):
     gone = tmp_path / "gone"
     for command in (

@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 from lexlip import Index
 from lexlip.engines import Hit, MilvusEngine, check_engine, open_engine
 from lexlip.engines.base import Condition
-from lexlip.engines.builds import begin_build, drop_build
-from lexlip.engines.milvus import building, checks, documents, errors, making, reading, state, view
+from lexlip.engines.builds import begin_build, check_build, drop_build
+from lexlip.engines.milvus import checks, documents, errors, making, reading, state, view
 from lexlip.engines.milvus.place import Place
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import Column
@@ -184,7 +184,7 @@ def test_versions_that_rank_wrongly_are_refused_by_name(open_at, tmp_path, monke
     with pytest.raises(LexLIPError, match=f"milvus-lite {version} ranks wrongly"):
         open_at(f"{tmp_path}/lexlip.db/photos")
     with pytest.raises(LexLIPError, match="ranks wrongly"):
-        building.check(f"{tmp_path}/lexlip.db/photos", tmp_path)
+        check_build(f"milvus:{tmp_path}/lexlip.db/photos", tmp_path)
     for fine in ("2.5.1", "3.2.2", "3.2.10", "3.3.0", "3.10.0"):
         monkeypatch.setattr("importlib.metadata.version", lambda _, fine=fine: fine)
         checks.check_installed(Place.parse(f"{tmp_path}/lexlip.db/photos"))
@@ -287,7 +287,7 @@ def test_readers_are_told_of_a_compaction(milvus, open_at, monkeypatch):
     assert engine.stats()["postings"] == 3
     engine.compact()
     assert engine.stats()["postings"] == 2
-    monkeypatch.setattr(view, "_LOOK", 0.0)
+    monkeypatch.setattr("lexlip.engines.distant.LOOK", 0.0)
     with pytest.raises(LexLIPError, match="compacted by its writer: open it again"):
         reader.search({0: 1}, 5)
     assert reader.reopen() and reader.search({0: 1}, 5) == [Hit("b", 9), Hit("a", 1)]

@@ -166,7 +166,7 @@ class TestANode(Real):
         engine.commit()
         assert reader.search({0: 1}, 5) == [Hit("b", 2), Hit("a", 1)]
         engine.compact()
-        monkeypatch.setattr(view, "_LOOK", 0.0)
+        monkeypatch.setattr("lexlip.engines.distant.LOOK", 0.0)
         with pytest.raises(LexLIPError, match="compacted by its writer: open it again"):
             reader.search({0: 1}, 5)
         assert reader.reopen() and reader.search({0: 1}, 5) == [Hit("b", 9), Hit("a", 1)]
