@@ -34,7 +34,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries index bench bench-rerank bench-curve bench-engine bench-scale bench-phases faults fuzz reliability soak audit docs clean
+.PHONY: help install towers demo demo-checkpoint test test-full lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries pretrain-levels index bench bench-rerank bench-curve bench-engine bench-scale bench-phases faults fuzz reliability soak audit docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -83,12 +83,15 @@ demo-checkpoint: install
 test: install lint ## linters, types and all tests, in JOBS processes
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
+test-full: install lint ## the same with the tests that take minutes each
+	@HF_HUB_OFFLINE=1 LEXLIP_TESTS=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
 fuzz: $(READY) ## queries, filters, indexes, pictures, requests that nobody wrote, for SECONDS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)
 
 reliability: $(READY) ## the tests of the failure matrix, and docs/reliability.md from what they measure
 	@rm -f .figures.jsonl
-	@HF_HUB_OFFLINE=1 LEXLIP_FIGURES=$(CURDIR)/.figures.jsonl LEXLIP_EVERY_CALL=1 $(BIN)/python -m pytest tests/reliability
+	@HF_HUB_OFFLINE=1 LEXLIP_FIGURES=$(CURDIR)/.figures.jsonl LEXLIP_EVERY_CALL=1 LEXLIP_TESTS=full $(BIN)/python -m pytest tests/reliability
 	@$(BIN)/python -m tests.reliability.matrix .figures.jsonl && rm .figures.jsonl
 
 faults: $(READY) ## a fault at every system call of every change of an index: 1,100 calls, three faults
@@ -118,6 +121,9 @@ pretrain-heads: towers ## heads for rerankers (FILIP, PCME, NAAF) on RUN/stage2 
 
 pretrain-queries: towers ## a table for queries without a network, into RUN/stage2/queries
 	@$(LEXLIP) pretrain.fit_query_table $(PLACE) $(SET)
+
+pretrain-levels: towers ## lengths that keep hubs down, into RUN/stage2/levels
+	@$(LEXLIP) pretrain.fit_levels $(PLACE) $(SET)
 
 index: $(READY) ## Lucene impact index of CONFIG's pictures into RUN/index (or OUT, with MODEL)
 	@$(LEXLIP) indexing.build $(JOB) $(if $(MODEL),model=$(MODEL)) $(if $(OUT),out=$(OUT))

@@ -7,6 +7,8 @@ vocabulary term, non-negative. Impacts are integers, and every rounding is half 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
@@ -25,6 +27,10 @@ float32 holds exactly in any order of the sum: all engines agree to the last bit
 
 _UNSATURATED = 0.9999
 """Share of postings which `fit_scale` keeps from being clipped."""
+
+
+Lengths = bool | Literal["kept"]
+"""Lengths of an index's documents: one, as they are after a cut, or as they were before it."""
 
 
 def _checked(weights: csr_array) -> csr_array:
@@ -307,7 +313,7 @@ def overlap(queries: csr_array, documents: csr_array) -> float:
     return float(np.dot(df_queries, df_documents) / pairs)
 
 
-def document_rows(weights: csr_array, max_terms: int, normalise: bool = True) -> csr_array:
+def document_rows(weights: csr_array, max_terms: int, normalise: Lengths = True) -> csr_array:
     """Return the weights that an index quantises: the heaviest terms, mostly at length one.
 
     Parameters
@@ -315,10 +321,11 @@ def document_rows(weights: csr_array, max_terms: int, normalise: bool = True) ->
     weights : csr_array [N, V]
     max_terms : int
         Term budget of a document.
-    normalise : bool
+    normalise : bool or "kept"
         Bring rows to length one: cosine is what training optimises, so cosine is indexed. False
         for a speaker whose rows have the length that scores need
-        (`lexlip.models.speaker.HasVectors`).
+        (`lexlip.models.speaker.HasVectors`). "kept" for rows that a bank has levelled
+        (`lexlip.models.levels`): they have the length again that they had with all their terms.
 
     Examples
     --------
@@ -326,13 +333,20 @@ def document_rows(weights: csr_array, max_terms: int, normalise: bool = True) ->
     [[0.6, 0.8, 0.0]]
     >>> document_rows(csr_array([[3.0, 4.0, 0.1]]), 2, normalise=False).toarray().tolist()
     [[3.0, 4.0, 0.0]]
+    >>> document_rows(csr_array([[3.0, 4.0, 12.0]]), 1, normalise="kept").toarray().tolist()
+    [[0.0, 0.0, 13.0]]
     """
     kept = top_terms(weights, max_terms)
+    if normalise == "kept":
+        rows, unit = _checked(weights), unit_normalise(kept)
+        squares = np.bincount(_rows(rows), rows.data.astype(np.float64) ** 2, rows.shape[0])
+        lengths = np.sqrt(squares)[_rows(unit)].astype(unit.dtype)
+        return _with_data(unit, unit.data * lengths)
     return unit_normalise(kept) if normalise else kept
 
 
 def document_impacts(
-    weights: csr_array, max_terms: int, scale: float | None = None, normalise: bool = True
+    weights: csr_array, max_terms: int, scale: float | None = None, normalise: Lengths = True
 ) -> tuple[csr_array, float]:
     """Turn encoder output into what an index stores: the one recipe, for builders and benchmarks.
 
@@ -345,7 +359,7 @@ def document_impacts(
         Term budget of a document.
     scale : float, optional
         Scale of an index that these documents join; fitted to the data when left out.
-    normalise : bool
+    normalise : bool or "kept"
         As for `document_rows`.
 
     Returns

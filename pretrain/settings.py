@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from lexlip import settings as toml
 from lexlip.settings import Data, option
 
-OTHERS = ("index", "bench", "queries")
+OTHERS = ("index", "bench", "queries", "levels")
 """Tables of a config that not every job reads."""
 
 

@@ -54,6 +54,7 @@ def load_systems(settings: Settings) -> list[System]:
             systems.append(PhasedSystem(model, **named))
             systems.append(PhasedSystem(model, name="lexlip, words alone", order="terms", **named))
         else:
+            kept["levels"] = settings.levels
             systems.append(LexLIPSystem(model, checkpoint=settings.model, **kept))
         if is_table(settings.model):
             systems.append(LexLIPSystem.with_table(settings.model, **kept))

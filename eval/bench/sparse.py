@@ -23,6 +23,7 @@ from eval.bench.systems import (
 from eval.metrics import Run
 from lexlip.data.crops import check_crops
 from lexlip.errors import LexLIPError
+from lexlip.models.speaker import bank_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -55,6 +56,8 @@ class LexLIPSystem(System):
         Encodes texts instead of the model.
     crops : int
         Corners of each picture encoded besides the whole; see `lexlip.data.crops`.
+    levels : bool
+        Documents have the lengths of the model's bank, where there is one (`lexlip.models.levels`).
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class LexLIPSystem(System):
         batch_size: int = 32,
         table: Any = None,
         crops: int = 0,
+        levels: bool = True,
     ) -> None:
         if engine not in ("auto", "lucene", "postings"):
             raise LexLIPError(f"no engine {engine!r}: choose auto, lucene or postings")
@@ -79,6 +83,7 @@ class LexLIPSystem(System):
         self.fingerprint = getattr(model, "fingerprint", None)
         self.max_terms, self.crops = max_terms, check_crops(crops)
         self.batch_size = batch_size
+        self.levels = bank_of(model) if levels else None
         self._wanted = engine
         self._folders: list[tempfile.TemporaryDirectory[str]] = []
         self._engines: list[Any] = []
@@ -106,12 +111,13 @@ class LexLIPSystem(System):
         self._pictures = top_terms(self.picture_weights(gallery), self.max_terms)
         self._rows = {name: row for row, name in enumerate(gallery.ids)}
         self.terms_per_image = self._pictures.nnz / len(gallery)
-        self._engine, kind = self._build(gallery.ids, self._pictures)
+        self._engine, kind = self._build(gallery.ids, self._pictures, texts=False)
         self.bytes_per_image = _bytes(self._engine) / len(gallery)
         texts = "texts by a query table; " if self.table else ""
         budget = f"at most {self.max_terms} terms per picture"
         looks = looked_at(self.crops)
-        self.note = f"pictures only{looks}; {texts}{kind}, {budget}, impacts in one byte"
+        lengths = ", levelled" if self.levels is not None else ""
+        self.note = f"pictures only{looks}; {texts}{kind}, {budget}, impacts in one byte{lengths}"
 
     def picture_weights(self, gallery: Gallery) -> csr_array:
         """Encode the pictures: all weights [N, V], in the gallery's order."""
@@ -131,11 +137,8 @@ class LexLIPSystem(System):
 
     def vectors(self, ids: Sequence[str], queries: Mapping[str, str]) -> tuple[Any, Any] | None:
         """Return the indexed impacts [N, V] and the query weights [Q, V]."""
-        from lexlip.impacts import document_impacts
-
         pictures = self._pictures[[self._rows[name] for name in ids]]
-        impacts, _ = document_impacts(pictures, self.max_terms)
-        return impacts, self.query_weights(queries)
+        return self._impacts(pictures, texts=False), self.query_weights(queries)
 
     def t2i(self, queries: Mapping[str, str], k: int = DEPTH) -> Run:
         """Search the picture index with every text."""
@@ -150,7 +153,7 @@ class LexLIPSystem(System):
         from lexlip.impacts import quantise_query
 
         texts = self._encode_texts(list(captions.values()))
-        engine, _ = self._build(list(captions), texts)
+        engine, _ = self._build(list(captions), texts, texts=True)
         weights = quantise_query(self._pictures[[self._rows[name] for name in image_ids]])
         return search_rows(engine, weights, list(image_ids), k, f"{self.name}: i2t")[0]
 
@@ -182,11 +185,17 @@ class LexLIPSystem(System):
         self._text_vectors = vstack(parts, format="csr")
         return self._text_vectors[[self._texts[text] for text in texts]]
 
-    def _build(self, ids: Sequence[str], vectors: csr_array) -> tuple[Any, str]:
+    def _impacts(self, vectors: csr_array, texts: bool) -> csr_array:
         from lexlip.impacts import document_impacts
 
+        if self.levels is None:
+            return document_impacts(vectors, self.max_terms)[0]
+        rows = self.levels.levelled(vectors, texts)
+        return document_impacts(rows, self.max_terms, normalise="kept")[0]
+
+    def _build(self, ids: Sequence[str], vectors: csr_array, texts: bool) -> tuple[Any, str]:
         engine, kind = self._open_engine()
-        engine.add(list(ids), document_impacts(vectors, self.max_terms)[0])
+        engine.add(list(ids), self._impacts(vectors, texts))
         engine.commit()
         self._engines.append(engine)
         return engine, kind

@@ -52,6 +52,7 @@ class Settings(Pooled):
     bm25: bool = option(False, "BM25 over captions")
     max_terms: int = option_of(Recipe, "max_terms")
     crops: int = option_of(Recipe, "crops")
+    levels: bool = option(True, "lengths from the checkpoint's bank; false: all of one")
     engine: str = option("auto", "auto, lucene or postings")
     vectors: str | None = option(None, "file (.npz) for the vectors, to race engines over")
 

@@ -31,6 +31,7 @@ from lexlip.models.speaker import (
     CONSTANT_UNIT,
     HasVectors,
     Speaker,
+    levelled,
     require_images,
     require_vectors,
     require_views,
@@ -358,8 +359,8 @@ def _encode(
         encode = require_images(model).encode_image
     if not found:
         found["weights"] = encode(items)
-    found["weights"] = mean_of_looks(encode, *corners, whole=found["weights"])
-    return found
+    whole = mean_of_looks(encode, *corners, whole=found["weights"])
+    return found | {"weights": levelled(model, whole, texts)}
 
 
 def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,12 +27,12 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
 
 from lexlip.build.encode import CHUNK, Chunk, columns_of
-from lexlip.build.manifest import ORIGIN, has_said, origin
+from lexlip.build.manifest import ORIGIN, bank_digest, has_said, normalises, origin
 from lexlip.build.recipe import Recipe
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.filters.columns import read_columns
-from lexlip.impacts import top_terms
+from lexlip.impacts import Lengths, document_rows
 from lexlip.storage.file_facts import FileFacts
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 from lexlip.storage.folder_lock import LOCK, OWNER, FolderLock
@@ -248,7 +248,11 @@ class Encoded:
     def is_of(self, model: Speaker, source: Collection) -> bool:
         """Return whether the parts are planned for this model and these ids."""
         known = (model.fingerprint, *getattr(model, "older_fingerprints", ()))
-        return self.manifest["model"] in known and self.manifest["ids"] == _sha256(source.ids)
+        return (
+            self.manifest["model"] in known
+            and self.manifest["ids"] == _sha256(source.ids)
+            and self.manifest.get("levels") == bank_digest(model)
+        )
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Write a part, its weights cut to the term budget, in full or not at all.
@@ -268,7 +272,9 @@ class Encoded:
                 for fact in chunk.facts
             ],
         }
-        weights = top_terms(csr_array(chunk.weights), self.recipe.max_terms)
+        # Raw weights are cut and no more: what lengths become is for the index.
+        lengths: Lengths = "kept" if normalises(self.manifest) == "kept" else False
+        weights = document_rows(csr_array(chunk.weights), self.recipe.max_terms, lengths)
         try:
             with atomic_directory(self.part(number), marker=None) as folder:
                 save_npz(folder / _WEIGHTS, _narrow(weights), compressed=False)

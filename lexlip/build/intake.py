@@ -11,7 +11,7 @@ from typing import Any
 
 from lexlip.build.encode import CHUNK, Chunk, Later, as_source, check_excluding, chunks
 from lexlip.build.held import Held
-from lexlip.build.manifest import has_own_words
+from lexlip.build.manifest import check_levels, has_own_words
 from lexlip.build.recipe import Recipe
 from lexlip.build.side_stores import SideStores
 from lexlip.build.sources import AnySource
@@ -115,7 +115,9 @@ class Intake:
         return Added(skipped=settled.skipped, said=tuple(said))
 
     def _chunks(self, documents: Any, held: Held | None) -> Iterator[Chunk]:
-        return chunks(self.model, documents, held, Recipe.of(self.manifest))
+        # Checked when the model is loaded: nothing may have to be encoded.
+        model = Later(lambda: check_levels(self.path, self.manifest, self.model.load()))
+        return chunks(model, documents, held, Recipe.of(self.manifest))
 
     def _settle(
         self, source: AnySource, split: str | None, exclude: Sequence[str], names: Names

@@ -14,9 +14,9 @@ from scipy.sparse import csr_array
 
 from lexlip.build.recipe import Recipe
 from lexlip.errors import LexLIPError
-from lexlip.impacts import document_impacts, document_rows, quantisation_error
+from lexlip.impacts import Lengths, document_impacts, document_rows, quantisation_error
 from lexlip.models.fingerprints import check_same
-from lexlip.models.speaker import HasVectors, KeepsLengths
+from lexlip.models.speaker import HasVectors, KeepsLengths, bank_of
 from lexlip.storage.files import MANIFEST, heal, read_json
 from lexlip.storage.remote import check_local
 from lexlip.storage.seal import read_sealed
@@ -41,6 +41,7 @@ ORIGIN = (
     "said",
     "vector_size",
     "normalise",
+    "levels",
 )
 """Keys of `origin`."""
 
@@ -68,8 +69,39 @@ def origin(model: Speaker, documents: Any, checkpoint: Any = None) -> dict[str, 
         "pictures": None if place is None else place._asdict(),
         "said": len(model.lexicon.tokens) if has_vectors else None,
         "vector_size": model.vector_size if isinstance(model, HasVectors) else 0,
-        "normalise": not (has_vectors or isinstance(model, KeepsLengths) and model.keeps_lengths),
+        "normalise": _lengths(model),
+        "levels": bank_digest(model),
     }
+
+
+def _lengths(model: Speaker) -> Lengths:
+    """Return how the lengths of a speaker's documents count."""
+    if bank_of(model) is not None:
+        return "kept"
+    kept = isinstance(model, KeepsLengths) and model.keeps_lengths
+    return not (kept or isinstance(model, HasVectors))
+
+
+def bank_digest(model: Speaker) -> str | None:
+    """Return the sha256 of the bank that levels a speaker's documents; None without one."""
+    bank = bank_of(model)
+    return None if bank is None else bank.digest
+
+
+def check_levels(path: Path, manifest: Mapping[str, Any], model: Speaker) -> Speaker:
+    """Return the model if it gives documents the lengths that those of an index have.
+
+    Raises
+    ------
+    LexLIPError
+        When its bank is another one, or is missing, or is new.
+    """
+    if manifest.get("levels") != bank_digest(model):
+        raise LexLIPError(
+            f"{path} was built with other levels (the folder levels of {manifest['checkpoint']}): "
+            "put that folder back, or build it again with lexlip index --replace"
+        )
+    return model
 
 
 OWN_WORDS = "words"
@@ -125,13 +157,15 @@ def has_said(manifest: Mapping[str, Any]) -> bool:
     return manifest.get("said") is not None
 
 
-def normalises(manifest: Mapping[str, Any]) -> bool:
+def normalises(manifest: Mapping[str, Any]) -> Lengths:
     """Return whether documents are brought to length one, so that scores are cosines.
 
     Not those of a speaker with vectors, or of one that was trained with the plain product
-    (`lexlip.models.speaker.KeepsLengths`).
+    (`lexlip.models.speaker.KeepsLengths`). Those of a speaker with a bank keep the length that it
+    gives them (`lexlip.models.levels`).
     """
-    return bool(manifest.get("normalise", not has_said(manifest)))
+    found = manifest.get("normalise", not has_said(manifest))
+    return "kept" if found == "kept" else bool(found)
 
 
 def is_index(path: Path) -> bool:

@@ -26,7 +26,13 @@ from lexlip.data.crops import with_crops
 from lexlip.data.images import read_photo
 from lexlip.impacts import document_rows, quantise, query_terms
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
-from lexlip.models.speaker import Localises, Speaker, require_images, require_places
+from lexlip.models.speaker import (
+    Localises,
+    Speaker,
+    levelled,
+    require_images,
+    require_places,
+)
 from lexlip.query.contributions import Contribution
 from lexlip.query.prepared import PreparedQuery
 from lexlip.rerank.account import Account
@@ -271,6 +277,7 @@ def _same(
     """True when a picture gives the impacts that an index holds, but for rounding and a share."""
     recipe = Recipe.of(index.manifest)
     weights = with_crops(require_images(model).encode_image, [picture], recipe.crops)
+    weights = levelled(model, weights, texts=False)
     rows = document_rows(weights, recipe.max_terms, normalises(index.manifest))
     now = query_terms(csr_array(quantise(rows, index.manifest["scale"])))
     return all(

@@ -25,6 +25,7 @@ from lexlip.build.manifest import normalises
 from lexlip.engines import Engine, Hit, open_engine
 from lexlip.errors import LexLIPError
 from lexlip.impacts import (
+    Lengths,
     dequantise,
     document_rows,
     fit_scale,
@@ -160,7 +161,7 @@ def prune(
     max_terms: int,
     bits: int = ALL_BITS,
     *,
-    normalise: bool = True,
+    normalise: Lengths = True,
 ) -> csr_array:
     """Return impacts [N, V] as an index with fewer terms and fewer bits would hold them.
 
@@ -208,7 +209,7 @@ class Documents:
     impacts: csr_array
     scale: float
     metadata: Sequence[Mapping[str, Any]] = ()
-    normalise: bool = True
+    normalise: Lengths = True
 
     @classmethod
     def of(cls, index: Index) -> Documents:

@@ -27,6 +27,7 @@ from lexlip.lexicon import Lexicon
 from lexlip.models.digests import check_digests
 from lexlip.models.export_files import FORMAT, GRAPHS, LEXICON, TOKENIZER, export_folder
 from lexlip.models.fingerprints import check_same
+from lexlip.models.levels import Levels, levels_of
 from lexlip.models.localisation.base import (
     Numbers,
     PooledPicture,
@@ -112,6 +113,11 @@ class ExportedLexLIP(SpeakerMixin):
     def precision(self) -> str:
         """The type of the network's weights, such as float32."""
         return self.facts["precision"]
+
+    @cached_property
+    def levels(self) -> Levels | None:
+        """The bank that levels documents; None where the checkpoint has none."""
+        return levels_of(self.name_or_path, self.fingerprint)
 
     @cached_property
     def network(self) -> LexLIP:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from sentence_transformers.base.modality import infer_modality
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor, nn
@@ -22,9 +23,10 @@ from torch.nn.functional import normalize
 from lexlip.data.given import as_picture
 from lexlip.data.in_order import in_batches
 from lexlip.errors import LexLIPError, check_count
-from lexlip.impacts import top_terms, unit_normalise
+from lexlip.impacts import document_rows
 from lexlip.models.exported import ExportedLexLIP
 from lexlip.models.fingerprints import check_same
+from lexlip.models.levels import has_levels
 from lexlip.models.lexlip import LexLIP
 from lexlip.models.pooling import log_saturate
 from lexlip.models.query_table import QueryTable, is_table
@@ -36,7 +38,14 @@ from lexlip.models.sentence_files import (
     read_settings,
     write_sentence_files,
 )
-from lexlip.models.speaker import FIND_TERMS, EncodesImages, HasVectors, KeepsLengths
+from lexlip.models.speaker import (
+    FIND_TERMS,
+    EncodesImages,
+    HasVectors,
+    KeepsLengths,
+    bank_of,
+    levelled,
+)
 from lexlip.storage.files import read_json, write_json
 
 TERMS = 64
@@ -183,7 +192,13 @@ class LexLIPModule(InputModule):
             rows = self._rows(features["items"], task, limit)
             weights = torch.from_numpy(rows.toarray()).to(self.place.device)
         else:
-            weights = self._cut(self._weights(features), limit)
+            whole = self._weights(features)
+            weights = self._cut(whole, limit)
+            bank = bank_of(self.model)
+            if task == "document" and self.normalise and bank is not None:
+                rows = csr_array(whole.detach().float().cpu().numpy())
+                lengths = bank.lengths(rows, "pixel_values" not in features)
+                weights = weights * torch.from_numpy(lengths).to(weights)[:, None]
         features["sentence_embedding"] = weights
         return features
 
@@ -219,8 +234,10 @@ class LexLIPModule(InputModule):
             return model.represent(items, max_terms=limit or TERMS).weights
         else:
             rows = model.encode_text(items) if texts else model.encode_image(items)
-        rows = rows if limit is None else top_terms(rows, limit)
-        return unit_normalise(rows) if self.normalise else rows
+        limit = rows.shape[1] if limit is None else limit
+        if task != "document" or not self.normalise or bank_of(model) is None:
+            return document_rows(rows, limit, self.normalise)
+        return document_rows(levelled(model, rows, texts), limit, "kept")
 
     def save(
         self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any
@@ -234,6 +251,9 @@ class LexLIPModule(InputModule):
             self.model.save_pretrained(target)
         if self._table is not None and not is_table(target):
             self._table.save_pretrained(target)
+        bank = bank_of(self.model)
+        if bank is not None and not has_levels(target):
+            bank.save_pretrained(target)
         write_sentence_files(target, **self.get_config_dict())
         # What sentence-transformers has written there: prompts, versions.
         write_json(target / SETTINGS, {**read_json(target / SETTINGS), **settings})

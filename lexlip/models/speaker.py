@@ -10,7 +10,7 @@ return the speaker, or raise one line that says what to do. Nothing here imports
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from lexlip.impacts import top_terms, unit_normalise
 from lexlip.lexicon import Lexicon
 from lexlip.models.localisation.results import Provenance, TextProvenance, WordPatches
 from lexlip.storage.views import Vectors, Views
+
+if TYPE_CHECKING:
+    from lexlip.models.levels import Levels
 
 QUERY_TERMS = 64
 """Heaviest terms of a query that are kept by default."""
@@ -135,6 +138,35 @@ class KeepsLengths(Protocol):
     @property
     def keeps_lengths(self) -> bool:
         """Whether it was: an index then does not bring its documents to length one."""
+
+
+@runtime_checkable
+class HasLevels(Protocol):
+    """Documents whose lengths a bank of typical queries decides, where there is a bank."""
+
+    @property
+    def levels(self) -> Levels | None:
+        """The bank; None without one."""
+
+
+def bank_of(speaker: Any) -> Levels | None:
+    """Return the bank that levels a speaker's documents; None for most speakers."""
+    return speaker.levels if isinstance(speaker, HasLevels) else None
+
+
+def levelled(speaker: Any, weights: csr_array, texts: bool) -> csr_array:
+    """Return documents as an index takes them: with the lengths of a bank, where there is one.
+
+    Parameters
+    ----------
+    speaker : Speaker
+    weights : csr_array [N, V]
+        Of whole documents: of pictures after all looks at them.
+    texts : bool
+        Whether they are texts.
+    """
+    bank = bank_of(speaker)
+    return weights if bank is None else bank.levelled(weights, texts)
 
 
 class Represented(NamedTuple):
