@@ -39,6 +39,18 @@ CAPTIONS = (
 )
 
 
+FULL = os.environ.get("LEXLIP_TESTS") == "full"
+"""Whether tests of minutes are asked for, too."""
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what takes minutes, unless it is asked for."""
+    left = pytest.mark.skip(reason="minutes: LEXLIP_TESTS=full runs it")
+    for item in items:
+        if not FULL and item.get_closest_marker("full"):
+            item.add_marker(left)
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The file of the wheel, built from this tree."""

@@ -120,7 +120,7 @@ def test_ray_on_one_machine_gives_the_parts_of_one_process(checkpoint, photos, t
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LEXLIP_RAY" not in os.environ, reason="minutes: LEXLIP_RAY=full runs it")
+@pytest.mark.full
 def test_a_cluster_without_free_cpus_and_one_with_another_token(checkpoint, photos, tmp_path):
     from eval.load.ray_nodes import Nodes
 
@@ -137,7 +137,7 @@ def test_a_cluster_without_free_cpus_and_one_with_another_token(checkpoint, phot
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LEXLIP_RAY" not in os.environ, reason="minutes: LEXLIP_RAY=full runs it")
+@pytest.mark.full
 @pytest.mark.parametrize("run", ["worker killed", "node killed"])
 def test_three_nodes_of_which_something_is_killed(checkpoint, photos, run):
     command = [f"data={photos}", "split=", "limit=12", f"model={checkpoint}", "part_size=1"]

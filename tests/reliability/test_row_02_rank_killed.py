@@ -53,6 +53,7 @@ def _kill_a_rank(process, run, which, after):
     return found
 
 
+@pytest.mark.full
 def test_row_02_killed_ranks_change_nothing(started, whole, tmp_path, figure):
     """Without restarts the launcher ends, and no rank stays. With them all ranks start again.
 
@@ -74,7 +75,7 @@ def test_row_02_killed_ranks_change_nothing(started, whole, tmp_path, figure):
     figure("ranks killed", 2)
 
 
-@pytest.mark.skipif("LEXLIP_RAY" not in os.environ, reason="minutes: LEXLIP_RAY=full runs it")
+@pytest.mark.full
 def test_row_02_a_killed_machine_comes_back_and_changes_nothing(started, whole, tmp_path, figure):
     """Two launchers with one meeting point; the second one is killed with its rank, and started."""
     with socket.socket() as free:

@@ -1,6 +1,6 @@
 """One suite for all engines: random queries are answered with the integers of a scipy product.
 
-`LEXLIP_CONFORMANCE=full` has 20,000 documents and 200 queries in place of 2,000 and 40; with `-s`
+`LEXLIP_TESTS=full` has 20,000 documents and 200 queries in place of 2,000 and 40; with `-s`
 it prints the rows of the table in docs/results/engines.md.
 """
 
@@ -17,7 +17,7 @@ from lexlip.engines.base import Condition
 from lexlip.filters.where import Where
 from lexlip.impacts import MAX_IMPACT, MAX_QUERY_WEIGHT
 
-FULL = os.environ.get("LEXLIP_CONFORMANCE") == "full"
+FULL = os.environ.get("LEXLIP_TESTS") == "full"
 DOCUMENTS, QUERIES = (20_000, 200) if FULL else (2_000, 40)
 WIDTH, TERMS, SEED = 3_000, 30, 20
 FILTERS = {

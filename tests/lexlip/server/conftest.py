@@ -17,7 +17,7 @@ HERE = "http://127.0.0.1"
 
 # Servers on a distant engine are tested in test_away.py, test_away_milvus.py and
 # test_shared_storage.py. All the others run on them, too, where it is asked for: it takes minutes.
-FULL = os.environ.get("LEXLIP_CONFORMANCE") == "full"
+FULL = os.environ.get("LEXLIP_TESTS") == "full"
 SERVED = KINDS if FULL else KINDS[:2]
 
 

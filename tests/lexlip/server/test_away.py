@@ -68,6 +68,7 @@ def metric(client, name):
     return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
 
+@pytest.mark.full
 def test_a_manager_is_killed_while_people_search(
     three_nodes, make_index, serve, model, caplog, tmp_path
 ):
