@@ -11,12 +11,13 @@ queries and measured on the other half, both ways round.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import typer
+from scipy.sparse import vstack
 from scipy.special import logsumexp
 
 from eval.bench.systems import batches, load_model, require_folder
@@ -102,8 +103,6 @@ def _vectors(model: Any, pictures: Any, texts: list[str]) -> tuple[Any, Any]:
     said = model.encode_query(texts)
     if isinstance(said, np.ndarray):
         return np.concatenate(seen), said
-    from scipy.sparse import vstack
-
     return unit_normalise(vstack(seen, format="csr")), unit_normalise(said)
 
 
@@ -122,10 +121,10 @@ def study(model: Any, dev: Any, train: Any, max_terms: int) -> dict[str, Any]:
     bank_seen, bank_said = _vectors(model, train, asked)
     sparse = not isinstance(said, np.ndarray)
     found: dict[str, Any] = {}
-    pictures = top_terms(seen, max_terms) if sparse else seen
+    pictures = unit_normalise(top_terms(seen, max_terms)) if sparse else seen
     found["t2i"] = measure(_scores(said, pictures), _scores(bank_said, pictures), relevant)
     for terms in (32, 64, 128) if sparse else (0,):
-        captions = top_terms(said, terms) if sparse else said
+        captions = unit_normalise(top_terms(said, terms)) if sparse else said
         name = f"i2t, {terms} terms" if sparse else "i2t"
         scores = _scores(seen, captions)
         found[name] = measure(scores, _scores(bank_seen, captions), relevant.T)
@@ -149,10 +148,7 @@ def main(overrides: Overrides = None, config: Config = None, run: Run = None) ->
     settings = read_settings(Settings, config, overrides, run)
     if settings.model is None:
         raise LexLIPError("no checkpoint: give model=FOLDER or --run")
-    source = settings.collection
-    from dataclasses import replace
-
-    source = replace(source, source=settings.data)
+    source = replace(settings.collection, source=settings.data)
     dev, train = source.open(settings.split), source.open(source.train)
     train = train.select(range(min(settings.bank, len(train))))
     models = {"words": load_model(settings.model)}
