@@ -136,6 +136,11 @@ class Pairs:
         """Full batches in an epoch."""
         return max(1, self.rows(together) // batch_size)
 
+    def _looks(self, number: int, rng: np.random.Generator) -> np.ndarray:
+        """Views that a step compares with: the whole, and others at random."""
+        views = self.views.shape[1]
+        return np.r_[0, 1 + np.sort(rng.permutation(views - 1)[: max(0, number - 1)])]
+
     def batches(
         self,
         seed: int,
@@ -145,22 +150,26 @@ class Pairs:
         start: int = 0,
         share: tuple[int, int] = (0, 1),
         together: int = 1,
+        looks: int = 0,
     ) -> Iterator[dict[str, Any]]:
         """Batches `start`, `start` + 1, ... of an epoch, the same whoever asks and when.
 
         With a `share` (rank, size) they hold the pictures of rows rank, rank + size, ... alone:
         every process knows the whole batch, and reads its own pictures. With `together` captions
         for each look, a batch has the first caption of all its pictures, then the second of all,
-        ..., but each picture once (`pretrain.task.for_captions`).
+        ..., but each picture once (`pretrain.task.for_captions`). ``looks`` of each picture are its
+        first view, the whole, and others drawn at random.
         """
         rng = np.random.default_rng([seed, epoch])
-        steps, looks = self.steps(batch_size, together), batch_size // together
+        steps, visited = self.steps(batch_size, together), batch_size // together
         visits = self.visits(together, rng)
         order = rng.permutation(len(visits))
         view = rng.integers(self.views.shape[1], size=len(order))
         more = rng.integers(len(self.extra), size=(steps, texts)) if self.extra else None
+        others = np.random.default_rng([seed, epoch, 1])
+        seen = [self._looks(looks, others) for _ in range(steps)]
         for step in range(start, steps):
-            chosen = order[step * looks : (step + 1) * looks]
+            chosen = order[step * visited : (step + 1) * visited]
             rows, mine = visits[chosen].T.ravel(), chosen[share[0] :: share[1]]
             image = self.image[rows]
             batch: dict[str, Any] = {
@@ -170,6 +179,8 @@ class Pairs:
                 "text": torch.from_numpy(self.text[rows]),
                 "words": torch.from_numpy(self.words[image].toarray()),
             }
+            if looks:
+                batch["looks"] = np.asarray(self.views[self.image[visits[mine, 0]]][:, seen[step]])
             if more is not None and texts and self.extra is not None:
                 batch["extra"] = self.extra.rows(more[step])
             yield batch

@@ -209,6 +209,22 @@ def micro_batches(task: Task, stage: Stage, world: World, rows: int) -> int:
     return parts
 
 
+def check_looks(task: Task, looks: int, views: int) -> None:
+    """Refuse looks that a task has no use for, and more of them than there are views.
+
+    Raises
+    ------
+    LexLIPError
+    """
+    if looks and not task.takes_looks:
+        raise LexLIPError(f"{type(task).__name__} takes one look at a picture: leave looks out")
+    if not 0 <= looks <= views:
+        raise LexLIPError(
+            f"looks is {looks}, but a picture has {views} views: enlarge data.crops, "
+            "for a frozen vision trunk"
+        )
+
+
 def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = False) -> None:
     """Train a task and leave a finished checkpoint in `out`, metrics in ``<out>.jsonl``."""
     settings, world, model, checkpoint = bench.settings, bench.world, task.model, Checkpoint(out)
@@ -220,6 +236,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
         return
     accelerator = tracking.accelerator_for(settings, out)
     pairs, dev = bench.pairs(model, bench.train, True), bench.pairs(model, bench.dev, False)
+    check_looks(task, stage.looks, pairs.views.shape[1])
     judged = relevance(dev.image, bench.dev.ids, bench.dev.qrels)
     dev_texts = [c for captions in bench.dev.captions for c in captions]
     together = stage.captions_together
@@ -253,6 +270,7 @@ def train(task: Task, bench: Workbench, stage: Stage, out: str, resume: bool = F
             start,
             share=(world.rank, world.size),
             together=together,
+            looks=stage.looks,
         )
         for step, batch in enumerate(batches, epoch * per_epoch + start):
             if step == steps:

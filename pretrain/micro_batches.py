@@ -80,7 +80,7 @@ class Backward:
         Parameters
         ----------
         batch : mapping
-            The whole batch; of ``pictures`` only the rows of this process.
+            The whole batch; of ``pictures`` and their ``looks`` only the rows of this process.
         chance : int
             Seeds all randomness of the step, so that resuming needs no state of a generator.
         weigh : callable
@@ -104,8 +104,9 @@ class Backward:
         self, batch: Mapping[str, Any], chance: int, weigh: Callable[[Mapping[str, Tensor]], Tensor]
     ) -> dict[str, Tensor]:
         task, world, twice = self.task, self.world, self.parts > 1
-        mine = deal({k: v for k, v in batch.items() if k != "pictures"}, world.rank, world.size)
-        mine["pictures"] = batch["pictures"]
+        read = {k: batch[k] for k in ("pictures", "looks") if k in batch}
+        mine = deal({k: v for k, v in batch.items() if k not in read}, world.rank, world.size)
+        mine |= read
         dealt = [deal(mine, number, self.parts) for number in range(self.parts)]
 
         def encode(number: int) -> dict[str, Tensor]:

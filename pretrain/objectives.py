@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pretrain.masking import IGNORE
 
@@ -73,7 +73,11 @@ def contrast(
         Pairs off the diagonal that belong together (captions of one picture, equal captions):
         they are not negatives.
     """
-    scores = queries @ keys.T / temperature
+    return symmetric(queries @ keys.T / temperature, same)
+
+
+def symmetric(scores: Tensor, same: Tensor | None = None) -> Tensor:
+    """InfoNCE over rows and over columns of scores [B, B] that are divided by a temperature."""
     if same is not None:
         twin = same & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         scores = scores.masked_fill(twin, -torch.inf)
@@ -137,3 +141,44 @@ def grounding(pooled: Tensor, target: Tensor) -> Tensor:
         return pooled.sum() * 0.0
     share = target[rows] / total[rows]
     return -(share * log_softmax(pooled[rows].float(), dim=-1)).sum(-1).mean()
+
+
+def taught(scores: Tensor, teacher: Tensor, same: Tensor | None = None) -> Tensor:
+    """KL divergence of a batch's scores from a teacher's, over rows and over columns.
+
+    Parameters
+    ----------
+    scores, teacher : Tensor [B, B]
+        Divided by their temperatures; the teacher's are constants.
+    same : bool Tensor [B, B], optional
+        Pairs off the diagonal to leave out, as in `contrast`.
+    """
+    teacher = teacher.detach().float()
+    scores = scores.float()
+    if same is not None:
+        twin = same & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        scores, teacher = (s.masked_fill(twin, -1e4) for s in (scores, teacher))
+    parts = [
+        kl_div(
+            log_softmax(one, dim=-1),
+            log_softmax(other, dim=-1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        for one, other in ((scores, teacher), (scores.T, teacher.T))
+    ]
+    return (parts[0] + parts[1]) / 2
+
+
+def kept(weights: Tensor, terms: int) -> Tensor:
+    """Weights of the largest `terms` of each row; 0 for the others.
+
+    Examples
+    --------
+    >>> kept(torch.tensor([[1.0, 3.0, 2.0]]), 2).tolist()
+    [[0.0, 3.0, 2.0]]
+    """
+    if terms >= weights.shape[-1]:
+        return weights
+    least = weights.detach().topk(terms, dim=-1).values[:, -1:]
+    return torch.where(weights >= least, weights, 0.0)

@@ -71,6 +71,7 @@ class Stage:
     kept_patches: float = option(1.0, "share of the patches that a step looks at")
     encoder_mask: float = option(0.3, "share of a caption's words that its encoder must guess")
     decoder_mask: float = option(0.5, "share of a caption's words that the decoder must guess")
+    looks: int = option(0, "views whose mean is a picture's momentum key; 0 takes the one drawn")
     queue_size: int = option(0, "items of earlier batches that contrast compares with")
     momentum: float = option(0.99, "of the momentum encoders")
     save_every: int = option(200, "steps between checkpoints")

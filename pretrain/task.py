@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Task(nn.Module):
         Weight of each loss in the sum that is minimised; names that end in ``sparsity`` ramp up.
     ramps : bool
         Whether they do; a model that is sparse already need not bloom again.
+    takes_looks : bool
+        Whether `keys` averages over several looks at a picture, so that batches have them.
     step : int
         Number of the present step, from 0; the loop sets it.
     progress : float
@@ -41,6 +43,7 @@ class Task(nn.Module):
     model: Any
     weights: dict[str, float]
     ramps: bool = True
+    takes_looks: bool = False
     step: int = 0
     progress: float = 0.0
 
@@ -123,6 +126,22 @@ def for_captions(pictures: Tensor, rows: int) -> Tensor:
     """
     times = rows // len(pictures)
     return pictures if times == 1 else pictures.repeat(times, *[1] * (pictures.ndim - 1))
+
+
+def mean_of_looks(encode: Callable[[Tensor], Tensor], model: Any, looks: np.ndarray) -> Tensor:
+    """What an encoder says of pictures on average over several looks at each, [b, ...].
+
+    Parameters
+    ----------
+    encode : callable
+        Trunk features [b, 1 + P, Dv] to rows [b, ...].
+    looks : array [b, looks, ...]
+        Cached views.
+    """
+    total = encode(features(model, looks[:, 0]))
+    for number in range(1, looks.shape[1]):
+        total = total + encode(features(model, looks[:, number]))
+    return total / looks.shape[1]
 
 
 def draw_patches(

@@ -159,3 +159,24 @@ def test_a_look_is_encoded_once_for_all_its_captions():
     looks = torch.arange(6.0).view(3, 2)
     assert for_captions(looks, 3) is looks
     assert torch.equal(for_captions(looks, 6), torch.cat([looks, looks]))
+
+
+def test_looks_are_the_whole_and_others_of_the_same_picture(pairs):
+    views = np.arange(len(pairs.views) * 4).reshape(-1, 4, 1)
+    many = replace(pairs, views=views)
+    plain, batches = (list(many.batches(3, 0, 4, looks=looks)) for looks in (0, 3))
+    drawn = set()
+    for before, batch in zip(plain, batches, strict=True):
+        assert "looks" not in before  # and nothing else is drawn in another way
+        assert np.array_equal(before["pictures"], batch["pictures"])
+        assert torch.equal(before["owner"], batch["owner"])
+        seen = batch["looks"][..., 0]
+        assert np.array_equal(seen // 4, np.repeat(batch["owner"].numpy()[:, None], 3, axis=1))
+        assert (seen[:, 0] % 4 == 0).all() and all(len(set(row)) == 3 for row in seen.tolist())
+        drawn |= set((seen[0] % 4).tolist())
+    assert drawn == {0, 1, 2, 3}
+    # Asked for more than there are, all are taken; going on in the middle gives the same.
+    assert next(many.batches(3, 0, 4, looks=9))["looks"].shape[1] == 4
+    rest = list(many.batches(3, 0, 4, looks=3, start=1))
+    for old, new in zip(batches[1:], rest, strict=True):
+        assert np.array_equal(old["looks"], new["looks"])

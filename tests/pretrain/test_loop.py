@@ -258,3 +258,41 @@ def test_a_small_model_learns_its_scenes(tiny_run, tmp_path):
     anyone = np.mean([word in words for row in top for word in row for words in said])
     print(f"grounded P@5 {share:.2f}, of other pictures' captions {anyone:.2f}")
     assert share > 0.6 and share > anyone + 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "looks", "views", "line"),
+    [
+        ("stage1", 2, 6, "Stage1 takes one look at a picture: leave looks out"),
+        ("stage2", 3, 2, "looks is 3, but a picture has 2 views: enlarge data.crops"),
+        ("stage2", -1, 2, "looks is -1"),
+    ],
+)
+def test_looks_that_there_are_not(name, looks, views, line, make_model, tiny_settings):
+    kind = {"stage1": stage1.Stage1, "stage2": stage2.Stage2}[name]
+    task = kind(make_model(), tiny_settings)
+    with pytest.raises(LexLIPError, match=line):
+        loop.check_looks(task, looks, views)
+    loop.check_looks(task, 0, views)
+
+
+@pytest.mark.parametrize("name", ["stage2", "dense"])
+def test_a_run_with_looks_resumes_in_the_same_bits(name, run, tiny_run, tmp_path, monkeypatch):
+    views = ["model.freeze_vision=true", "model.patch_grid=2", "data.flip=true", "data.crops=2"]
+    wanted = [f"{name}.looks=3", f"{name}.weights.taught=1"]
+    wanted += ["dense.weights.looks=1"] if name == "dense" else []
+    job, task = {"stage2": (stage2, stage2.Stage2), "dense": (dense, dense.DenseTask)}[name]
+    if name == "stage2":
+        stage1.main(tiny_run, str(tmp_path / "whole"), False, views)
+        (tmp_path / "cut").mkdir()
+        (tmp_path / "cut" / "stage1").symlink_to(tmp_path / "whole" / "stage1")
+    job.main(tiny_run, str(tmp_path / "whole"), False, [*views, *wanted])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, task, 4)
+        job.main(tiny_run, str(tmp_path / "cut"), False, [*views, *wanted])
+    job.main(tiny_run, str(tmp_path / "cut"), True, [*views, *wanted])
+    whole, resumed = tensors(tmp_path / "whole" / name), tensors(tmp_path / "cut" / name)
+    assert whole.keys() == resumed.keys() and any("task.slow." in key for key in whole)
+    assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+    rows = log(tmp_path / "whole" / name)
+    assert all(row["taught"] >= 0 for row in rows)

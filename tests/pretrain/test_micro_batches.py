@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lexlip.data.collection import Collection
 from lexlip.errors import LexLIPError
 from lexlip.models.dense_control import DenseDualEncoder
-from pretrain import loop
+from pretrain import dense, loop, stage2
 from pretrain.data import Pairs
 from pretrain.dense import DenseTask
 from pretrain.micro_batches import Backward, deal, gather
@@ -34,13 +34,18 @@ def pairs(model, captions, images):
     """Nine pictures, some with several captions, some of which are equal."""
     owned = [[captions[i % 8], captions[(i + 3) % 8]][: 1 + i % 2] for i in range(9)]
     collection = Collection([str(i) for i in range(9)], owned, [b""] * 9)
-    views = model.processor.resize(images[:9])[:, None]
+    seen = model.processor.resize(images[:9])
+    views = np.stack([seen, seen[..., ::-1], seen[..., ::-1, :]], axis=1)
     extra = ["a red star", "two dogs", "three circles in the snow"]
     return Pairs.of(collection, views, model.processor.tokenizer, model.lexicon, 16, extra)
 
 
 def task_of(name, make_model, tiny_settings, dropout=0.0):
+    name, _, every = name.partition(", ")
     stage = replace(STAGE, dropout=dropout)
+    if every:
+        known = {"stage2": stage2.WEIGHTS, "dense": dense.WEIGHTS}[name]
+        stage = replace(stage, looks=2, weights=dict.fromkeys(known, 1.0))
     settings = replace(tiny_settings, stage1=stage, stage2=stage, dense=stage)
     kinds = {"stage1": Stage1, "stage2": Stage2, "dense": DenseTask}
     model = make_model(kind=DenseDualEncoder) if name == "dense" else make_model()
@@ -55,7 +60,7 @@ def task_of(name, make_model, tiny_settings, dropout=0.0):
 
 
 def batch_of(pairs, seed=0):
-    return next(pairs.batches(seed, 0, ROWS, texts=3))
+    return next(pairs.batches(seed, 0, ROWS, texts=3, looks=2))
 
 
 def taken(task):
@@ -69,6 +74,7 @@ def backward(task, batch, parts, chance=5, autocast=nullcontext):
     """Losses and gradients of a batch in so many parts."""
     weigh = partial(loop.weighted_sum, task, 1.0)
     losses = Backward(task, World(), parts, autocast)(batch, chance, weigh)
+    assert losses.keys() >= {name for name, weight in task.weights.items() if weight}
     return {k: v.item() for k, v in losses.items()}, taken(task)
 
 
@@ -79,7 +85,9 @@ def close(found, wanted, relative):
     assert (mine - theirs).norm() < relative * theirs.norm()
 
 
-NAMES = pytest.mark.parametrize("name", ["stage1", "stage2", "dense"])
+NAMES = pytest.mark.parametrize(
+    "name", ["stage1", "stage2", "dense", "stage2, all losses", "dense, all losses"]
+)
 
 
 @NAMES
@@ -102,7 +110,7 @@ def test_pictures_that_are_encoded_once_have_the_gradient_of_copies(
     name, pairs, make_model, tiny_settings
 ):
     task = task_of(name, make_model, tiny_settings)
-    batch = next(pairs.batches(0, 0, 12, texts=3, together=2))
+    batch = next(pairs.batches(0, 0, 12, texts=3, together=2, looks=2))
     assert len(batch["pictures"]) == 6 and len(batch["owner"]) == 12
     copied = {**batch, "pictures": np.concatenate([batch["pictures"]] * 2)}
     losses, wanted = backward(task, copied, 1)

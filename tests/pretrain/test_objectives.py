@@ -193,3 +193,32 @@ def test_empty_rows_and_empty_targets_give_no_nan():
     assert all(loss.isfinite() for loss in losses)
     assert rows.grad.isfinite().all()
     assert losses[3] == losses[4] == losses[5] == 0
+
+
+def test_taught_is_a_divergence_in_both_directions():
+    scores, teacher = normal(5, 5, seed=8), normal(5, 5, seed=9)
+    assert objectives.taught(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
+
+    def kl(p, q):
+        p, q = p.softmax(-1).double(), q.softmax(-1).double()
+        return (p * (p / q).log()).sum(-1).mean().item()
+
+    wanted = (kl(teacher, scores) + kl(teacher.T, scores.T)) / 2
+    assert objectives.taught(scores, teacher).item() == pytest.approx(wanted, rel=1e-5)
+    # The teacher is a constant, and pairs that belong together do not count.
+    teacher.requires_grad_()
+    student = scores.clone().requires_grad_()
+    same = torch.eye(5, dtype=torch.bool)
+    same[0, 1] = same[1, 0] = True
+    objectives.taught(student, teacher, same).backward()
+    assert teacher.grad is None
+    assert student.grad[0, 1] == student.grad[1, 0] == 0 and student.grad[0, 0] != 0
+
+
+@pytest.mark.parametrize("terms", [1, 3, 9, 20])
+def test_kept_are_the_largest(terms):
+    rows = weights(4, 9, seed=3) + torch.arange(9) * 1e-6
+    found = objectives.kept(rows, terms)
+    for row, all_of_it in zip(found.tolist(), rows.tolist(), strict=True):
+        assert sorted(row, reverse=True)[:terms] == sorted(all_of_it, reverse=True)[:terms]
+        assert sum(x > 0 for x in row) <= terms
