@@ -34,7 +34,7 @@ TRAIN = $(PLACE) $(if $(RESUME),--resume) $(SET)
 JOB = $(PLACE) $(if $(CROPS),crops=$(CROPS)) $(if $(filter demo finetune pretrain-%,$(MAKECMDGOALS)),,$(SET))
 
 .DEFAULT_GOAL := help
-.PHONY: help install towers demo demo-checkpoint test test-full lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries pretrain-levels index bench bench-rerank bench-curve bench-engine bench-scale bench-phases faults fuzz reliability soak audit docs clean
+.PHONY: help install towers demo demo-checkpoint test test-full pytest lint pretrain-stage1 pretrain-stage2 finetune pretrain-dense pretrain-heads pretrain-queries pretrain-levels index bench bench-rerank bench-curve bench-engine bench-scale bench-phases faults fuzz reliability soak audit docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -80,11 +80,15 @@ demo-checkpoint: RUN := runs/demo
 demo-checkpoint: install
 	@$(LEXLIP) pretrain.pack_demo $(PLACE)
 
-test: install lint ## linters, types and all tests, in JOBS processes
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+# Linters run beside the first tests: reading all types takes a minute of one core.
+test: install ## linters, types and all tests, in JOBS processes
+	@$(MAKE) --no-print-directory -j2 lint pytest
 
-test-full: install lint ## the same with the tests that take minutes each
-	@HF_HUB_OFFLINE=1 LEXLIP_TESTS=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+test-full: install ## the same with the tests that take minutes each
+	@LEXLIP_TESTS=full $(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: $(READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 fuzz: $(READY) ## queries, filters, indexes, pictures, requests that nobody wrote, for SECONDS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.reliability.fuzz --seconds $(SECONDS)

@@ -51,7 +51,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "no bottlenecks": _without("stage1.image_bottleneck", "stage1.text_bottleneck"),
     "no own MLM": _without("stage1.self_mlm"),
     "no contrast in stage 1": _without("stage1.contrast"),
-    "contrast within the batch": ("stage2.weights.batch_contrast=1",),
+    "no contrast within the batch": ("stage2.weights.batch_contrast=0",),
     "random text tower": (RANDOM_TEXT, "model.freeze_embeddings=false"),
 }
 """Variants: parts that are removed, added, or made worse on purpose."""
