@@ -23,7 +23,7 @@ from eval.bench.systems import (
 from eval.metrics import Run
 from lexlip.data.crops import check_crops
 from lexlip.errors import LexLIPError
-from lexlip.models.speaker import bank_of
+from lexlip.models.speaker import bank_of, levelled
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -83,7 +83,7 @@ class LexLIPSystem(System):
         self.fingerprint = getattr(model, "fingerprint", None)
         self.max_terms, self.crops = max_terms, check_crops(crops)
         self.batch_size = batch_size
-        self.levels = bank_of(model) if levels else None
+        self.levels = levels and bank_of(model) is not None
         self._wanted = engine
         self._folders: list[tempfile.TemporaryDirectory[str]] = []
         self._engines: list[Any] = []
@@ -116,7 +116,7 @@ class LexLIPSystem(System):
         texts = "texts by a query table; " if self.table else ""
         budget = f"at most {self.max_terms} terms per picture"
         looks = looked_at(self.crops)
-        lengths = ", levelled" if self.levels is not None else ""
+        lengths = ", levelled" if self.levels else ""
         self.note = f"pictures only{looks}; {texts}{kind}, {budget}, impacts in one byte{lengths}"
 
     def picture_weights(self, gallery: Gallery) -> csr_array:
@@ -186,12 +186,7 @@ class LexLIPSystem(System):
         return self._text_vectors[[self._texts[text] for text in texts]]
 
     def _impacts(self, vectors: csr_array, texts: bool) -> csr_array:
-        from lexlip.impacts import document_impacts
-
-        if self.levels is None:
-            return document_impacts(vectors, self.max_terms)[0]
-        rows = self.levels.levelled(vectors, texts)
-        return document_impacts(rows, self.max_terms, normalise="kept")[0]
+        return indexed(self.model if self.levels else None, vectors, self.max_terms, texts)
 
     def _build(self, ids: Sequence[str], vectors: csr_array, texts: bool) -> tuple[Any, str]:
         engine, kind = self._open_engine()
@@ -216,6 +211,25 @@ class LexLIPSystem(System):
             return PostingsEngine(), "postings engine (no Java for Lucene)"
         self._folders.append(folder)
         return engine, "Lucene"
+
+
+def indexed(model: Any, weights: csr_array, max_terms: int, texts: bool = False) -> csr_array:
+    """Impacts as an index of a model's documents has them, int32 [N, V].
+
+    Parameters
+    ----------
+    model : Speaker or None
+        Whose bank gives the documents their lengths, where it has one; None for lengths of one.
+    weights : csr_array [N, V]
+    max_terms : int
+    texts : bool
+        Whether the documents are texts.
+    """
+    from lexlip.impacts import document_impacts
+
+    if bank_of(model) is None:
+        return document_impacts(weights, max_terms)[0]
+    return document_impacts(levelled(model, weights, texts), max_terms, normalise="kept")[0]
 
 
 def search_rows(

@@ -21,7 +21,7 @@ import typer
 
 from eval import metrics
 from eval.bench import report
-from eval.bench.sparse import LexLIPSystem, search_rows
+from eval.bench.sparse import LexLIPSystem, indexed, search_rows
 from eval.bench.task import Pooled, Task, load_task, read_settings
 from eval.race.worker import size
 from lexlip.build.recipe import Recipe
@@ -100,7 +100,11 @@ def measure(
         full: metrics.Run = {}
         for budget in (None, *sorted(set(budgets), reverse=True)):
             most = budget or pictures.shape[1]
-            impacts, _ = document_impacts(pictures, most, normalise=not scaled)
+            impacts = (
+                document_impacts(pictures, most, normalise=False)[0]
+                if scaled
+                else indexed(system.model, pictures, most)
+            )
             weight, run = _index(kind, task, impacts, asked)
             full = full or run
             test = metrics.paired_test(full, run, task.qrels, k=10, seed=seed)

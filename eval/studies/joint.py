@@ -27,7 +27,7 @@ import numpy as np
 import typer
 
 from eval.bench import report
-from eval.bench.sparse import LexLIPSystem
+from eval.bench.sparse import LexLIPSystem, indexed
 from eval.bench.systems import load_model, require_folder
 from eval.studies.planted import SKIPPED, Drawn
 from lexlip.cli.console import Job, Overrides
@@ -36,7 +36,6 @@ from lexlip.data.meaning import Pattern, Predicate
 from lexlip.data.scenes import Scene, make_scenes, matches
 from lexlip.engines import PostingsEngine
 from lexlip.errors import LexLIPError
-from lexlip.impacts import document_impacts
 from lexlip.models.speaker import HasVectors, Speaker
 from lexlip.query.query import Query
 from lexlip.settings import from_overrides, option
@@ -96,7 +95,7 @@ class Sparse:
             )
         self.model, self.engine = model, PostingsEngine()
         weights = LexLIPSystem(model).picture_weights(gallery)
-        self.engine.add(list(gallery.ids), document_impacts(weights, max_terms)[0])
+        self.engine.add(list(gallery.ids), indexed(model, weights, max_terms))
         self.engine.commit()
 
     def __call__(self, query: Query) -> Answers:

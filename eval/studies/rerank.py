@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from eval import metrics
 from eval.bench import report
-from eval.bench.sparse import search_rows
+from eval.bench.sparse import indexed, search_rows
 from eval.bench.systems import Gallery, batches, check_gallery, load_model
 from eval.bench.task import Pooled, Task, load_task, read_settings
 from lexlip.build.recipe import Recipe
 from lexlip.cli.console import Config, Job, Overrides, Run
 from lexlip.engines import PostingsEngine
-from lexlip.impacts import document_impacts, quantise_query
+from lexlip.impacts import quantise_query
 from lexlip.models.runtime import set_threads
 from lexlip.models.speaker import HasViews, require_views
 from lexlip.rerank.fuse import reranked
@@ -75,7 +75,7 @@ def first_stage(
     """Encode pictures and queries, and search; returns the pictures' views and the engine too."""
     weights, views = _represent_pictures(model, task.gallery)
     engine = PostingsEngine()
-    engine.add(task.gallery.ids, document_impacts(weights, max_terms)[0])
+    engine.add(task.gallery.ids, indexed(model, weights, max_terms))
     engine.commit()
     texts = list(task.queries.values())
     parts = [

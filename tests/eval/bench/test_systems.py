@@ -20,6 +20,7 @@ from lexlip.impacts import (
     top_terms,
     unit_normalise,
 )
+from lexlip.models.levels import Levels
 
 VOCABULARY = ["red", "green", "blue", "dark", "bright"]
 BRIGHT = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
@@ -244,3 +245,27 @@ def test_a_query_table_reads_texts_in_the_place_of_the_network(
     assert "query table" in tabled.note and tabled.encode_ms > 0
     for system in (network, tabled):
         system.close()
+
+
+def test_documents_have_the_lengths_of_a_bank_unless_told_otherwise(gallery):
+    model, texts = ColourModel(), gallery.queries
+    pictures = model.encode_document([gallery.image(i) for i in range(4)])
+    captions = model.encode_query(list(texts.values()))
+    model.levels = Levels.fit({"pictures": pictures, "texts": captions}, "m", power=1.0)
+    found = {}
+    for levels in (True, False):
+        system = LexLIPSystem(model, engine="postings", max_terms=3, levels=levels)
+        system.index(gallery)
+        assert ("levelled" in system.note) == levels
+        found[levels] = system.vectors(gallery.ids, texts)[0], system.i2t(gallery.ids, texts)
+        system.close()
+    shown = model.levels.levelled(top_terms(pictures, 3), texts=False)
+    wanted, _ = document_impacts(shown, 3, normalise="kept")
+    assert (found[True][0] != wanted).nnz == 0
+    assert (found[False][0] != document_impacts(pictures, 3)[0]).nnz == 0
+    read, _ = document_impacts(model.levels.levelled(captions, texts=True), 3, normalise="kept")
+    scores = quantise_query(top_terms(pictures, 3)).toarray() @ read.toarray().T
+    assert {name: score for name, score in found[True][1]["z"]} == {
+        caption: score for caption, score in zip(texts, scores[0], strict=True) if score
+    }
+    assert found[True][1] != found[False][1]
