@@ -90,7 +90,7 @@ def main(overrides: Overrides = None, config: Config = "scenes", run: Run = "run
         raise LexLIPError("a bank needs pictures, texts and a temperature above 0")
     bank = bank_of_training(model, bench, fit)
     sizes = {f"bank_{kind}": rows.shape[0] for kind, rows in bank.items()}
-    levels = Levels.fit(bank, model.fingerprint, fit.temperature, fit.power, **sizes)
+    levels = Levels.fit(bank, model.fingerprint, fit.temperature, fit.power, model.rounded, **sizes)
     found = measure(model, bench, levels)
     for key, row in found.items():
         typer.echo(f"{key}: {json.dumps(rounded(row))}")

@@ -117,7 +117,7 @@ class ExportedLexLIP(SpeakerMixin):
     @cached_property
     def levels(self) -> Levels | None:
         """The bank that levels documents; None where the checkpoint has none."""
-        return levels_of(self.name_or_path, self.fingerprint)
+        return levels_of(self.name_or_path, self)
 
     @cached_property
     def network(self) -> LexLIP:

@@ -30,6 +30,7 @@ from scipy.sparse import csr_array, diags_array
 from lexlip.errors import LexLIPError
 from lexlip.impacts import unit_normalise
 from lexlip.models.digests import FILES, check_digests, digests
+from lexlip.models.fingerprints import check_same
 from lexlip.storage.files import MANIFEST, atomic_directory, read_json, sha256_file, write_json
 
 FORMAT = "lexlip-levels/1"
@@ -72,7 +73,7 @@ class Levels:
     >>> bank = {"pictures": csr_array([[1.0, 0.0]]), "texts": csr_array([[1.0, 0.0], [0.8, 0.6]])}
     >>> levels = Levels.fit(bank, "a model", power=1.0)
     >>> levels.lengths(csr_array([[2.0, 0.0], [0.0, 2.0]]), texts=False).round(2).tolist()
-    [0.94, 1.6]
+    [1.0, 1.69]
     """
 
     bank: Mapping[str, csr_array]
@@ -80,6 +81,9 @@ class Levels:
     model: str
     temperature: float = 0.03
     power: float = 0.4
+    rounded: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of the model in lower precision, by its name."""
+
     facts: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
     """sha256 of the file of the bank, which an index remembers."""
@@ -91,6 +95,7 @@ class Levels:
         model: str,
         temperature: float = 0.03,
         power: float = 0.4,
+        rounded: Mapping[str, str] | None = None,
         **facts: Any,
     ) -> Levels:
         """Take the bank's own items for typical documents.
@@ -102,13 +107,16 @@ class Levels:
         model : str
             Fingerprint.
         temperature, power : float
+        rounded : mapping of str to str, optional
+            Fingerprints of the model in lower precision.
         facts
             What else the manifest says.
         """
         rows = {kind: unit_normalise(csr_array(bank[kind])) for kind in _KINDS}
-        blank = cls(rows, dict.fromkeys(_KINDS, 1.0), model, temperature, power, facts)
+        told = dict(rounded or {})
+        blank = cls(rows, dict.fromkeys(_KINDS, 1.0), model, temperature, power, told, facts)
         typical = {kind: float(blank._near(rows[kind], kind).mean()) for kind in _KINDS}
-        return cls(rows, typical, model, temperature, power, facts)
+        return cls(rows, typical, model, temperature, power, told, facts)
 
     def lengths(self, weights: csr_array, texts: bool) -> NDArray[np.float32]:
         """Lengths that documents should have, float32 [N]; 1 for one without words.
@@ -157,6 +165,7 @@ class Levels:
         manifest = {
             "format": FORMAT,
             "model": self.model,
+            "rounded": dict(self.rounded),
             "terms": int(self.bank["texts"].shape[1]),
             "temperature": self.temperature,
             "power": self.power,
@@ -195,10 +204,10 @@ class Levels:
                 rows.check_format()
                 bank[kind] = unit_normalise(rows)
             typical = {kind: float(facts["typical"][kind]) for kind in _KINDS}
-            return cls(
-                bank, typical, facts["model"], facts["temperature"], facts["power"],
-                digest=sha256_file(folder / _BANK),
-            )  # fmt: skip
+            numbers = float(facts["temperature"]), float(facts["power"])
+            model, rounded = str(facts["model"]), dict(facts["rounded"])
+            digest = sha256_file(folder / _BANK)
+            return cls(bank, typical, model, *numbers, rounded, digest=digest)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise LexLIPError(
                 f"the levels at {folder} are corrupted: put back a copy, or delete that folder "
@@ -206,8 +215,8 @@ class Levels:
             ) from error
 
 
-def levels_of(name: str | os.PathLike[str], fingerprint: str) -> Levels | None:
-    """Read the bank of a checkpoint whose model has a fingerprint; None where it has none.
+def levels_of(name: str | os.PathLike[str], speaker: Any) -> Levels | None:
+    """Read the bank of a checkpoint for the model in it; None where it has none.
 
     Raises
     ------
@@ -215,9 +224,8 @@ def levels_of(name: str | os.PathLike[str], fingerprint: str) -> Levels | None:
         When it is of another model.
     """
     levels = Levels.from_pretrained(name)
-    if levels is not None and levels.model != fingerprint:
-        raise LexLIPError(
-            f"the levels at {Path(name) / FOLDER} are of another model: delete that folder, or fit "
-            "them again (the job pretrain.fit_levels)"
-        )
+    if levels is not None:
+        advice = "delete that folder, or fit it again (the job pretrain.fit_levels)"
+        known = {"model": levels.model, "rounded": levels.rounded, "checkpoint": name}
+        check_same(Path(name) / FOLDER, known, speaker, advice)
     return levels

@@ -120,7 +120,7 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
         """The bank that levels documents; None where the checkpoint has none."""
         name = self.name_or_path or ""
         if self.__dict__.get("_levels", ("",))[0] != name or not name:
-            found = levels_of(name, self.fingerprint) if name and has_levels(name) else None
+            found = levels_of(name, self) if name and has_levels(name) else None
             self.__dict__["_levels"] = name, found
         return self.__dict__["_levels"][1]
 

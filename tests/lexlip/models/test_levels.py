@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_array
 from sentence_transformers import SparseEncoder
 
@@ -34,7 +35,7 @@ def rows(*lines):
 @pytest.fixture(scope="module")
 def levels(model, images, captions):
     bank = {"pictures": model.encode_image(images[:6]), "texts": model.encode_text(captions)}
-    return Levels.fit(bank, model.fingerprint, temperature=0.05, power=0.5)
+    return Levels.fit(bank, model.fingerprint, 0.05, 0.5, model.rounded)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +96,12 @@ def test_a_bank_goes_with_its_checkpoint(folder, levels, model):
             some = levels.bank["pictures"]
             near = found.lengths(some, texts), levels.lengths(some, texts)
             assert np.allclose(*near, rtol=2e-3)  # the file has 16 bits
+    copy = LexLIP.from_pretrained(folder, dtype=torch.bfloat16)  # the same model, rounded
+    assert copy.levels.digest == found.digest
     # The checkpoint of another model says so, and so does a file that is not what was written.
     network.text_head.bias.data += 1
     del network.__dict__["_levels"]
-    with pytest.raises(LexLIPError, match="are of another model"):
+    with pytest.raises(LexLIPError, match="was built by another model"):
         _ = network.levels
 
 
