@@ -72,8 +72,8 @@ class Levels:
     --------
     >>> bank = {"pictures": csr_array([[1.0, 0.0]]), "texts": csr_array([[1.0, 0.0], [0.8, 0.6]])}
     >>> levels = Levels.fit(bank, "a model", power=1.0)
-    >>> levels.lengths(csr_array([[2.0, 0.0], [0.0, 2.0]]), texts=False).round(2).tolist()
-    [1.0, 1.69]
+    >>> [f"{x:.2f}" for x in levels.lengths(csr_array([[2.0, 0.0], [0.0, 2.0]]), texts=False)]
+    ['1.00', '1.69']
     """
 
     bank: Mapping[str, csr_array]
