@@ -108,6 +108,7 @@ def job(*settings, environment=None, seconds=150):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_ray_on_one_machine_gives_the_parts_of_one_process(checkpoint, photos, tmp_path):
     given = Settings(data=str(photos), model=str(checkpoint), out="x", part_size=5, max_terms=8)
     encode(given, Data(), tmp_path / "local")

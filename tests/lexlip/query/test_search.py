@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lexlip.engines import Hit
+from lexlip.engines import Hit, MilvusEngine, OpenSearchEngine
 from lexlip.engines.base import Condition
 from lexlip.errors import LexLIPError
 from lexlip.filters.where import Where
@@ -70,11 +70,13 @@ def signed(rng, penalty=0):
     return PreparedQuery(dict(zip(terms, weights.tolist(), strict=True)), {}, conditions, penalty)
 
 
-def test_a_thousand_signed_queries_are_exhaustive(filled):
+def test_signed_queries_are_exhaustive(filled):
     engine, ids, impacts, _ = filled
+    # An engine on other machines waits for an answer to each.
+    queries = 200 if isinstance(engine, OpenSearchEngine | MilvusEngine) else 1000
     rng = np.random.default_rng(0)
     full = lower = 0
-    for number in range(1000):
+    for number in range(queries):
         asked, k = signed(rng), int(rng.choice([1, 5, 10, 40]))
         hits = asked.search(engine, k)
         assert hits == exhaustive(ids, impacts, asked, k), (number, asked)
@@ -85,7 +87,7 @@ def test_a_thousand_signed_queries_are_exhaustive(filled):
                 why = contributions(engine, hit.id, asked.terms, TOKENS)
                 assert sum(c.score for c in why) == hit.score
                 assert [c.score for c in why] == sorted((c.score for c in why), reverse=True)
-    assert full > 500 and lower > 50  # both cases did occur
+    assert full > queries / 2 and lower > queries / 20  # both cases did occur
 
 
 def test_missing_words_and_filters_too(filled):
