@@ -73,11 +73,7 @@ def contrast(
         Pairs off the diagonal that belong together (captions of one picture, equal captions):
         they are not negatives.
     """
-    return symmetric(queries @ keys.T / temperature, same)
-
-
-def symmetric(scores: Tensor, same: Tensor | None = None) -> Tensor:
-    """InfoNCE over rows and over columns of scores [B, B] that are divided by a temperature."""
+    scores = queries @ keys.T / temperature
     if same is not None:
         twin = same & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         scores = scores.masked_fill(twin, -torch.inf)

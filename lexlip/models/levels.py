@@ -218,12 +218,14 @@ class Levels:
 def levels_of(name: str | os.PathLike[str], speaker: Any) -> Levels | None:
     """Read the bank of a checkpoint for the model in it; None where it has none.
 
+    A model that was never saved has no name, and no bank.
+
     Raises
     ------
     LexLIPError
         When it is of another model.
     """
-    levels = Levels.from_pretrained(name)
+    levels = Levels.from_pretrained(name) if name else None
     if levels is not None:
         advice = "delete that folder, or fit it again (the job pretrain.fit_levels)"
         known = {"model": levels.model, "rounded": levels.rounded, "checkpoint": name}

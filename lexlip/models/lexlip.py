@@ -18,7 +18,7 @@ from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 from lexlip.data.given import as_pictures
 from lexlip.models.config import LexLIPConfig
 from lexlip.models.dense_branch import Dense, DenseBranch, has_heads, to_views
-from lexlip.models.levels import Levels, has_levels, levels_of
+from lexlip.models.levels import Levels, levels_of
 from lexlip.models.localisation.alignment import align
 from lexlip.models.localisation.network import PooledNetwork
 from lexlip.models.localisation.occlusion import occlusion
@@ -118,11 +118,9 @@ class LexLIP(PooledNetwork, TwoTowers, WordModel):
     @property
     def levels(self) -> Levels | None:
         """The bank that levels documents; None where the checkpoint has none."""
-        name = self.name_or_path or ""
-        if self.__dict__.get("_levels", ("",))[0] != name or not name:
-            found = levels_of(name, self) if name and has_levels(name) else None
-            self.__dict__["_levels"] = name, found
-        return self.__dict__["_levels"][1]
+        if "_levels" not in self.__dict__:
+            self.__dict__["_levels"] = levels_of(self.name_or_path or "", self)
+        return self.__dict__["_levels"]
 
     @property
     def token_size(self) -> int:
